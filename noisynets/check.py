@@ -1,0 +1,110 @@
+"""Refuses systems whose estimates would be wrong, or whose parameters would stay untrained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import UninitializedParameter
+
+from noisynets.errors import SystemRefused
+from noisynets.outer import has_outer
+from noisynets.probe import find_nodes
+from noisynets.types import Node, Report
+
+TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
+
+
+def check(system: nn.Module) -> list[Node]:
+    """Return the nodes of a system that node perturbation can train.
+
+    Raises:
+        SystemRefused: naming every module that stands in the way, what was found there and
+            what to do about it.
+
+    >>> check(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU()))
+    Traceback (most recent call last):
+    ...
+    noisynets.errors.SystemRefused: '1' (BatchNorm1d): mixes the passes of a pair through its \
+batch statistics: use GroupNorm or LayerNorm
+    """
+    nodes = find_nodes(system)
+    problems = [
+        f"{name or 'the system itself'!r} ({type(module).__name__}): {problem}"
+        for name, module in system.named_modules()
+        for problem in [_mixes(module) or _untrainable(module, nodes)]
+        if problem
+    ]
+    if not problems and not nodes:
+        problems = [f"nothing to train: no layer with weights was found ({TRAINABLE})"]
+    if problems:
+        raise SystemRefused("; ".join(problems))
+    return nodes
+
+
+def check_called(nodes: Sequence[Node], reports: Sequence[Report]) -> None:
+    """Refuse a system that went through without calling some of its layers.
+
+    Raises:
+        SystemRefused: naming the layers: their weights would be left untrained.
+    """
+    silent = {node.name for node in nodes} - {report.node.name for report in reports}
+    if silent:
+        names = ", ".join(repr(name) for name in sorted(silent))
+        raise SystemRefused(
+            f"{names}: never called in the forward pass, so its weights would stay untrained: "
+            "call the layer itself, or freeze it with requires_grad_(False)"
+        )
+
+
+def check_noisy(reports: Sequence[Report]) -> None:
+    """Refuse, in intrinsic mode, a system of which some node showed no noise at all.
+
+    Raises:
+        SystemRefused: naming the nodes.
+    """
+    quiet = sorted({r.node.name for r in reports if not bool(r.delta.any())})
+    if quiet:
+        raise SystemRefused(
+            f"{', '.join(map(repr, quiet))}: two passes gave the same activities: with sigma=None "
+            "the system needs noise of its own at every node (wrap the layer: Noisy(layer, "
+            "effect)); otherwise give a sigma to inject"
+        )
+
+
+def _mixes(module: nn.Module) -> str:
+    frozen = not any(p.requires_grad for p in module.parameters())
+    if isinstance(module, _BatchNorm) and (module.training or not frozen):
+        return (
+            "mixes the passes of a pair through its batch statistics: use GroupNorm or LayerNorm"
+        )
+    if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
+        return "changes between the passes of a pair without being measured: remove it"
+    if isinstance(module, nn.RNNBase):
+        return "hides its nodes in a fused kernel: write the recurrence with nn.Linear"
+    return ""
+
+
+def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
+    layers = {m for node in nodes for m in node.layer.modules()}
+    known = {"weight", "bias"} if module in layers and has_outer(module) else set()
+    names = [
+        name
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.requires_grad and name not in known
+    ]
+    lazy = isinstance(next(module.parameters(recurse=False), None), UninitializedParameter)
+    if lazy:
+        return "has no shape yet: run one forward pass first"
+    return _advice(module, names) if names else ""
+
+
+def _advice(module: nn.Module, names: Sequence[str]) -> str:
+    return (
+        f"trains {', '.join(names)}, which no rule reaches ({TRAINABLE} are): use one of these, "
+        "register its product with noisynets.outer, or freeze it with requires_grad_(False)"
+    )
+
+

@@ -1,0 +1,285 @@
+"""Decorrelation: each layer sees R x instead of x, and R learns by itself what makes it so.
+
+`Decorrelated(layer)` computes layer(R (x − m)). R starts at the identity and has its own local
+update and its own rate; the estimators apply it after each pass, from the reference pass alone,
+much as batch normalisation keeps its running statistics. No rule knows about it: what enters
+the layer inside is decorrelated already.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypedDict, Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noisynets.errors import SystemRefused, unknown
+from noisynets.outer import outer, padded
+from noisynets.types import Report, Wrapper
+
+Update = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""(R (n, n), x (rows, n), x_raw (rows, n), rate) → the new R."""
+
+
+def offdiag(R: Tensor, x: Tensor, raw: Tensor, rate: float) -> Tensor:
+    """R − η C R with C = (xᵀx/B) ∘ (1 − I): only the correlations are taken out.
+
+    Written as two thin products, 4 B n² operations instead of 2 B n² + 2 n³.
+
+    Source: the released code of Dalm, van Gerven and Ahmad (arXiv 2310.00965).
+    """
+    return torch.addmm(R, x.T, x @ R, alpha=-rate / len(x)).addcmul_(
+        x.square().mean(0).unsqueeze(1), R, value=rate
+    )
+
+
+def kappa(
+    R: Tensor, x: Tensor, raw: Tensor, rate: float, *, kappa: float = 0.5, rows: bool = False
+) -> Tensor:
+    """R − η[(1−κ) C R + κ v∘R], v_j = mean(x_j² − 1): also pulls the variances towards 1.
+
+    v scales R's columns, as that repository broadcasts it; `rows` scales the rows instead,
+    which are the ones that produce x_j.
+
+    Source: github.com/artcogsys/decorbp.
+    """
+    v = x.square().mean(0) - 1
+    scaled = R * (v.unsqueeze(1) if rows else v)
+    return offdiag(R, x, raw, rate * (1 - kappa)).sub_(scaled, alpha=rate * kappa)
+
+
+def rescaled(R: Tensor, x: Tensor, raw: Tensor, rate: float) -> Tensor:
+    """g R − η C g R with the whole C = xᵀx/B and g = mean(‖x_raw‖/‖x‖): keeps the length of x.
+
+    There R is applied from the right, x = x_raw R, and so it is here.
+
+    Source: *Correlations are ruining your gradient descent* (arXiv 2407.10780).
+    """
+    g = (raw.norm(dim=1) / x.norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)).mean()
+    return g * torch.addmm(R, x.T, x @ R, alpha=-rate / len(x))
+
+
+VARIANTS: dict[str, Update] = {
+    "offdiag": offdiag,
+    "kappa": kappa,
+    "kappa-rows": partial(kappa, rows=True),
+    "rescaled": rescaled,
+}
+
+
+class Settings(TypedDict, total=False):
+    """Keyword arguments of `Decorrelated`."""
+
+    rate: float
+    variant: str
+    demean: bool
+    rows: int
+
+
+class Decorrelated(Wrapper):
+    """layer(R (x − m)), for a layer with inputs of n features. Abstract: see `decorrelated`.
+
+    Args:
+        layer: what is wrapped.
+        n: its input features (a convolution's: those of one patch).
+        rate: η of R; 1e-3 suits MNIST and CIFAR networks.
+        variant: name of the update, a key of `VARIANTS`.
+        demean: subtract m, the running mean of x_raw (momentum 0.1, frozen at evaluation).
+        rows: of the batch, at most, from which an update is computed; patches count as rows.
+
+    Attributes:
+        R: (n, n) buffer.
+        mean: m, (n,) buffer, 0 unless `demean`.
+        unstable: whether an update was refused because it would have blown R up; on the
+            device, so that asking costs a synchronisation.
+    """
+
+    deterministic = True
+    momentum = 0.1
+    R: Tensor
+    mean: Tensor
+    unstable: Tensor
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        n: int,
+        *,
+        rate: float = 1e-3,
+        variant: str = "offdiag",
+        demean: bool = False,
+        rows: int = 256,
+    ) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise unknown("decorrelation variant", variant, VARIANTS)
+        self.layer = layer
+        self.rate = rate
+        self.variant = variant
+        self.demean = demean
+        self.rows = rows
+        like = next(layer.parameters())
+        self.register_buffer("R", torch.eye(n, dtype=like.dtype, device=like.device))
+        self.register_buffer("mean", torch.zeros(n, dtype=like.dtype, device=like.device))
+        self.register_buffer(
+            "unstable", torch.zeros((), dtype=torch.bool, device=like.device), persistent=False
+        )
+
+    @property
+    def matrix(self) -> Tensor:
+        """What multiplies a column x_raw: R, or Rᵀ where the variant applies it from the right."""
+        return self.R.T if self.variant == "rescaled" else self.R
+
+    def decorrelate(self, raw: Tensor) -> Tensor:
+        """R (x_raw − m) for rows (..., n)."""
+        return F.linear(raw - self.mean if self.demean else raw, self.matrix)
+
+    @abstractmethod
+    def sample(self, raw: Tensor) -> Tensor:
+        """Up to `rows` rows (rows, n) of the layer's input x_raw (B, *in)."""
+
+    @torch.no_grad()
+    def update_(self, raw: Tensor) -> None:
+        """Let R (and m) learn from the layer's input x_raw (B, *in) in the reference pass.
+
+        An update that is not finite, or larger than half of R, is left out and noted in
+        `unstable`: R never becomes NaN. Cost: 6 rows n² operations.
+        """
+        raw = self.sample(raw)
+        x = self.decorrelate(raw)
+        new = VARIANTS[self.variant](self.R, x, raw, self.rate)
+        sound = torch.dist(new, self.R) <= 0.5 * self.R.norm()  # False for NaN, too
+        self.R.copy_(torch.where(sound, new, self.R))
+        self.unstable |= ~sound
+        if self.demean:
+            self.mean.lerp_(raw.mean(0), self.momentum)
+
+    def extra_repr(self) -> str:
+        """Show the settings in `print(module)`."""
+        return f"rate={self.rate:g}, variant={self.variant}, demean={self.demean}"
+
+
+class DecorrelatedLinear(Decorrelated):
+    """W (R (x − m)) + b: the rows are decorrelated first, then meet the weights."""
+
+    layer: nn.Linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ..., n_in) → (B, ..., n_out)."""
+        output: Tensor = self.layer(self.decorrelate(x))
+        return output
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """Return the first rows; the batch is in random order as it is."""
+        return raw.flatten(0, -2)[: self.rows]
+
+
+class DecorrelatedConv2d(Decorrelated):
+    """The convolution with kernel W R: every patch p contributes W R (p − m) + b.
+
+    Folding R into the kernel costs n_out n² operations instead of n² per patch. So what enters
+    the layer is raw, and its gradient is unfolded: ∂L/∂W = (Σ credit ⊗ (p − m)) Rᵀ.
+    """
+
+    layer: nn.Conv2d
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C', H', W')."""
+        kernel = self.layer.weight.flatten(1) @ self.matrix
+        bias = self.layer.bias
+        if self.demean:
+            shift = kernel @ self.mean
+            bias = -shift if bias is None else bias - shift
+        return self.layer._conv_forward(x, kernel.view_as(self.layer.weight), bias)
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """Return the patches of the first pictures, (rows, n)."""
+        picture = self._patches(raw[:1])
+        pictures = -(-self.rows // len(picture))
+        return (picture if pictures == 1 else self._patches(raw[:pictures]))[: self.rows]
+
+    def _patches(self, raw: Tensor) -> Tensor:
+        layer = self.layer
+        x, padding = padded(layer, raw)
+        patches = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
+        return patches.transpose(1, 2).flatten(0, 1)
+
+
+@outer.register
+def _decorrelated_conv2d(
+    module: DecorrelatedConv2d, x: Tensor, credit: Tensor
+) -> dict[str, Tensor]:
+    raw = outer(module.layer, x, credit)
+    kernel = raw["weight"].flatten(1)
+    if module.demean:
+        kernel = kernel.addr(raw["bias"], module.mean, alpha=-1)
+    weight = (kernel @ module.matrix.T).view_as(module.layer.weight)
+    return {"layer.weight": weight, "layer.bias": raw["bias"]}
+
+
+def decorrelated(layer: nn.Module, **settings: Unpack[Settings]) -> Decorrelated:
+    """Wrap one layer; see `Decorrelated` for the settings.
+
+    Raises:
+        SystemRefused: for a layer type that cannot be decorrelated.
+
+    >>> decorrelated(nn.Linear(3, 2), rate=0.01)(torch.ones(1, 3)).shape
+    torch.Size([1, 2])
+    """
+    if isinstance(layer, nn.Linear):
+        return DecorrelatedLinear(layer, layer.in_features, **settings)
+    if isinstance(layer, nn.Conv2d) and layer.groups == 1:
+        return DecorrelatedConv2d(layer, layer.weight[0].numel(), **settings)
+    raise SystemRefused(f"{layer}: only Linear and Conv2d with groups=1 can be decorrelated")
+
+
+def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
+    """Return a copy of `system` in which every Linear and Conv2d (groups=1) is decorrelated.
+
+    The system itself is left alone. See `Decorrelated` for the settings.
+
+    >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
+    >>> [name for name, _ in decorrelations(net)]
+    ['0', '2']
+    """
+    wrapped: dict[nn.Module, nn.Module] = {}
+
+    def replace(module: nn.Module) -> nn.Module:
+        if isinstance(module, Decorrelated):
+            return module
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
+            return wrapped.setdefault(module, decorrelated(module, **settings))
+        for name, child in module.named_children():
+            module.add_module(name, replace(child))
+        return module
+
+    return replace(copy.deepcopy(system))
+
+
+def decorrelations(system: nn.Module) -> list[tuple[str, Decorrelated]]:
+    """Return the decorrelated layers of a system, with their paths."""
+    return [(n, m) for n, m in system.named_modules() if isinstance(m, Decorrelated)]
+
+
+def learn_(reports: Iterable[Report]) -> None:
+    """Update R in every decorrelated layer that reported, once per report."""
+    for report in reports:
+        for module in report.node.outlet.modules():
+            if isinstance(module, Decorrelated):
+                module.update_(report.raw)
+
+
+def unstable(system: nn.Module) -> list[str]:
+    """Return the paths of the layers whose R would have blown up; synchronises the device.
+
+    >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2)), rate=1e6)
+    >>> net[0].update_(torch.randn(9, 3))
+    >>> unstable(net), bool(net[0].R.isfinite().all())
+    (['0'], True)
+    """
+    return [name for name, module in decorrelations(system) if bool(module.unstable)]

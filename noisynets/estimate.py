@@ -1,0 +1,155 @@
+"""Estimators: passes, then a rule, then credit ⊗ x into `.grad`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from noisynets import decorrelation
+from noisynets.check import check, check_called, check_noisy
+from noisynets.errors import InputError, unknown
+from noisynets.losses import losses
+from noisynets.noise import Injection, check_sigma
+from noisynets.outer import accumulate_
+from noisynets.probe import Probe, find_nodes
+from noisynets.rules import RULES, SCALINGS, Rule
+from noisynets.types import Estimate, Loss, Sampler
+
+
+class NodePerturbation:
+    """Estimates gradients from one reference pass and K noisy passes; no derivatives are used.
+
+    Args:
+        system: any module; its layers with weights are the nodes.
+        loss: (outputs (R, ...), targets (R, ...)) → (R,), one value per row.
+        rule: a name in `RULES`, or a `Rule`.
+        sigma: standard deviation of the injected noise, in units of the activities. None is
+            the intrinsic mode: nothing is injected, all passes carry the system's own noise,
+            and only inputs, activities and losses are read.
+        resamples: K.
+        noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
+        scaling: a name in `SCALINGS`.
+        seed: of the injected noise.
+
+    Raises:
+        InputError: for an unknown name or an impossible setting.
+        SystemRefused: where the estimates would be wrong or parameters left untrained; see
+            `check`.
+
+    Cost: (1 + K) B sample-forwards (INP: 1 + K·layers), one weight product per layer.
+
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> estimator = NodePerturbation(net, nn.CrossEntropyLoss(reduction="none"), rule="anp")
+    >>> estimate = estimator(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    >>> estimate.loss.shape, net[0].weight.grad.shape, estimate.sample_forwards
+    (torch.Size([5]), torch.Size([8, 4]), 10)
+    """
+
+    def __init__(
+        self,
+        system: nn.Module,
+        loss: Loss,
+        rule: str | Rule = "anp",
+        *,
+        sigma: float | None = 1e-2,
+        resamples: int = 1,
+        noise: str | Sampler = "gaussian",
+        scaling: str = "count",
+        seed: int = 0,
+    ) -> None:
+        if isinstance(rule, str):
+            if rule not in RULES:
+                raise unknown("rule", rule, RULES)
+            rule = RULES[rule]
+        if scaling not in SCALINGS:
+            raise unknown("scaling", scaling, SCALINGS)
+        if resamples < 1:
+            raise InputError(f"resamples {resamples} must be at least 1")
+        _check_mode(rule, scaling, sigma)
+        self.nodes = check(system)
+        if sigma is not None:
+            check_sigma(sigma, next(self.nodes[0].layer.parameters()).dtype)
+        self.system = system
+        self.loss = loss
+        self.rule = rule
+        self.scaling = SCALINGS[scaling]
+        self.resamples = resamples
+        self.injection = None if sigma is None else Injection(sigma, noise, seed)
+        self._checked = False
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
+        """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
+        batch = len(inputs)
+        probe = Probe(
+            self.system,
+            self.nodes,
+            batch=batch,
+            resamples=self.resamples,
+            injection=self.injection,
+            in_turn=self.rule.in_turn,
+            keep_noise=self.rule.reads_noise,
+        )
+        passes = 1 + probe.passes
+        with probe:
+            outputs = self.system(probe.stack(inputs))
+        stacked_targets = targets.repeat(passes, *[1] * (targets.dim() - 1))
+        loss = losses(self.loss, outputs, stacked_targets).unflatten(0, (passes, batch))
+        dloss = loss[1:] - loss[0]
+        if not self._checked:
+            self._check(probe)
+
+        credits = self.rule.credit(probe.reports, dloss / batch, self.scaling)
+        for report, credit in zip(probe.reports, credits, strict=True):
+            accumulate_(report.node.layer, report.x, credit)
+        decorrelation.learn_(probe.reports)
+        return Estimate(loss[0], outputs[:batch], passes * batch)
+
+    def _check(self, probe: Probe) -> None:
+        """Look once, at the first batch, at what only a pass can tell."""
+        check_called(self.nodes, probe.reports)
+        if self.injection is None:
+            check_noisy(probe.reports)
+        self._checked = True
+
+
+def _check_mode(rule: Rule, scaling: str, sigma: float | None) -> None:
+    if sigma is None and rule.injects:
+        raise InputError(
+            f"rule {rule.name!r} needs a noise that is injected, and none is in intrinsic mode: "
+            "use 'anp', or give a sigma to inject on top of the system's own noise"
+        )
+    if sigma is None and scaling == "variance":
+        raise InputError("scaling 'variance' needs the sigma of an injected noise: use 'count'")
+    if scaling != "count" and not rule.scaled:
+        raise InputError(f"rule {rule.name!r} has no scaling: leave out {scaling!r}")
+
+
+class Backpropagation:
+    """The exact gradient by autograd, with the same signature: the baseline BP (and DBP).
+
+    Args:
+        system: any module that autograd can follow.
+        loss: (outputs (B, ...), targets (B, ...)) → (B,), one value per row.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3))
+    >>> estimate = Backpropagation(net, nn.CrossEntropyLoss(reduction="none"))(
+    ...     torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    >>> net[0].weight.grad.shape, estimate.sample_forwards
+    (torch.Size([3, 4]), 5)
+    """
+
+    def __init__(self, system: nn.Module, loss: Loss) -> None:
+        self.system = system
+        self.loss = loss
+        self.nodes = find_nodes(system) if decorrelation.decorrelations(system) else []
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
+        """Accumulate the gradient in `.grad`; inputs (B, ...), targets (B, ...)."""
+        probe = Probe(self.system, self.nodes, batch=len(inputs), resamples=0)
+        with torch.enable_grad(), probe:
+            outputs = self.system(inputs)
+            loss = losses(self.loss, outputs, targets)
+            loss.mean().backward()
+        decorrelation.learn_(probe.reports)
+        return Estimate(loss.detach(), outputs.detach(), len(inputs))

@@ -1,0 +1,41 @@
+"""Losses per sample: node perturbation compares the passes sample by sample."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from noisynets.errors import InputError
+from noisynets.types import Loss
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """−log softmax(outputs)[target]: (R, classes), (R,) → (R,)."""
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """½‖output − target‖²: (R, ...), (R, ...) → (R,)."""
+    return (outputs - targets).square().flatten(1).sum(1) / 2
+
+
+def losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Evaluate `loss` and make sure that it gave one value per row.
+
+    Raises:
+        InputError: if the loss was averaged over rows, or not over features.
+
+    >>> import torch
+    >>> losses(F.cross_entropy, torch.zeros(2, 3), torch.tensor([0, 1]))
+    Traceback (most recent call last):
+    ...
+    noisynets.errors.InputError: the loss gave shape () for 2 rows: it must return one value \
+per row, as with reduction='none' (and summed over features)
+    """
+    values = loss(outputs, targets)
+    if values.shape != targets.shape[:1]:
+        raise InputError(
+            f"the loss gave shape {tuple(values.shape)} for {len(targets)} rows: it must return "
+            "one value per row, as with reduction='none' (and summed over features)"
+        )
+    return values

@@ -1,0 +1,136 @@
+"""What `--rule` can name: an estimator, decorrelated or not, with its tuned settings.
+
+The settings were chosen on the validation set by `examples/tune.py`; docs/results/tuning.md has
+the table. This is the one place where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import nn
+
+from noisynets.errors import InputError
+from noisynets.estimate import Backpropagation, NodePerturbation
+from noisynets.rules import RULES
+from noisynets.types import Estimator, Loss
+from noisynets.weight_space import SPSA, WeightPerturbation
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """Settings of an estimator that perturbs.
+
+    Attributes:
+        sigma: standard deviation of the injected noise; None: nothing is injected.
+        resamples: K.
+        noise: distribution of the injected noise.
+        scaling: of the rules that scale by a norm.
+        seed: of the injected noise.
+    """
+
+    sigma: float | None
+    resamples: int
+    noise: str
+    scaling: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """One value of `--rule`.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line.
+        make: (system, loss, settings) → the estimator.
+        lr: tuned learning rate of Adam.
+        sigma: tuned standard deviation of what is injected; None: it injects nothing.
+        decor_lr: tuned rate of decorrelation; 0: not decorrelated.
+    """
+
+    name: str
+    summary: str
+    make: Callable[[nn.Module, Loss, Perturbation], Estimator]
+    lr: float
+    sigma: float | None
+    decor_lr: float = 0.0
+
+
+def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
+    return NodePerturbation(
+        system,
+        loss,
+        rule,
+        sigma=p.sigma,
+        resamples=p.resamples,
+        noise=p.noise,
+        scaling=p.scaling,
+        seed=p.seed,
+    )
+
+
+def _weights(
+    system: nn.Module,
+    loss: Loss,
+    p: Perturbation,
+    *,
+    estimator: type[WeightPerturbation] | type[SPSA],
+) -> Estimator:
+    if p.sigma is None:
+        raise InputError("weight perturbation needs a sigma, in units of the weights")
+    return estimator(
+        system, loss, sigma=p.sigma, resamples=p.resamples, noise=p.noise, seed=p.seed
+    )
+
+
+def _backpropagation(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
+    return Backpropagation(system, loss)
+
+
+def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-3) -> Method:
+    return replace(
+        method,
+        name=f"d{method.name}",
+        summary=f"{method.name} on decorrelated inputs",
+        lr=lr,
+        decor_lr=decor_lr,
+    )
+
+
+NP = Method("np", RULES["np"].summary, partial(_node, rule="np"), lr=1e-3, sigma=1e-2)
+INP = Method("inp", RULES["inp"].summary, partial(_node, rule="inp"), lr=1e-3, sigma=1e-2)
+ANP = Method("anp", RULES["anp"].summary, partial(_node, rule="anp"), lr=3e-3, sigma=1e-2)
+BP = Method("bp", "backpropagation: the exact gradient", _backpropagation, lr=1e-3, sigma=None)
+WP = Method(
+    "wp",
+    "weight perturbation, one-sided (1 + K passes)",
+    partial(_weights, estimator=WeightPerturbation),
+    lr=1e-3,
+    sigma=1e-3,
+)
+SPSA_ = Method(
+    "spsa",
+    "simultaneous perturbation of the weights, two-sided (2K passes)",
+    partial(_weights, estimator=SPSA),
+    lr=1e-3,
+    sigma=1e-3,
+)
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        NP,
+        INP,
+        ANP,
+        _decorrelated(NP, lr=1e-3),
+        _decorrelated(INP, lr=1e-3),
+        _decorrelated(ANP, lr=1e-3),
+        BP,
+        _decorrelated(BP, lr=1e-3),
+        WP,
+        SPSA_,
+    )
+}

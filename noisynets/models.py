@@ -1,0 +1,168 @@
+"""Reference networks, built from settings and a seed; and the systems on the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from noisynets.devices import AdditiveGaussian, Noisy
+from noisynets.errors import InputError, unknown
+
+
+def he(fan_in: int, fan_out: int) -> float:
+    """√(2/fan_in), the standard deviation of He et al. (2015)."""
+    return math.sqrt(2 / fan_in)
+
+
+def lecun(fan_in: int, fan_out: int) -> float:
+    """√(1/fan_in), the standard deviation of LeCun et al. (1998)."""
+    return math.sqrt(1 / fan_in)
+
+
+def xavier(fan_in: int, fan_out: int) -> float:
+    """√(2/(fan_in + fan_out)), the standard deviation of Glorot and Bengio (2010)."""
+    return math.sqrt(2 / (fan_in + fan_out))
+
+
+INITIALISATIONS: dict[str, Callable[[int, int], float]] = {
+    "he": he,
+    "lecun": lecun,
+    "xavier": xavier,
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """Settings of a reference network.
+
+    Attributes:
+        hidden: widths of the hidden layers; channels, for a convolutional network.
+        slope: of the LeakyReLU for negative activities.
+        init: name of the weights' initialisation, normal around 0, a key of `INITIALISATIONS`.
+        output_scale: factor on the output layer's initial weights.
+        intrinsic_noise: standard deviation of the system's own Gaussian noise at every node,
+            in units of the activity; 0: none.
+        weight_seed: of the initial weights.
+        noise_seed: of the system's own noise.
+    """
+
+    hidden: Sequence[int]
+    slope: float = 0.2
+    init: str = "he"
+    output_scale: float = 1.0
+    intrinsic_noise: float = 0.0
+    weight_seed: int = 0
+    noise_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.init not in INITIALISATIONS:
+            raise unknown("initialisation", self.init, INITIALISATIONS)
+        if any(width < 1 for width in self.hidden):
+            raise InputError(f"hidden {tuple(self.hidden)}: every width must be at least 1")
+
+
+def mlp(input_shape: Sequence[int], outputs: int, build: Build) -> nn.Sequential:
+    """Flatten, then Linear and LeakyReLU for every hidden width, then Linear.
+
+    >>> mlp((1, 28, 28), 10, Build(hidden=(64, 64)))(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    widths = [math.prod(input_shape), *build.hidden, outputs]
+    layers = [
+        skip_init(nn.Linear, n_in, n_out) for n_in, n_out in zip(widths, widths[1:], strict=False)
+    ]
+    return _assemble(layers, build, flatten_at=0)
+
+
+def conv(input_shape: Sequence[int], outputs: int, build: Build) -> nn.Sequential:
+    """Convolutions of 3×3, stride 2, one for every hidden width; LeakyReLU; then Linear.
+
+    >>> conv((1, 28, 28), 10, Build(hidden=(8, 16)))(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    channels, height, width = input_shape
+    layers: list[nn.Module] = []
+    for n in build.hidden:
+        layers.append(skip_init(nn.Conv2d, channels, n, 3, stride=2, padding=1))
+        channels, height, width = n, (height + 1) // 2, (width + 1) // 2
+    layers.append(skip_init(nn.Linear, channels * height * width, outputs))
+    return _assemble(layers, build, flatten_at=len(layers) - 1)
+
+
+def _assemble(layers: Sequence[nn.Module], build: Build, flatten_at: int) -> nn.Sequential:
+    """Initialise the layers, and put noise, units and a flattening between them."""
+    initialise_(layers, build)
+    modules: list[nn.Module] = []
+    for i, layer in enumerate(layers):
+        if i == flatten_at:
+            modules.append(nn.Flatten())
+        modules.append(_with_noise(layer, build, i))
+        if i < len(layers) - 1:
+            modules.append(nn.LeakyReLU(build.slope))
+    return nn.Sequential(*modules)
+
+
+def _with_noise(layer: nn.Module, build: Build, index: int) -> nn.Module:
+    if build.intrinsic_noise == 0:
+        return layer
+    return Noisy(layer, AdditiveGaussian(build.intrinsic_noise, build.noise_seed + index))
+
+
+@torch.no_grad()
+def initialise_(layers: Sequence[nn.Module], build: Build) -> None:
+    """Draw normal weights and set zero biases; scale the last layer's weights."""
+    generator = torch.Generator().manual_seed(build.weight_seed)
+    for layer in layers:
+        weight, bias = layer.weight, layer.bias
+        assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+        fan_in = weight[0].numel()
+        fan_out = weight.numel() // weight.shape[1]
+        std = INITIALISATIONS[build.init](fan_in, fan_out)
+        weight.normal_(0, std, generator=generator)
+        bias.zero_()
+    weight.mul_(build.output_scale)
+
+
+@dataclass(frozen=True)
+class System:
+    """A system on the command line.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line.
+        build: (input_shape, outputs, settings) → the module.
+        hidden: widths where none are given.
+        intrinsic_noise: σ of its own noise where none is given.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Sequence[int], int, Build], nn.Module]
+    hidden: tuple[int, ...]
+    intrinsic_noise: float = 0.0
+
+
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for system in (
+        System(
+            "noisy-mlp",
+            "LeakyReLU perceptron with Gaussian noise of its own at every node (default)",
+            mlp,
+            (64, 64),
+            intrinsic_noise=0.1,
+        ),
+        System("mlp", "LeakyReLU perceptron without noise of its own", mlp, (64, 64)),
+        System(
+            "conv",
+            "3×3 stride-2 convolutions with LeakyReLU, then a linear layer",
+            conv,
+            (32, 64, 128),
+        ),
+    )
+}

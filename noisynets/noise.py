@@ -1,0 +1,131 @@
+"""Noise with a memory of its own: samplers, and streams of random numbers that can be saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from noisynets.errors import InputError, unknown
+from noisynets.types import Sampler
+
+
+def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from N(0, 1)."""
+    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def rademacher(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw −1 or +1, each with probability one half."""
+    z = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return z.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+
+
+def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from U(−√3, √3), whose variance is 1."""
+    z = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return z.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "gaussian": gaussian,
+    "rademacher": rademacher,
+    "uniform": uniform,
+}
+
+
+class Stream:
+    """Random numbers from one seed, on whichever device they are asked for.
+
+    Its state is one tensor, so that a run can be stopped and continued with the same bits.
+
+    >>> stream = Stream(seed=1)
+    >>> state = stream.state()
+    >>> first = gaussian((3,), torch.zeros(()), stream.on(torch.device("cpu")))
+    >>> stream.restore(state)
+    >>> bool((first == gaussian((3,), torch.zeros(()), stream.on(torch.device("cpu")))).all())
+    True
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._generator: torch.Generator | None = None
+        self._saved: Tensor | None = None
+
+    def on(self, device: torch.device) -> torch.Generator:
+        """Return the generator on `device`; changing the device starts anew from the seed."""
+        if self._generator is None or self._generator.device.type != device.type:
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+            if self._saved is not None:
+                self._generator.set_state(self._saved)
+                self._saved = None
+        return self._generator
+
+    def state(self) -> Tensor:
+        """Return the state as bytes on the CPU; empty where nothing was drawn yet."""
+        if self._generator is not None:
+            return self._generator.get_state()
+        return torch.empty(0, dtype=torch.uint8) if self._saved is None else self._saved.clone()
+
+    def restore(self, state: Tensor) -> None:
+        """Continue from a `state` that was taken on the same kind of device."""
+        self._generator = None
+        self._saved = state.cpu().clone() if state.numel() else None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Stream:
+        copy = Stream(self._seed)
+        copy.restore(self.state())
+        return copy
+
+
+def check_sigma(sigma: float, dtype: torch.dtype) -> None:
+    """Refuse a σ whose effect on the loss would drown in the rounding of `dtype`.
+
+    The limit is 8 machine epsilons: measured on a small MLP, the loss differences still
+    correlate to 0.99 with those in float64 there, and fall to 0.1 at a hundredth of it.
+
+    Raises:
+        InputError: if σ is not positive and finite, or too small for `dtype`.
+
+    >>> check_sigma(0.01, torch.bfloat16)
+    Traceback (most recent call last):
+    ...
+    noisynets.errors.InputError: sigma 0.01 is below the precision of bfloat16: use at least \
+0.0625, or a wider dtype
+    """
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise InputError(f"sigma {sigma:g} must be positive and finite")
+    least = 8 * torch.finfo(dtype).eps
+    if sigma < least:
+        name = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"sigma {sigma:g} is below the precision of {name}: "
+            f"use at least {least:.3g}, or a wider dtype"
+        )
+
+
+class Injection:
+    """The noise that we add at nodes: ξ = σ z, with z from a sampler.
+
+    Args:
+        sigma: standard deviation, in units of the activity.
+        sampler: name of the distribution, a key of `SAMPLERS`, or a sampler of one's own.
+        seed: of the stream.
+    """
+
+    def __init__(self, sigma: float, sampler: str | Sampler = "gaussian", seed: int = 0) -> None:
+        if isinstance(sampler, str):
+            if sampler not in SAMPLERS:
+                raise unknown("noise", sampler, SAMPLERS)
+            sampler = SAMPLERS[sampler]
+        if not (math.isfinite(sigma) and sigma > 0):
+            raise InputError(f"sigma {sigma:g} must be positive and finite")
+        self.sigma = sigma
+        self.sampler = sampler
+        self.stream = Stream(seed)
+
+    def __call__(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Draw ξ of `shape`, with the dtype and on the device of `like`."""
+        return self.sampler(shape, like, self.stream.on(like.device)).mul_(self.sigma)

@@ -1,0 +1,191 @@
+"""The probe: listens to the nodes of any module through hooks, and is gone afterwards.
+
+One reference pass and P noisy passes run as one stacked batch, pass after pass:
+rows [0, B) are the reference, rows [(1+p)B, (2+p)B) the noisy pass p. So a system whose noise
+is correlated in time lives through the reference batch first and the noisy batches after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from noisynets.errors import SystemRefused
+from noisynets.noise import Injection
+from noisynets.outer import has_outer
+from noisynets.types import Node, Report, Wrapper
+
+
+def find_nodes(system: nn.Module) -> list[Node]:
+    """Return the layers with trained weights, in the order in which the system holds them.
+
+    >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> [node.name for node in find_nodes(net)]
+    ['0', '2']
+    """
+    return list(_walk(system, "", set()))
+
+
+def _walk(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[Node]:
+    if module in seen:
+        return
+    seen.add(module)
+    layer = module
+    while isinstance(layer, Wrapper) and not has_outer(layer):
+        layer = layer.layer
+    if has_outer(layer):
+        if any(p.requires_grad for p in layer.parameters()):
+            yield Node(name, layer, outlet=module)
+        return
+    for child_name, child in module.named_children():
+        yield from _walk(child, f"{name}.{child_name}".lstrip("."), seen)
+
+
+def fork(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
+    """Return the node at which noisy passes may part from the reference, if that is plain to see.
+
+    Until noise first enters, all passes are equal and one will do. That is certain only where
+    a chain of `nn.Sequential` leads straight to a first node without noise of its own; anywhere
+    else something (a skip connection around the node, say) might see the rows before it.
+    """
+    link: nn.Module = system
+    while isinstance(link, nn.Sequential):
+        reshapes = (nn.Flatten, nn.Unflatten, nn.Identity)
+        link = next((m for m in link if not isinstance(m, reshapes)), nn.Identity())
+    quiet = has_outer(link) or (isinstance(link, Wrapper) and link.deterministic)
+    return nodes[0] if quiet and link is nodes[0].outlet else None
+
+
+class Probe:
+    """Context manager: while it is open, the system's nodes report.
+
+    Args:
+        system: any module.
+        nodes: of the system, as `find_nodes` gives them.
+        batch: B.
+        resamples: K; 0 records x alone.
+        injection: what to add at the nodes; None where the noise is the system's own.
+        in_turn: pass l·K + k perturbs node l alone, so that P = K · nodes; otherwise every
+            noisy pass perturbs all nodes and P = K.
+        keep_noise: whether reports carry ξ.
+
+    Attributes:
+        reports: one per node and call, in the order of the calls.
+
+    >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> probe = Probe(net, find_nodes(net), batch=4, resamples=2, injection=Injection(0.1))
+    >>> with torch.no_grad(), probe:
+    ...     output = net(probe.stack(torch.ones(4, 3)))
+    >>> output.shape, [tuple(report.delta.shape) for report in probe.reports]
+    (torch.Size([12, 1]), [(2, 4, 2), (2, 4, 1)])
+    """
+
+    def __init__(
+        self,
+        system: nn.Module,
+        nodes: Sequence[Node],
+        *,
+        batch: int,
+        resamples: int,
+        injection: Injection | None = None,
+        in_turn: bool = False,
+        keep_noise: bool = False,
+    ) -> None:
+        self.reports: list[Report] = []
+        self.batch = batch
+        self.passes = resamples * len(nodes) if in_turn else resamples
+        self._nodes = nodes
+        self._injection = injection
+        self._keep_noise = keep_noise
+        self._own = [
+            slice(i * resamples, (i + 1) * resamples) if in_turn else slice(0, resamples)
+            for i in range(len(nodes))
+        ]
+        self._fork = fork(system, nodes) if injection is not None and self.passes else None
+        self._inlets: dict[int, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def stack(self, inputs: Tensor) -> Tensor:
+        """Return the rows to feed in: the batch, once for every pass that is separate there."""
+        if self._fork is not None:
+            return inputs
+        return inputs.repeat(1 + self.passes, *[1] * (inputs.dim() - 1))
+
+    def __enter__(self) -> Probe:
+        for index, node in enumerate(self._nodes):
+            if node.layer is not node.outlet:
+                hook = node.layer.register_forward_hook(self._inlet(index), with_kwargs=True)
+                self._handles.append(hook)
+            hook = node.outlet.register_forward_hook(self._outlet(index), with_kwargs=True)
+            self._handles.append(hook)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._inlets.clear()
+
+    def _inlet(self, index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
+            self._inlets[index] = _first(args, kwargs)
+
+        return hook
+
+    def _outlet(self, index: int) -> Callable[..., Tensor | None]:
+        node, own, injection = self._nodes[index], self._own[index], self._injection
+
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
+            raw = _first(args, kwargs)
+            x = self._inlets.pop(index, raw)
+            if node is self._fork:
+                output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
+            elif injection is not None and not has_outer(module):
+                output = output.clone()  # a wrapper may hand out a tensor that it keeps
+            self._check_rows(node, output)
+            a = output.unflatten(0, (1 + self.passes, self.batch))
+            xi = None
+            if injection is not None and self.passes:
+                noisy = a[1:][own]
+                xi = injection(noisy.shape, like=a)
+                noisy.add_(xi)  # in place: the outputs of a layer are fresh
+            delta = (a[1:][own] - a[0]).detach()  # at once: an in-place unit may overwrite a
+            self.reports.append(
+                Report(
+                    node,
+                    x=x[: self.batch].detach(),
+                    raw=raw[: self.batch].detach(),
+                    delta=delta,
+                    own=own,
+                    xi=xi if self._keep_noise else None,
+                    sigma=injection.sigma if injection is not None else None,
+                )
+            )
+            return output
+
+        return hook
+
+    def _check_rows(self, node: Node, output: Tensor) -> None:
+        rows = (1 + self.passes) * self.batch
+        if output.shape[0] != rows:
+            raise SystemRefused(
+                f"node {node.name!r}: its output has {output.shape[0]} rows where "
+                f"{1 + self.passes} passes of a batch of {self.batch} make {rows}: keep the "
+                f"batch as the first dimension (found shape {tuple(output.shape)})"
+            )
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Return the input of a call, whether it was given by position or by name."""
+    value: Tensor = args[0] if args else next(iter(kwargs.values()))
+    return value

@@ -1,0 +1,88 @@
+"""What a rule is, and the two things that rules share: a scaling, and a sum over the passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noisynets.errors import InputError
+from noisynets.types import Report
+
+Scaling = Callable[[int, Tensor, float | None], Tensor]
+"""(N, ‖δa‖², σ) → the factor that stands before δL δa; ‖δa‖² per pass and sample, (K, B)."""
+
+
+def count(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
+    """N/‖δa‖²: turns a directional derivative along a random direction into a gradient."""
+    return size / _positive(square_norm)
+
+
+def root(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
+    """√N/‖δa‖², of an older code of the same group; smaller by √N."""
+    return size**0.5 / _positive(square_norm)
+
+
+def variance(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
+    """1/σ², of *Correlations are ruining your gradient descent*; needs the injected σ."""
+    if sigma is None:
+        raise InputError("scaling 'variance' needs the sigma of an injected noise: use 'count'")
+    return torch.full_like(square_norm, sigma**-2)
+
+
+SCALINGS: dict[str, Scaling] = {"count": count, "root": root, "variance": variance}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule, and what it asks of the passes.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line.
+        credit: (reports, dloss (P, B), scaling) → one credit (B, *out) per report. Linear in
+            dloss, the mean over K; the mean over the batch is taken by whoever scales dloss.
+        in_turn: perturb one node per noisy pass, so that P = K · nodes.
+        reads_noise: the reports must carry ξ, so the rule refuses a noise that is not ours.
+        scaled: whether the scaling makes a difference to it.
+    """
+
+    name: str
+    summary: str
+    credit: Callable[[Sequence[Report], Tensor, Scaling], list[Tensor]]
+    in_turn: bool = False
+    reads_noise: bool = False
+    scaled: bool = True
+
+    @property
+    def injects(self) -> bool:
+        """Whether the rule works only with a noise that we inject."""
+        return self.in_turn or self.reads_noise
+
+
+def directional(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Tensor:
+    """δL N / ‖δa‖² per pass and sample, (K, B); N and the norm run over all `reports`.
+
+    Times δa, this is the directional derivative of the loss along δa, as a gradient estimate.
+    """
+    n = sum(r.delta[0, 0].numel() for r in reports)
+    norms = [torch.linalg.vector_norm(r.delta.flatten(2), dim=2) for r in reports]
+    square_norm = torch.stack(norms).square().sum(0)
+    return dloss[reports[0].own] * scaling(n, square_norm, reports[0].sigma)
+
+
+def mean_over_passes(factor: Tensor, delta: Tensor) -> Tensor:
+    """(1/K) Σ_k factor_k δ_k: (K, B), (K, B, *out) → (B, *out).
+
+    Contracting K here, before the outer product, makes K resamples cost one weight product.
+    """
+    if len(delta) == 1:
+        return factor[0].reshape(-1, *[1] * (delta.dim() - 2)) * delta[0]
+    return torch.einsum("kb,kb...->b...", factor / len(delta), delta)
+
+
+def _positive(square_norm: Tensor) -> Tensor:
+    """Keep 0/0 out: where nothing was perturbed, δa = 0 makes the credit 0."""
+    return square_norm.clamp_min(torch.finfo(square_norm.dtype).tiny)

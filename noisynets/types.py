@@ -1,0 +1,114 @@
+"""The vocabulary that every other file speaks.
+
+Symbols, with their shapes; the same names stand in the code and in the docs:
+
+======== ====================================================== ===============
+symbol   meaning                                                shape
+======== ====================================================== ===============
+B, K     samples in the batch; noisy passes per reference pass
+P        noisy passes in all: K, or K per node where nodes are
+         perturbed in turn
+x        a layer's input in the reference pass                  (B, *in)
+a        a node's activity: W x + b, with whatever noise the
+         system adds                                            (B, *out)
+xi       noise that we inject at a node                         (K, B, *out)
+delta    a(noisy) − a(reference), as measured                   (K, B, *out)
+dloss    loss(noisy) − loss(reference), per sample              (P, B)
+credit   the estimate of ∂loss/∂a that a rule gives each node   (B, *out)
+======== ====================================================== ===============
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs (R, ...), targets (R, ...)) → one loss per row (R,): `reduction="none"`."""
+
+
+class Sampler(Protocol):
+    """Draws white noise of zero mean and unit variance."""
+
+    def __call__(self, shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a tensor of `shape`, with the dtype and on the device of `like`."""
+
+
+class Wrapper(nn.Module):
+    """A module around one layer that is part of the layer's node.
+
+    What comes out of the wrapper is the node's activity; the layer inside holds the
+    weights. Wrappers nest.
+
+    Attributes:
+        layer: what is wrapped: a layer, or another wrapper.
+        deterministic: equal inputs give equal outputs.
+    """
+
+    layer: nn.Module
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer with weights, and the module at which its activity is measured.
+
+    Attributes:
+        name: path of the outlet in the system, as in `named_modules()`.
+        layer: owns the weights; what enters it is x.
+        outlet: what leaves it is the activity a: the layer itself, or a wrapper around it.
+    """
+
+    name: str
+    layer: nn.Module
+    outlet: nn.Module
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one node measured in one call: all that a rule may know.
+
+    Attributes:
+        node: where it was measured.
+        x: input of the layer in the reference pass, (B, *in).
+        raw: the same before any decorrelation, (B, *in).
+        delta: measured differences of the activity, (K, B, *out).
+        own: the noisy passes, among P, whose noise entered at this node: `delta` and `xi`
+            hold these, and `dloss[own]` is theirs.
+        xi: injected noise, (K, B, *out), where the rule reads it.
+        sigma: its standard deviation, in units of a; None where nothing is injected.
+    """
+
+    node: Node
+    x: Tensor
+    raw: Tensor
+    delta: Tensor
+    own: slice
+    xi: Tensor | None = None
+    sigma: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an estimator saw while it wrote `.grad`; nothing here was read back to the host.
+
+    Attributes:
+        loss: per sample, in the reference pass, (B,).
+        output: of the system in the reference pass, (B, ...).
+        sample_forwards: forward passes made, times samples.
+    """
+
+    loss: Tensor
+    output: Tensor
+    sample_forwards: int
+
+
+class Estimator(Protocol):
+    """Accumulates an estimate of the gradient of the mean loss in `.grad`."""
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
+        """Estimate from one batch: inputs (B, ...), targets (B, ...)."""
