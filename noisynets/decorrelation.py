@@ -254,8 +254,9 @@ def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
             return module
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
             return wrapped.setdefault(module, decorrelated(module, **settings))
-        for name, child in module.named_children():
-            module.add_module(name, replace(child))
+        for name, child in list(module._modules.items()):  # named_children() skips repetitions
+            if child is not None:
+                module.add_module(name, replace(child))
         return module
 
     return replace(copy.deepcopy(system))

@@ -105,6 +105,15 @@ class NodePerturbation:
         decorrelation.learn_(probe.reports)
         return Estimate(loss[0], outputs[:batch], passes * batch)
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the state of the stream of injected noise."""
+        return {} if self.injection is None else {"stream": self.injection.stream.state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        if self.injection is not None:
+            self.injection.stream.restore(state["stream"])
+
     def _check(self, probe: Probe) -> None:
         """Look once, at the first batch, at what only a pass can tell."""
         check_called(self.nodes, probe.reports)
@@ -153,3 +162,10 @@ class Backpropagation:
             loss.mean().backward()
         decorrelation.learn_(probe.reports)
         return Estimate(loss.detach(), outputs.detach(), len(inputs))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: there is no noise to keep."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 from torch import nn
 
@@ -49,6 +50,9 @@ class Method:
         lr: tuned learning rate of Adam.
         sigma: tuned standard deviation of what is injected; None: it injects nothing.
         decor_lr: tuned rate of decorrelation; 0: not decorrelated.
+        perturbs: where it injects: 'nodes' (or nowhere, where the noise is the system's own),
+            'weights' or 'nothing'.
+        noise: distribution of what it injects.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Method:
     lr: float
     sigma: float | None
     decor_lr: float = 0.0
+    perturbs: Literal["nodes", "weights", "nothing"] = "nodes"
+    noise: str = "gaussian"
 
 
 def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
@@ -103,13 +109,21 @@ def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-3) -> Method:
 NP = Method("np", RULES["np"].summary, partial(_node, rule="np"), lr=1e-3, sigma=1e-2)
 INP = Method("inp", RULES["inp"].summary, partial(_node, rule="inp"), lr=1e-3, sigma=1e-2)
 ANP = Method("anp", RULES["anp"].summary, partial(_node, rule="anp"), lr=3e-3, sigma=1e-2)
-BP = Method("bp", "backpropagation: the exact gradient", _backpropagation, lr=1e-3, sigma=None)
+BP = Method(
+    "bp",
+    "backpropagation: the exact gradient",
+    _backpropagation,
+    lr=1e-3,
+    sigma=None,
+    perturbs="nothing",
+)
 WP = Method(
     "wp",
     "weight perturbation, one-sided (1 + K passes)",
     partial(_weights, estimator=WeightPerturbation),
     lr=1e-3,
     sigma=1e-3,
+    perturbs="weights",
 )
 SPSA_ = Method(
     "spsa",
@@ -117,6 +131,8 @@ SPSA_ = Method(
     partial(_weights, estimator=SPSA),
     lr=1e-3,
     sigma=1e-3,
+    perturbs="weights",
+    noise="rademacher",
 )
 
 METHODS: dict[str, Method] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import skip_init
 
 from noisynets.devices import AdditiveGaussian, Noisy
@@ -118,8 +118,7 @@ def initialise_(layers: Sequence[nn.Module], build: Build) -> None:
     """Draw normal weights and set zero biases; scale the last layer's weights."""
     generator = torch.Generator().manual_seed(build.weight_seed)
     for layer in layers:
-        weight, bias = layer.weight, layer.bias
-        assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
         fan_in = weight[0].numel()
         fan_out = weight.numel() // weight.shape[1]
         std = INITIALISATIONS[build.init](fan_in, fan_out)

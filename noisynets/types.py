@@ -112,3 +112,9 @@ class Estimator(Protocol):
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Estimate from one batch: inputs (B, ...), targets (B, ...)."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""

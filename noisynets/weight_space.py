@@ -52,6 +52,14 @@ class _WeightSpace:
         self.resamples = resamples
         self.injection = Injection(sigma, noise, seed)
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the state of the stream of injected noise."""
+        return {"stream": self.injection.stream.state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        self.injection.stream.restore(state["stream"])
+
     def _draw(self) -> dict[str, Tensor]:
         trained = {n: p for n, p in self.system.named_parameters() if p.requires_grad}
         return {name: self.injection(p.shape, like=p) for name, p in trained.items()}

@@ -50,7 +50,7 @@ def load(part: str, folder: Path | None = None, *, md5: dict[str, str]) -> Examp
     stem = {"train": "train", "test": "t10k"}[part]
     images = read(folder or FILES, f"{stem}-images-idx3-ubyte", md5)
     labels = read(folder or FILES, f"{stem}-labels-idx1-ubyte", md5)
-    return Examples(torch.from_numpy(images), torch.from_numpy(labels).long())
+    return Examples(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long())
 
 
 def read(folder: Path, name: str, md5: dict[str, str]) -> NDArray[np.uint8]:

@@ -14,8 +14,9 @@ from noisynets.types import Report
 def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> list[Tensor]:
     """credit_l = δL^(l) δa_l N_l / ‖δa_l‖², where pass l perturbs layer l alone.
 
-    N_l and the norm count every call of the layer in the pass. Unbiased for small σ, and
-    free of the other layers' noise; costs 1 + K·layers passes.
+    Unbiased for small σ, and free of the other layers' noise; costs 1 + K·layers passes. N_l
+    and the norm count every call of the layer in the pass; where there are several, the later
+    ones measure the noise of the earlier ones too, and the estimate is biased like ANP's.
 
     Source: the released code of Dalm, van Gerven and Ahmad (arXiv 2310.00965).
     """

@@ -1,0 +1,92 @@
+"""Choose settings on the validation set: a grid per rule, one seed, the test set never read.
+
+    python examples/tune.py --rules np anp --lrs 3e-4 1e-3 3e-3 --sigmas 1e-3 1e-2 --out runs/tune
+
+Each candidate is a run folder under --out, so an interrupted search continues where it was. The
+last lines printed are a Markdown table, best validation accuracy first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+
+from noisynets.config import Config, resolve
+from noisynets.errors import Diverged, InputError
+from noisynets.methods import METHODS
+from noisynets.run_folder import RunFolder, create
+from noisynets.train import train
+
+
+@dataclass(frozen=True)
+class Search:
+    """A grid of candidates."""
+
+    rules: tuple[str, ...] = ("anp",)
+    """Rules to tune, each separately."""
+    lrs: tuple[float, ...] = (1e-3, 3e-3)
+    """Learning rates to try."""
+    sigmas: tuple[float, ...] = ()
+    """Standard deviations to try, for rules that inject."""
+    decor_lrs: tuple[float, ...] = ()
+    """Rates of decorrelation to try, for rules that decorrelate."""
+    base: Config = Config(system="mlp", threads=1)
+    """What is common to all."""
+    jobs: int = 2
+    """Runs at a time."""
+    out: Path = Path("runs/tune")
+    """Where the run folders go."""
+
+
+def candidates(search: Search) -> list[Config]:
+    """All combinations, without settings that a rule does not have."""
+    configs = []
+    for rule in search.rules:
+        method = METHODS[rule]
+        sigmas = search.sigmas if method.perturbs != "nothing" and search.sigmas else (None,)
+        decor_lrs = search.decor_lrs if method.decor_lr and search.decor_lrs else (None,)
+        for lr, sigma, decor_lr in itertools.product(search.lrs, sigmas, decor_lrs):
+            settings = {"rule": rule, "lr": lr, "sigma": sigma, "decor_lr": decor_lr}
+            configs.append(resolve(replace(search.base, **settings)))
+    return configs
+
+
+def run(job: tuple[Config, Path]) -> tuple[Config, float]:
+    """Validation accuracy of one candidate; 0 if it diverged."""
+    config, out = job
+    widths = "-".join(map(str, config.hidden or ()))
+    name = f"{config.system}-{widths}-{config.rule}-lr{config.lr:g}"
+    name += f"-sigma{config.sigma}-decor{config.decor_lr:g}-epochs{config.epochs}"
+    folder = RunFolder(out / name)
+    try:
+        folder.config()
+    except InputError:
+        folder = create(out / name, config)
+    try:
+        summary = folder.summary() or train(folder, progress_bar=False, test=False)
+    except Diverged:
+        return config, 0.0
+    return config, summary["val_accuracy"] or 0.0
+
+
+def main(search: Search) -> None:
+    """Run the grid and print the table."""
+    jobs = [(config, search.out) for config in candidates(search)]
+    with multiprocessing.get_context("spawn").Pool(search.jobs) as pool:
+        results = []
+        for config, accuracy in pool.imap_unordered(run, jobs):
+            results.append((config, accuracy))
+            print(f"{len(results)}/{len(jobs)} {config.rule} lr={config.lr:g} {accuracy:.4f}")
+    print("\n| rule | lr | sigma | decor-lr | validation accuracy |\n|---|---|---|---|---|")
+    for config, accuracy in sorted(results, key=lambda r: (r[0].rule, -r[1])):
+        sigma = "-" if config.sigma is None else f"{config.sigma:g}"
+        decor = f"{config.decor_lr:g}" if config.decor_lr else "-"
+        print(f"| {config.rule} | {config.lr:g} | {sigma} | {decor} | {accuracy:.4f} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Search))

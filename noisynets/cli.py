@@ -1,0 +1,124 @@
+"""The command line: train, resume, eval, list. Exit codes: 2 for bad input, 3 for divergence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from noisynets.config import Config, resolve
+from noisynets.data import TASKS
+from noisynets.errors import InputError, NoisynetsError
+from noisynets.methods import METHODS
+from noisynets.models import SYSTEMS
+from noisynets.run_folder import RunFolder, create
+from noisynets.session import build
+from noisynets.train import Data, evaluate, load_data, load_test, open_session
+from noisynets.train import train as run
+
+
+def train(config: Annotated[Config, tyro.conf.OmitArgPrefixes], out: Path | None = None) -> None:
+    """Train a system on a task, then test it once.
+
+    Args:
+        config: what to train, and how.
+        out: folder of the run; must be new or empty. Unset: a free name under runs/.
+    """
+    config = resolve(config)
+    build(config)  # refuse what cannot be built, and read, before anything is written
+    data = load_data(config)
+    _run(create(out, config), data)
+
+
+def resume(run: tyro.conf.Positional[Path]) -> None:
+    """Continue a run that was stopped, with the same bits as if it had not been.
+
+    Args:
+        run: folder of the run.
+    """
+    folder = RunFolder(run)
+    summary = folder.summary()
+    if summary is not None and not summary["diverged"]:
+        folder.config()
+        _report(folder, summary)
+        return
+    _run(folder)
+
+
+def eval_(
+    run: tyro.conf.Positional[Path], split: Literal["test", "validation", "train"] = "test"
+) -> None:
+    """Evaluate the checkpoint of a run, in the system's own noise.
+
+    Args:
+        run: folder of the run.
+        split: which examples. Reading the test set is yours to answer for.
+    """
+    folder = RunFolder(run)
+    config = folder.config()
+    if not folder.checkpoint.is_file():
+        raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
+    session = open_session(folder)
+    if split == "test":
+        examples = load_test(config)
+    else:
+        train_set, val_set = load_data(config)
+        if split == "validation" and val_set is None:
+            raise InputError(f"{run}: trained with --final-fit, so there is no validation set")
+        examples = train_set if split == "train" or val_set is None else val_set
+    loss, accuracy = evaluate(session.system, examples, config)
+    print(f"{split} accuracy {accuracy:.4f}, loss {loss:.4f} ({len(examples)} examples)")
+
+
+def list_() -> None:
+    """List the tasks, systems and rules, with the rules' tuned settings."""
+    print("tasks:")
+    for task in TASKS.values():
+        print(f"  {task.name:10s} {task.summary}")
+    print("systems:")
+    for system in SYSTEMS.values():
+        print(f"  {system.name:10s} {system.summary}")
+    print("rules:" + " " * 70 + "lr      sigma   decor-lr")
+    for name, method in METHODS.items():
+        sigma = "-" if method.sigma is None else f"{method.sigma:g}"
+        decor = f"{method.decor_lr:g}" if method.decor_lr else "-"
+        print(f"  {name:5s} {method.summary:68s} {method.lr:<7g} {sigma:7s} {decor}")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of `noisynets`."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"train": train, "resume": resume, "eval": eval_, "list": list_},
+            prog="noisynets",
+            description="Train systems that gradients cannot: two forward passes, no derivatives.",
+            args=args,
+        )
+    except NoisynetsError as error:
+        print(f"noisynets: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _run(folder: RunFolder, data: Data | None = None) -> None:
+    try:
+        summary = run(folder, data)
+    except KeyboardInterrupt:
+        print(f"\nstopped; continue with: noisynets resume {folder.path}", file=sys.stderr)
+        sys.exit(130)
+    _report(folder, summary)
+
+
+def _report(folder: RunFolder, summary: dict[str, Any]) -> None:
+    config = folder.config()
+    noise = f" in its own noise (sigma {config.intrinsic_noise:g})"
+    print(
+        f"test accuracy {summary['test_accuracy']:.4f}{noise if config.intrinsic_noise else ''}, "
+        f"{summary['seconds']:.0f} s, {folder.curves}"
+    )
+
+
+if __name__ == "__main__":
+    main()

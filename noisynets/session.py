@@ -1,0 +1,182 @@
+"""A session: the objects of one run, and their state as one tree that can be saved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.config import DTYPES, Config, seeds
+from noisynets.data import TASKS, Task
+from noisynets.decorrelation import Decorrelated, decorrelate, decorrelations
+from noisynets.errors import InputError
+from noisynets.losses import cross_entropy
+from noisynets.methods import METHODS, Perturbation
+from noisynets.models import SYSTEMS, Build
+from noisynets.types import Estimate, Estimator
+
+
+@dataclass
+class Meter:
+    """Sums over the examples seen, kept on the device until they are read.
+
+    >>> meter = Meter.zero(torch.device("cpu"))
+    >>> meter.add(torch.tensor([1.0, 3.0]), torch.tensor([[2.0, 1.0], [2.0, 1.0]]),
+    ...           torch.tensor([0, 1]))
+    >>> meter.read()
+    (2.0, 0.5)
+    """
+
+    sums: Tensor
+    count: int
+
+    @classmethod
+    def zero(cls, device: torch.device) -> Meter:
+        """Return an empty meter."""
+        return cls(torch.zeros(2, dtype=torch.float64, device=device), 0)
+
+    def add(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
+        """Count in losses (B,), outputs (B, classes) and labels (B,)."""
+        self.sums[0] += loss.sum()
+        self.sums[1] += (output.argmax(1) == y).sum()
+        self.count += len(y)
+
+    def read(self) -> tuple[float, float]:
+        """Mean loss and accuracy; synchronises the device."""
+        loss, correct = self.sums.tolist()
+        return loss / max(self.count, 1), correct / max(self.count, 1)
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: finished epochs.
+        step: finished steps of the present epoch.
+        first_loss: mean loss of the first batch, by which divergence is judged.
+        sample_forwards: so far.
+        seconds: so far.
+        rows: of metrics.csv.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    first_loss: float = math.nan
+    sample_forwards: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Session:
+    """The objects of one run."""
+
+    config: Config
+    task: Task
+    system: nn.Module
+    estimator: Estimator
+    optimiser: torch.optim.Optimizer
+    decorrelations: list[Decorrelated]
+    meter: Meter
+    progress: Progress
+
+    def step_(self, x: Tensor, y: Tensor, rate: float) -> Estimate:
+        """One update of the weights from one batch; `rate` scales both learning rates."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = _given(self.config.lr) * rate
+        for module in self.decorrelations:
+            module.rate = _given(self.config.decor_lr) * rate
+        self.optimiser.zero_grad()
+        estimate = self.estimator(x, y)
+        self.optimiser.step()
+        return estimate
+
+    def state(self) -> dict[str, Any]:
+        """Everything that must be kept to continue with the same bits."""
+        return {
+            "system": self.system.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "estimator": self.estimator.state(),
+            "meter": {"sums": self.meter.sums, "count": self.meter.count},
+            "progress": asdict(self.progress),
+        }
+
+    def restore_(self, state: dict[str, Any]) -> None:
+        """Continue from a `state`.
+
+        Raises:
+            InputError: if it belongs to other settings.
+        """
+        try:
+            self.system.load_state_dict(state["system"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.estimator.restore(state["estimator"])
+            sums = state["meter"]["sums"].to(self.meter.sums.device)
+            self.meter = Meter(sums, state["meter"]["count"])
+            self.progress = Progress(**state["progress"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"the checkpoint does not fit its config.json: {reason}") from error
+
+
+def build(config: Config) -> Session:
+    """Build what resolved settings describe.
+
+    Raises:
+        InputError: for settings that contradict each other.
+    """
+    task, method, seed = TASKS[config.task], METHODS[config.rule], seeds(config)
+    device, dtype = torch.device(config.device), DTYPES[config.dtype]
+    settings = Build(
+        hidden=config.hidden or (),
+        slope=config.slope,
+        init=config.init,
+        output_scale=config.output_scale,
+        intrinsic_noise=_given(config.intrinsic_noise),
+        weight_seed=seed["weights"],
+        noise_seed=seed["system"],
+    )
+    system = SYSTEMS[config.system].build(task.input_shape, task.classes, settings)
+    system = system.to(device=device, dtype=dtype)
+    if config.decor_lr:
+        system = decorrelate(
+            system,
+            rate=config.decor_lr,
+            variant=config.decor_variant,
+            demean=config.demean,
+            rows=config.decor_rows,
+        )
+    perturbation = Perturbation(
+        sigma=config.sigma,
+        resamples=config.resamples,
+        noise=config.noise or method.noise,
+        scaling=config.scaling,
+        seed=seed["injection"],
+    )
+    return Session(
+        config=config,
+        task=task,
+        system=system,
+        estimator=method.make(system, cross_entropy, perturbation),
+        optimiser=_optimiser(config, system),
+        decorrelations=[module for _, module in decorrelations(system)],
+        meter=Meter.zero(device),
+        progress=Progress(),
+    )
+
+
+def _optimiser(config: Config, system: nn.Module) -> torch.optim.Optimizer:
+    lr = _given(config.lr)
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(system.parameters(), lr=lr, fused=True)
+    return torch.optim.Adam(system.parameters(), lr=lr, fused=True)
+
+
+def _given(value: float | None) -> float:
+    """Return a setting that `resolve` has filled in."""
+    assert value is not None, "the settings are not resolved"
+    return value

@@ -1,0 +1,241 @@
+"""One plain loop: train on batches, choose on validation, test once."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from noisynets.checkpoint import load_state, save_state
+from noisynets.config import DTYPES, Config, seeds
+from noisynets.data import TASKS, Examples
+from noisynets.decorrelation import unstable
+from noisynets.errors import Diverged
+from noisynets.losses import cross_entropy
+from noisynets.report import draw_curves
+from noisynets.run_folder import RunFolder
+from noisynets.session import Meter, Session, build
+
+GUARD_STEPS = 50
+CHECKPOINT_SECONDS = 60.0
+EVALUATION_BATCH = 1000
+
+
+Data = tuple[Examples, Examples | None]
+"""What to train on, and what to choose on (unless everything is trained on)."""
+
+
+def train(
+    folder: RunFolder, data: Data | None = None, *, progress_bar: bool = True, test: bool = True
+) -> dict[str, Any]:
+    """Train the run in `folder` from its start, or from where its checkpoint left it.
+
+    Args:
+        folder: holds config.json, and checkpoint.safetensors if the run has begun.
+        data: as `load_data` gives it; None: load it.
+        progress_bar: show one on standard error.
+        test: read the test set at the end; leave it alone while settings are being chosen.
+
+    Returns:
+        The contents of summary.json.
+
+    Raises:
+        InputError: for settings, data or a checkpoint that cannot be used.
+        Diverged: if the loss is not finite or above 10 times its start; the last good
+            checkpoint stays.
+    """
+    session = open_session(folder)
+    config = session.config
+    train_set, val_set = load_data(config) if data is None else data
+    try:
+        _run_epochs(folder, session, train_set, val_set, progress_bar)
+    except Diverged:
+        folder.write_summary(_summary(session, {}, diverged=True))
+        raise
+    results = {}
+    if test:
+        results["test"] = evaluate(session.system, load_test(config), config)
+    results["train"] = evaluate(session.system, train_set, config)
+    summary = _summary(session, results, diverged=False)
+    draw_curves(folder.curves, session.progress.rows, summary)
+    folder.write_summary(summary)
+    return summary
+
+
+def load_data(config: Config) -> Data:
+    """Load what the run may look at while it trains, onto its device.
+
+    Raises:
+        InputError: for files that are missing or damaged, or examples that make no sense.
+    """
+    train_set, val_set = TASKS[config.task].training(_data_dir(config), config.final_fit)
+    device = torch.device(config.device)
+    return train_set.to(device), None if val_set is None else val_set.to(device)
+
+
+def load_test(config: Config) -> Examples:
+    """Load the test set: to be read once, when everything is chosen."""
+    return TASKS[config.task].test(_data_dir(config)).to(torch.device(config.device))
+
+
+def _data_dir(config: Config) -> Path | None:
+    return None if config.data_dir is None else Path(config.data_dir)
+
+
+def open_session(folder: RunFolder) -> Session:
+    """Build the session of a run, at the state of its checkpoint if there is one."""
+    config = folder.config()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    session = build(config)
+    if folder.checkpoint.is_file():
+        session.restore_(load_state(folder.checkpoint))
+    return session
+
+
+def evaluate(system: nn.Module, examples: Examples, config: Config) -> tuple[float, float]:
+    """Mean loss and accuracy, in the system's own noise."""
+    meter = Meter.zero(examples.y.device)
+    with torch.no_grad():
+        for x, y in examples.batches(EVALUATION_BATCH, DTYPES[config.dtype]):
+            output = system(x)
+            meter.add(cross_entropy(output, y), output, y)
+    return meter.read()
+
+
+def _run_epochs(
+    folder: RunFolder,
+    session: Session,
+    train_set: Examples,
+    val_set: Examples | None,
+    progress_bar: bool,
+) -> None:
+    config, progress = session.config, session.progress
+    steps = math.ceil(len(train_set) / config.batch_size)
+    bar = tqdm(
+        total=config.epochs * steps,
+        initial=progress.epoch * steps + progress.step,
+        unit="step",
+        disable=not progress_bar,
+        dynamic_ncols=True,
+        mininterval=0.5,
+    )
+    folder.write_metrics(progress.rows)
+    with bar:
+        while progress.epoch < config.epochs:
+            _run_epoch(folder, session, train_set, bar)
+            train_loss, train_accuracy = session.meter.read()
+            val = (None, None) if val_set is None else evaluate(session.system, val_set, config)
+            progress.epoch, progress.step = progress.epoch + 1, 0
+            row = {
+                "epoch": progress.epoch,
+                "train_loss": train_loss,
+                "train_accuracy": train_accuracy,
+                "val_loss": val[0],
+                "val_accuracy": val[1],
+                "sample_forwards": progress.sample_forwards,
+                "seconds": round(progress.seconds, 3),
+            }
+            progress.rows.append(row)
+            session.meter = Meter.zero(train_set.y.device)
+            save_state(folder.checkpoint, session.state())
+            folder.write_metrics(progress.rows)
+
+
+def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: Any) -> None:
+    """Finish the present epoch, from the present step on."""
+    config, progress = session.config, session.progress
+    order = _order(config, progress.epoch, len(train_set)).to(train_set.y.device)
+    batches = order.split(config.batch_size)
+    total = config.epochs * len(batches)
+    guard = Meter.zero(train_set.y.device)
+    clock = saved = time.perf_counter()
+    for step in range(progress.step, len(batches)):
+        x, y = train_set.batch(batches[step], DTYPES[config.dtype])
+        done = (progress.epoch * len(batches) + step) / total
+        estimate = session.step_(x, y, _rate(config, done))
+        session.meter.add(estimate.loss, estimate.output, y)
+        guard.add(estimate.loss, estimate.output, y)
+        progress.step = step + 1
+        progress.sample_forwards += estimate.sample_forwards
+        bar.update()
+        first = math.isnan(progress.first_loss)
+        if first or progress.step % GUARD_STEPS == 0 or progress.step == len(batches):
+            loss, _ = guard.read()
+            progress.first_loss = loss if first else progress.first_loss
+            _check_divergence(session, loss)
+            where = f"epoch {progress.epoch + 1}/{config.epochs}"
+            bar.set_postfix_str(f"{where}, loss {loss:.4f}", refresh=False)
+            guard = Meter.zero(train_set.y.device)
+            now = time.perf_counter()
+            progress.seconds, clock = progress.seconds + now - clock, now
+            if now - saved > CHECKPOINT_SECONDS and progress.step < len(batches):
+                save_state(folder.checkpoint, session.state())
+                saved = now
+
+
+def _order(config: Config, epoch: int, n: int) -> torch.Tensor:
+    """Return the order of examples in an epoch: a function of seed and epoch alone."""
+    generator = torch.Generator().manual_seed(seeds(config)["order"] + epoch)
+    return torch.randperm(n, generator=generator)
+
+
+def _rate(config: Config, done: float) -> float:
+    """Return the factor on both learning rates after a fraction `done` of the run.
+
+    Decorrelation has to slow down together with the weights: at a constant rate R goes on
+    changing what the layers compute while the weights no longer follow, and the loss rises.
+    """
+    return 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1.0
+
+
+def _check_divergence(session: Session, loss: float) -> None:
+    config, progress = session.config, session.progress
+    where = f"diverged in epoch {progress.epoch + 1}, step {progress.step}"
+    layers = unstable(session.system)
+    if layers:
+        names = ", ".join(map(repr, layers))
+        raise Diverged(
+            f"{where}: decorrelation of {names} would have blown up: "
+            f"lower --decor-lr (now {config.decor_lr:g})"
+        )
+    if not math.isfinite(loss) or loss > 10 * progress.first_loss:
+        raise Diverged(
+            f"{where}: training loss {loss:.4g}, which started at {progress.first_loss:.4g}: "
+            f"lower --lr (now {config.lr:g})"
+        )
+
+
+def _summary(
+    session: Session, results: dict[str, tuple[float, float]], *, diverged: bool
+) -> dict[str, Any]:
+    config, progress = session.config, session.progress
+    last = progress.rows[-1] if progress.rows else {}
+    return {
+        "test_accuracy": results["test"][1] if "test" in results else None,
+        "test_loss": results["test"][0] if "test" in results else None,
+        "val_accuracy": last.get("val_accuracy"),
+        "train_accuracy": results["train"][1] if "train" in results else None,
+        "sample_forwards": progress.sample_forwards,
+        "seconds": round(progress.seconds, 3),
+        "peak_memory_mb": round(_peak_memory_mb(config.device), 1),
+        "task": config.task,
+        "system": config.system,
+        "rule": config.rule,
+        "seed": config.seed,
+        "diverged": diverged,
+    }
+
+
+def _peak_memory_mb(device: str) -> float:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

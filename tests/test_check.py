@@ -1,0 +1,141 @@
+"""What is refused, by name and with what to do; and what is not."""
+
+import pytest
+import torch
+from torch import nn
+
+from noisynets import (
+    AdditiveGaussian,
+    InputError,
+    NodePerturbation,
+    Noisy,
+    SystemRefused,
+    check,
+    cross_entropy,
+    squared_error,
+)
+
+X, Y = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.layer(self.scale * x)
+
+
+class Functional(nn.Module):
+    """Uses a layer's weights without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Linear(3, 2)
+        self.bypassed = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return nn.functional.linear(self.used(x), self.bypassed.weight)
+
+
+class ScaledLinear(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+        self.gain = nn.Parameter(torch.ones(()))
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), ["'1'", "BatchNorm1d", "GroupNorm"]),
+        (nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)), ["'1'", "Dropout", "remove"]),
+        (nn.Sequential(nn.LSTM(3, 2)), ["'0'", "LSTM", "nn.Linear"]),
+        (nn.Sequential(nn.Linear(3, 2), nn.Bilinear(2, 2, 2)), ["'1'", "Bilinear", "freeze"]),
+        (nn.Sequential(nn.Linear(3, 2), nn.PReLU()), ["'1'", "PReLU", "weight"]),
+        (Scaled(), ["the system itself", "Scaled", "scale"]),
+        (nn.Sequential(ScaledLinear()), ["'0'", "gain"]),
+        (nn.Sequential(nn.LazyLinear(2)), ["'0'", "forward pass"]),
+        (nn.Sequential(nn.ReLU()), ["nothing to train"]),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), ["original0"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_refuses(net: nn.Module, words: list[str]) -> None:
+    with pytest.raises(SystemRefused) as refusal:
+        NodePerturbation(net, cross_entropy)
+    assert all(word in str(refusal.value) for word in words), str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_names_every_problem_at_once() -> None:
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(0.5), nn.PReLU())
+    with pytest.raises(SystemRefused) as refusal:
+        check(net)
+    assert all(f"'{i}'" in str(refusal.value) for i in (1, 2, 3))
+
+
+def test_frozen_and_inactive_modules_pass() -> None:
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(0.5), nn.PReLU())
+    net[1].requires_grad_(False).eval()
+    net[2].eval()
+    net[3].requires_grad_(False)
+    assert [node.name for node in check(net)] == ["0"]
+
+
+def test_a_layer_that_is_never_called_is_named() -> None:
+    with pytest.raises(SystemRefused, match="'bypassed': never called"):
+        NodePerturbation(Functional(), cross_entropy)(X, Y)
+
+
+def test_intrinsic_mode_needs_noise_and_a_rule_that_does_not_inject() -> None:
+    quiet, noisy = nn.Linear(3, 2), Noisy(nn.Linear(3, 2), AdditiveGaussian(0.1))
+    with pytest.raises(SystemRefused, match="noise of its own"):
+        NodePerturbation(nn.Sequential(quiet), cross_entropy, sigma=None)(X, Y)
+    for rule in ("np", "inp"):
+        with pytest.raises(InputError, match=f"'{rule}' needs a noise that is injected"):
+            NodePerturbation(noisy, cross_entropy, rule, sigma=None)
+    with pytest.raises(InputError, match="variance"):
+        NodePerturbation(noisy, cross_entropy, sigma=None, scaling="variance")
+    NodePerturbation(noisy, cross_entropy, "np", sigma=0.1)(X, Y)  # on top of its own noise
+    assert noisy.layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sigma": 0.0},
+        {"sigma": -1.0},
+        {"sigma": float("nan")},
+        {"sigma": 1e-8},
+        {"resamples": 0},
+        {"rule": "amp"},
+        {"noise": "gauss"},
+        {"scaling": "n"},
+        {"rule": "np", "scaling": "root"},
+    ],
+    ids=str,
+)
+def test_bad_settings_are_refused(settings: dict) -> None:
+    with pytest.raises(InputError):
+        NodePerturbation(nn.Linear(3, 2), cross_entropy, **settings)
+
+
+def test_bfloat16_needs_a_large_sigma() -> None:
+    net = nn.Linear(3, 2).bfloat16()
+    with pytest.raises(InputError, match="bfloat16"):
+        NodePerturbation(net, cross_entropy, sigma=1e-2)
+    NodePerturbation(net, cross_entropy, sigma=0.1)(X.bfloat16(), Y)
+    assert net.weight.grad.dtype == torch.bfloat16
+
+
+def test_a_loss_that_is_not_per_sample_is_refused() -> None:
+    mean = nn.CrossEntropyLoss()
+    with pytest.raises(InputError, match="reduction='none'"):
+        NodePerturbation(nn.Linear(3, 2), mean)(X, Y)
+    elementwise = nn.MSELoss(reduction="none")
+    with pytest.raises(InputError, match="one value per row"):
+        NodePerturbation(nn.Linear(3, 2), elementwise)(X, torch.randn(4, 2))
+    NodePerturbation(nn.Linear(3, 2), squared_error)(X, torch.randn(4, 2))

@@ -1,0 +1,121 @@
+"""The command line: what it prints, and that bad input gives one line and exit code 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_train import config, tiny  # noqa: F401  (an automatic fixture)
+
+from noisynets import cli
+from noisynets.run_folder import RunFolder, create
+from noisynets.train import train
+
+TINY = ["mnist", "--hidden", "8", "--epochs", "1", "--batch-size", "1000"]
+
+
+def call(*args: str) -> int:
+    try:
+        cli.main(args)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["train", "mnst"], "unknown task 'mnst': did you mean 'mnist'?"),
+        (["train", "--rule", "amp"], "unknown rule 'amp': did you mean 'anp'?"),
+        (["train", "--system", "nosy-mlp"], "unknown system 'nosy-mlp': did you mean 'noisy-mlp'?"),
+        (["train", "--noise", "gausian"], "did you mean 'gaussian'?"),
+        (["train", "--decor-variant", "kapa"], "did you mean 'kappa'?"),
+        (["train", "--sigma", "-0.1"], "--sigma -0.1 must be positive"),
+        (["train", "--sigma", "0"], "--sigma 0 must be positive"),
+        (["train", "--sigma", "nan"], "--sigma nan must be positive"),
+        (["train", "--system", "mlp", "--sigma", "1e-9"], "below the precision of float32"),
+        (["train", "--sigma", "0.01", "--dtype", "bfloat16"], "below the precision of bfloat16"),
+        (["train", "--rule", "np"], "rule 'np' needs a noise that is injected"),
+        (["train", "--rule", "dinp"], "rule 'inp' needs a noise that is injected"),
+        (["train", "--rule", "bp", "--sigma", "0.1"], "rule 'bp' injects nothing"),
+        (["train", "--rule", "anp", "--decor-lr", "0.1"], "use 'danp'"),
+        (["train", "--intrinsic-noise", "0"], "noisy-mlp without noise is 'mlp'"),
+        (["train", "--intrinsic-noise", "-1"], "--intrinsic-noise -1 must be finite"),
+        (["train", "--hidden", "64", "0"], "every width must be at least 1"),
+        (["train", "--epochs", "0", "--batch-size", "-3"], "--epochs 0 must be at least 1; --batch"),
+        (["train", "--lr", "inf"], "--lr inf must be positive"),
+        (["train", "--data-dir", "/nowhere"], "/nowhere: no train-images"),
+        (["resume", "/nowhere"], "/nowhere: no run folder"),
+        (["eval", "/nowhere"], "/nowhere: no run folder"),
+    ],
+    ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
+)
+def test_bad_input_gives_one_line_exit_2_and_writes_nothing(
+    args, words, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*args) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("noisynets: ") and words in lines[0], lines
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_parser_refuses_ends_with_2_too(capsys) -> None:
+    assert call("train", "--epochs", "many") == 2
+    assert call("train", "--no-such-option", "1") == 2
+    assert call("trian") == 2
+    assert "train" in capsys.readouterr().err
+
+
+def test_train_resume_eval_and_list(tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "run")
+    assert call("train", *TINY, "--out", out) == 0
+    printed = capsys.readouterr()
+    summary = RunFolder(Path(out)).summary()
+    assert f"test accuracy {summary['test_accuracy']:.4f} in its own noise" in printed.out
+    assert "loss" in printed.err  # the progress bar
+    assert call("resume", out) == 0
+    assert f"{summary['test_accuracy']:.4f}" in capsys.readouterr().out
+    assert call("eval", out) == 0
+    assert f"test accuracy {summary['test_accuracy']:.4f}" in capsys.readouterr().out
+    assert call("eval", out, "--split", "validation") == 0
+    assert "validation accuracy" in capsys.readouterr().out
+    assert call("train", *TINY, "--out", out) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert call("list") == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("mnist", "noisy-mlp", "conv", "danp", "spsa", "dbp"))
+
+
+def test_help_states_units_and_defaults(capsys) -> None:
+    assert call("train", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("units of the activities", "(default: noisy-mlp)", "--decor-lr", "--resamples"):
+        assert words in text
+
+
+def test_divergence_ends_with_3(tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "run")
+    args = ["--system", "mlp", "--optimiser", "sgd", "--lr", "1e6", "--out", out]
+    assert call("train", *TINY, *args) == 3
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("noisynets: diverged") and "lower --lr" in error
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["diverged"] is True
+
+
+def test_damaged_checkpoints_end_with_2(tmp_path: Path, capsys) -> None:
+    folder = create(tmp_path / "run", config(epochs=1))
+    train(folder, progress_bar=False)
+    (folder.path / "summary.json").unlink()
+    folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:200])
+    for command in ("resume", "eval"):
+        assert call(command, str(folder.path)) == 2
+        assert "damaged" in capsys.readouterr().err
+
+
+def test_the_command_is_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "noisynets.cli", "list"], capture_output=True, text=True, check=True
+    )
+    assert "noisy-mlp" in done.stdout

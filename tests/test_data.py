@@ -1,0 +1,81 @@
+"""MNIST as it is shipped, and what is said when a file is not."""
+
+import gzip
+import lzma
+from pathlib import Path
+
+import pytest
+import torch
+
+from noisynets.data import TASKS, Examples
+from noisynets.data.mnist import FILES, MNIST
+from noisynets.errors import InputError
+
+
+def test_mnist_is_complete_and_small() -> None:
+    train, validation = MNIST.training(None, final_fit=False)
+    test = MNIST.test(None)
+    assert (len(train), len(validation), len(test)) == (55_000, 5_000, 10_000)
+    assert train.x.shape[1:] == MNIST.input_shape and train.x.dtype == torch.uint8
+    assert torch.bincount(test.y).tolist() == [
+        980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009,
+    ]  # fmt: skip
+    whole, nothing = MNIST.training(None, final_fit=True)
+    assert len(whole) == 60_000 and nothing is None
+    assert sum(f.stat().st_size for f in FILES.iterdir()) <= 12 * 2**20
+
+
+def copy_test_files(folder: Path, suffix: str) -> None:
+    for file in FILES.glob("t10k*.xz"):
+        data = lzma.decompress(file.read_bytes())
+        packed = gzip.compress(data, 1) if suffix == ".gz" else data
+        (folder / f"{file.stem}{suffix}").write_bytes(packed)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_files_of_ones_own(tmp_path: Path, suffix: str) -> None:
+    copy_test_files(tmp_path, suffix)
+    assert torch.equal(MNIST.test(tmp_path).x, MNIST.test(None).x)
+
+
+def test_damaged_missing_and_altered_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no t10k-images"):
+        MNIST.test(tmp_path)
+    copy_test_files(tmp_path, "")
+    labels = tmp_path / "t10k-labels-idx1-ubyte"
+    data = bytearray(labels.read_bytes())
+    data[100] ^= 1
+    labels.write_bytes(data)
+    with pytest.raises(InputError, match=r"t10k-labels.*md5.*restore"):
+        MNIST.test(tmp_path)
+    labels.unlink()
+    packed = (FILES / "t10k-labels-idx1-ubyte.xz").read_bytes()
+    (tmp_path / "t10k-labels-idx1-ubyte.xz").write_bytes(packed[:1000])
+    with pytest.raises(InputError, match="cannot be read"):
+        MNIST.test(tmp_path)
+
+
+def test_bytes_are_fractions() -> None:
+    examples = Examples(torch.tensor([[0, 255]], dtype=torch.uint8), torch.tensor([1]))
+    x, y = examples.batch(slice(0, 1), torch.float32)
+    assert x.tolist() == [[0.0, 1.0]] and y.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(2, 3), torch.tensor([0, -1]), "label -1 of example 1"),
+        (torch.zeros(2, 3), torch.tensor([0, 10]), "label 10 of example 1"),
+        (torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 1]), "input 1 holds NaN"),
+        (torch.zeros(3, 3), torch.tensor([0, 1]), "do not pair"),
+        (torch.zeros(0, 3), torch.tensor([], dtype=torch.long), "do not pair"),
+    ],
+    ids=["negative label", "large label", "nan", "unpaired", "empty"],
+)
+def test_examples_that_cannot_be_learnt_from(x, y, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Examples(x, y).check("mine", classes=10)
+
+
+def test_every_task_says_what_it_is() -> None:
+    assert all(task.summary and task.validation > 0 for task in TASKS.values())

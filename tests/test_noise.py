@@ -1,0 +1,83 @@
+"""Samplers and the system's own noise against their distributions; streams against their bits."""
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from scipy import stats
+from torch import nn
+
+from noisynets import AdditiveGaussian, InputError, NodePerturbation, Noisy, cross_entropy
+from noisynets.noise import SAMPLERS, Injection, Stream
+
+CDF = {"gaussian": stats.norm.cdf, "uniform": stats.uniform(-(3**0.5), 2 * 3**0.5).cdf}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_have_unit_variance_and_their_distribution(name: str) -> None:
+    """40,000 draws: mean within 4 standard errors, variance within 4 %, KS test at 0.1 %."""
+    z = SAMPLERS[name]((40_000,), torch.zeros((), dtype=torch.float64), Stream(1).on(z_device()))
+    assert abs(float(z.mean())) < 4 / 200
+    assert float(z.var()) == pytest.approx(1, abs=0.04)
+    if name in CDF:
+        assert stats.kstest(z.numpy(), CDF[name]).pvalue > 1e-3
+    else:
+        assert set(z.tolist()) == {-1.0, 1.0}
+
+
+def z_device() -> torch.device:
+    return torch.device("cpu")
+
+
+def test_the_systems_own_noise_is_gaussian_and_never_the_same() -> None:
+    noise = AdditiveGaussian(0.3, seed=2)
+    a = torch.ones(200, 200)
+    first, second = noise(a), noise(a)
+    assert stats.kstest((first - 1).flatten().numpy()[:5000], stats.norm(0, 0.3).cdf).pvalue > 1e-3
+    assert abs(float(torch.corrcoef(torch.stack([first, second]).flatten(1))[0, 1])) < 0.02
+    assert not torch.equal(first, noise.eval()(a))
+
+
+def test_the_systems_stream_cannot_be_read_but_is_saved_with_the_module() -> None:
+    net = nn.Sequential(Noisy(nn.Linear(3, 2), AdditiveGaussian(0.3, seed=2)))
+    x = torch.ones(4, 3)
+    net(x)
+    saved = save(net.state_dict())
+    expected = net(x)
+    net.load_state_dict(load(saved))
+    assert torch.equal(net(x), expected)
+    for name in ("generator", "stream", "_stream", "__stream", "seed", "_generator"):
+        assert not hasattr(net[0].effect, name)
+
+
+def test_in_intrinsic_mode_no_rule_probe_or_estimator_holds_the_systems_stream() -> None:
+    """The system's noise may come from anywhere: a source without any generator will do."""
+
+    class Elsewhere(nn.Module):
+        def forward(self, a):
+            return a + torch.sin(1e6 * torch.arange(a.numel()).reshape(a.shape) + a)
+
+    net = nn.Sequential(Noisy(nn.Linear(3, 2), Elsewhere()))
+    estimator = NodePerturbation(net, cross_entropy, sigma=None)
+    estimator(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
+    assert estimator.injection is None and estimator.state() == {}
+    assert net[0].layer.weight.grad.abs().sum() > 0
+
+
+def test_streams_continue_from_their_state_and_copies_are_independent() -> None:
+    import copy
+
+    a = Injection(0.1, seed=4)
+    like = torch.zeros(())
+    fresh = Stream(4).state()
+    assert fresh.numel() == 0
+    twin = copy.deepcopy(a.stream)
+    first = a((3,), like)
+    a.stream.restore(twin.state())
+    assert torch.equal(a((3,), like), first)
+
+
+def test_bad_noise_is_refused() -> None:
+    with pytest.raises(InputError):
+        AdditiveGaussian(-0.1)
+    with pytest.raises(InputError, match="did you mean 'uniform'"):
+        Injection(0.1, "unifrom")

@@ -1,0 +1,189 @@
+"""The probe: what it records, what it leaves behind (nothing), and what it refuses."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from noisynets import (
+    AdditiveGaussian,
+    NodePerturbation,
+    Noisy,
+    Probe,
+    SystemRefused,
+    cross_entropy,
+    decorrelate,
+    find_nodes,
+)
+from noisynets.noise import Injection
+from noisynets.probe import fork
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+
+
+def open_probe(net: nn.Module, **settings) -> Probe:
+    settings = {"batch": 2, "resamples": 3, "injection": Injection(0.1)} | settings
+    return Probe(net, find_nodes(net), **settings)
+
+
+def hooks(net: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
+
+
+def test_nothing_is_left_after_use_and_after_an_exception() -> None:
+    net = small()
+    before = {name: set(m.__dict__) for name, m in net.named_modules()}
+    with torch.no_grad(), open_probe(net) as probe:
+        net(probe.stack(torch.randn(2, 4)))
+        assert hooks(net) == 2
+    assert hooks(net) == 0
+    with pytest.raises(RuntimeError), torch.no_grad(), open_probe(net) as probe:
+        net(probe.stack(torch.randn(2, 7)))
+    assert hooks(net) == 0
+    assert {name: set(m.__dict__) for name, m in net.named_modules()} == before
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_records_what_happened() -> None:
+    """δa is measured in the noisy rows; an in-place unit behind the node does not spoil it."""
+    net, x = small(), torch.randn(2, 4)
+    seen: list[torch.Tensor] = []
+    net[1].register_forward_hook(lambda m, args, out: None)
+    net[2].register_forward_pre_hook(lambda m, args: seen.append(args[0].clone()))
+    with torch.no_grad(), open_probe(net, keep_noise=True) as probe:
+        net(probe.stack(x))
+    first, second = probe.reports
+    a = seen[0].unflatten(0, (4, 2))
+    torch.testing.assert_close(first.delta, a[1:] - a[0])
+    torch.testing.assert_close(first.delta, first.xi, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(first.x, x)
+    torch.testing.assert_close(second.x, a[0].relu())
+    assert not torch.allclose(second.delta, second.xi, rtol=1e-3)  # upstream noise came through
+
+
+def test_the_system_computes_the_same_with_and_without_the_probe() -> None:
+    net, x = small(), torch.randn(2, 4)
+    with torch.no_grad(), open_probe(net, injection=None) as probe:
+        stacked = net(probe.stack(x))
+    assert torch.equal(stacked.unflatten(0, (4, 2))[0], net(x))
+
+
+def test_inputs_by_name_are_recorded() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(input=x)
+
+    net, x = Named(), torch.randn(2, 4)
+    with torch.no_grad(), open_probe(net) as probe:
+        net(probe.stack(x))
+    assert torch.equal(probe.reports[0].x, x)
+
+
+def test_wrappers_are_one_node_measured_outside_with_x_from_inside() -> None:
+    net = decorrelate(nn.Sequential(Noisy(nn.Linear(4, 3), AdditiveGaussian(0.5))))
+    net[0].layer.R.mul_(2)
+    (node,) = find_nodes(net)
+    assert (node.name, node.outlet, type(node.layer)) == ("0", net[0], nn.Linear)
+    x = torch.randn(2, 4)
+    with torch.no_grad(), open_probe(net, injection=None) as probe:
+        net(probe.stack(x))
+    (report,) = probe.reports
+    torch.testing.assert_close(report.x, 2 * x)
+    assert torch.equal(report.raw, x)
+    assert 0.1 < report.delta.std() < 2
+
+
+def test_fork_only_where_nothing_else_can_see_the_first_rows() -> None:
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return x + self.layer(x)
+
+    nested = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 5)), nn.Linear(5, 3))
+    quiet = (small(), nested, decorrelate(small()))
+    assert all(fork(net, find_nodes(net)) is not None for net in quiet)
+    noisy = nn.Sequential(Noisy(nn.Linear(4, 3), AdditiveGaussian(0.1)))
+    for net in (nn.Sequential(Skip()), nn.Sequential(nn.ReLU(), nn.Linear(4, 3)), noisy):
+        assert fork(net, find_nodes(net)) is None
+
+
+def test_a_batch_that_is_not_the_first_dimension_is_refused() -> None:
+    class TimeFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(x.unflatten(1, (2, 4)).transpose(0, 1)).mean(0)
+
+    net = TimeFirst()
+    with pytest.raises(SystemRefused, match=r"'layer'.*2 rows.*first dimension"):
+        NodePerturbation(net, cross_entropy)(torch.randn(5, 8), torch.zeros(5, dtype=torch.long))
+
+
+def test_wrapped_outlets_may_keep_their_output() -> None:
+    """Noise goes into a copy where an outlet might hand out a tensor of its own."""
+
+    class Memory(nn.Module):
+        def forward(self, a):
+            self.state = a
+            return self.state
+
+    memory = Memory()
+    net = nn.Sequential(nn.ReLU(), Noisy(nn.Linear(4, 3), memory))
+    x = torch.randn(2, 4)
+    with torch.no_grad(), open_probe(net) as probe:
+        net(probe.stack(x))
+    expected = net[1].layer(x.relu().repeat(4, 1)).detach()
+    torch.testing.assert_close(memory.state.detach(), expected)
+
+
+class Synchronisations(TorchDispatchMode):
+    """Counts what would make the host wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        copies = name == "_to_copy" and "device" in (kwargs or {})
+        if name in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal") or copies:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rule", ["np", "inp", "anp"])
+@pytest.mark.parametrize("decorrelated", [False, True])
+def test_no_host_synchronisation_inside_a_step(rule: str, decorrelated: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3))
+    net = decorrelate(net, demean=True) if decorrelated else net
+    estimator = NodePerturbation(net, cross_entropy, rule, resamples=2)
+    x, y = torch.randn(4, 1, 6, 6), torch.tensor([0, 1, 2, 0])
+    estimator(x, y)  # the first call looks at what it measured, once
+    with Synchronisations() as counter:
+        estimator(x, y)
+    assert counter.found == []
+    with Synchronisations() as counter:
+        float(x.sum())
+    assert counter.found == ["_local_scalar_dense"]
+
+
+def test_models_can_be_copied_and_collected_after_use() -> None:
+    net = nn.Sequential(Noisy(nn.Linear(4, 3), AdditiveGaussian(0.1, seed=5)))
+    estimator = NodePerturbation(net, cross_entropy, sigma=None)
+    estimator(torch.randn(2, 4), torch.tensor([0, 1]))
+    twin = copy.deepcopy(net)
+    x = torch.randn(2, 4)
+    assert torch.equal(net(x), twin(x))

@@ -1,0 +1,238 @@
+"""The battery that every rule passes; a new rule joins by its entry in `cases`."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from cases import (
+    ESTIMATORS,
+    RULE_CASES,
+    SYSTEM_CASES,
+    UNBIASED,
+    Replay,
+    cosine,
+    flat,
+    gradients,
+    regression_batch,
+    smooth_mlp,
+)
+from torch import nn
+
+from noisynets import Backpropagation, NodePerturbation, Noisy, Rule, squared_error
+from noisynets.decorrelation import decorrelate, decorrelations
+
+every_rule = pytest.mark.parametrize("rule", RULE_CASES, ids=lambda rule: rule.name)
+every_system = pytest.mark.parametrize("system", SYSTEM_CASES)
+
+
+def setup(system: str = "mlp", seed: int = 0, batch: int = 3):
+    make, shape, outputs = SYSTEM_CASES[system]
+    generator = torch.Generator().manual_seed(seed)
+    net = make(generator)
+    return net, *regression_batch(generator, shape, outputs, batch)
+
+
+def exact(net, x, y):
+    Backpropagation(net, squared_error)(x, y)
+    return gradients(net)
+
+
+def estimated(net, x, y, rule, **settings):
+    NodePerturbation(net, squared_error, rule, **settings)(x, y)
+    return gradients(net)
+
+
+@every_system
+@every_rule
+def test_mean_over_draws_is_the_gradient_or_descends(rule: Rule, system: str) -> None:
+    """20,000 draws: unbiased rules reach the gradient, the others point down in every layer."""
+    net, x, y = setup(system)
+    truth = exact(net, x, y)
+    estimator = NodePerturbation(net, squared_error, rule, sigma=1e-4, resamples=1000)
+    for _ in range(20):
+        estimator(x, y)
+    mean = {name: g / 20 for name, g in gradients(net).items()}
+    if rule.name in UNBIASED:
+        assert cosine(flat(mean), flat(truth)) >= 0.99
+        ratio = flat(mean).norm() / flat(truth).norm()
+        assert ratio == pytest.approx(1, abs=0.05)
+    else:
+        for name in truth:
+            assert cosine(mean[name], truth[name]) > 0.1, name
+
+
+@every_rule
+def test_no_credit_without_a_loss_difference(rule: Rule) -> None:
+    net, x, y = setup()
+    constant = NodePerturbation(net, lambda outputs, targets: 0 * targets[:, 0], rule)
+    constant(x, y)
+    assert all(not g.any() for g in gradients(net).values())
+
+
+@every_system
+@every_rule
+def test_stacked_passes_equal_sequential_passes(rule: Rule, system: str) -> None:
+    """Each noisy pass run alone, on a system that cannot fork, gives the same mean."""
+    net, x, y = setup(system)
+    K, noise = 3, Replay()
+    stacked = estimated(net, x, y, rule, resamples=K, noise=noise)
+    wrapped = nn.Sequential(_Plain(net))
+    singles = []
+    for k in range(K):
+        draws = [z[k : k + 1] for z in noise.kept]
+        singles.append(flat(estimated(wrapped, x, y, rule, noise=Replay(draws))))
+    torch.testing.assert_close(flat(stacked), torch.stack(singles).mean(0), rtol=1e-9, atol=1e-12)
+
+
+class _Plain(nn.Module):
+    """Hides a chain, so that the probe cannot know where the passes may part."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@every_rule
+@pytest.mark.parametrize("decorrelated", [False, True])
+@pytest.mark.parametrize("K", [1, 3])
+def test_agrees_with_plain_loops(rule: Rule, decorrelated: bool, K: int) -> None:
+    net, x, y = setup()
+    if decorrelated:
+        net = decorrelate(net, rate=0.0)
+        for _, module in decorrelations(net):
+            module.R.add_(0.3 * torch.randn_like(module.R))
+    noise = Replay()
+    found = estimated(net, x, y, rule, sigma=0.1, resamples=K, noise=noise)
+    xi = [(0.1 * z).tolist() for z in noise.kept]
+    loops = getattr(reference, f"{rule.name}_rule")
+    compare(found, loops(as_lists(net), x.tolist(), y.tolist(), xi, 0.1))
+
+
+@pytest.mark.parametrize("scaling", ["root", "variance"])
+def test_scalings_agree_with_plain_loops(scaling: str) -> None:
+    net, x, y = setup()
+    noise = Replay()
+    found = estimated(net, x, y, "anp", sigma=0.1, scaling=scaling, noise=noise)
+    xi = [(0.1 * z).tolist() for z in noise.kept]
+    compare(
+        found, reference.anp_rule(as_lists(net), x.tolist(), y.tolist(), xi, 0.1, scaling)
+    )
+
+
+class _Tape(nn.Module):
+    """Adds noise that was written down beforehand, to all stacked rows at once."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, a):
+        return a + self.rows
+
+
+@pytest.mark.parametrize("K", [1, 2])
+def test_intrinsic_mode_agrees_with_plain_loops(K: int) -> None:
+    """Both passes noisy, nothing injected: the credit still is δL δa N/‖δa‖², on x of pass 0."""
+    net, x, y = setup()
+    layers = as_lists(net)
+    tapes = [0.2 * torch.randn((1 + K) * 3, n, dtype=torch.float64) for n in (5, 3)]
+    noisy = nn.Sequential(Noisy(net[0], _Tape(tapes[0])), net[1], Noisy(net[2], _Tape(tapes[1])))
+    found = estimated(noisy, x, y, "anp", sigma=None, resamples=K)
+    passes = [t.unflatten(0, (1 + K, 3)) for t in tapes]
+    xi = [p[1:].tolist() for p in passes]
+    own = [p[0].tolist() for p in passes]
+    expected = reference.anp_rule(layers, x.tolist(), y.tolist(), xi, 0.0, reference=own)
+    compare(found, expected)
+
+
+@every_rule
+def test_a_convolution_agrees_with_plain_loops(rule: Rule) -> None:
+    """One convolution: every output position is a node, and its credit meets its own patch."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1)).double()
+    x = torch.randn(2, 2, 4, 4, dtype=torch.float64)
+    y = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    noise, sigma = Replay(), 0.1
+    found = estimated(net, x, y, rule, sigma=sigma, noise=noise)
+    W, b = net[0].weight.detach().numpy(), net[0].bias.detach().numpy()
+    expected = np.zeros_like(W)
+    for s in range(2):
+        xi = sigma * noise.kept[0][0, s].numpy()
+        clean = reference.conv2d(x[s].numpy(), W, b, 2, 1)
+        t = y[s].numpy()
+        dL = (((clean + xi) - t) ** 2 - (clean - t) ** 2).sum() / 2
+        factor = 1 / sigma**2 if rule.name == "np" else xi.size / (xi**2).sum()
+        padded = np.pad(x[s].numpy(), ((0, 0), (1, 1), (1, 1)))
+        for o, i, j in np.ndindex(*clean.shape):
+            patch = padded[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+            expected[o] += dL * xi[o, i, j] * factor * patch / 2
+    np.testing.assert_allclose(found["0.weight"].numpy(), expected, rtol=1e-10, atol=1e-10)
+
+
+def as_lists(net):
+    """[(W, b, R)] of the network, as nested lists."""
+    wrapped = [m for _, m in decorrelations(net)]
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    Rs = [m.R for m in wrapped] or [torch.eye(m.in_features) for m in layers]
+    return [
+        (m.weight.tolist(), m.bias.tolist(), R.tolist()) for m, R in zip(layers, Rs, strict=True)
+    ]
+
+
+def compare(found, expected) -> None:
+    values = list(found.values())
+    for l, (W, b) in enumerate(expected):
+        np.testing.assert_allclose(values[2 * l].numpy(), W, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(values[2 * l + 1].numpy(), b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_same_seed_same_bits(name: str) -> None:
+    net, x, y = setup()
+    runs = []
+    for seed in (3, 3, 4):
+        ESTIMATORS[name](net, seed=seed)(x, y)
+        runs.append(flat(gradients(net)))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+@every_rule
+def test_a_layer_called_twice_sums_its_credit(rule: Rule) -> None:
+    """Weight sharing over calls: the mean is the gradient through both calls.
+
+    Exactly so for NP; the others measure, at the second call, the noise of the first one too.
+    """
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared = nn.Linear(4, 4).double()
+            self.readout = nn.Linear(4, 2).double()
+
+        def forward(self, x):
+            return self.readout(torch.tanh(self.shared(torch.tanh(self.shared(x)))))
+
+    torch.manual_seed(0)
+    net = Twice()
+    x, y = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
+    truth = exact(net, x, y)
+    mean = estimated(net, x, y, rule, sigma=1e-4, resamples=20_000)
+    assert cosine(flat(mean), flat(truth)) > (0.99 if rule.name == "np" else 0.9)
+
+
+def test_descends_where_a_node_has_no_noise_of_its_own() -> None:
+    """A quiet readout behind noisy nodes is counted by its propagated noise alone."""
+    generator = torch.Generator().manual_seed(0)
+    net = smooth_mlp(generator, (4, 6, 3))
+    x, y = regression_batch(generator, (4,), 3)
+    truth = exact(net, x, y)
+    pairs = 20_000
+    tape = _Tape(0.01 * torch.randn(2 * pairs * 3, 6, dtype=torch.float64, generator=generator))
+    noisy = nn.Sequential(Noisy(net[0], tape), *net[1:])
+    mean = estimated(noisy, x.repeat(pairs, 1), y.repeat(pairs, 1), "anp", sigma=None)
+    values = dict(zip(truth, mean.values(), strict=True))
+    assert cosine(values["0.weight"], truth["0.weight"]) > 0.9
