@@ -77,9 +77,7 @@ def check_noisy(reports: Sequence[Report]) -> None:
 def _mixes(module: nn.Module) -> str:
     frozen = not any(p.requires_grad for p in module.parameters())
     if isinstance(module, _BatchNorm) and (module.training or not frozen):
-        return (
-            "mixes the passes of a pair through its batch statistics: use GroupNorm or LayerNorm"
-        )
+        return "mixes the passes of a pair through its batch statistics: use GroupNorm or LayerNorm"
     if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
         return "changes between the passes of a pair without being measured: remove it"
     if isinstance(module, nn.RNNBase):
@@ -106,5 +104,3 @@ def _advice(module: nn.Module, names: Sequence[str]) -> str:
         f"trains {', '.join(names)}, which no rule reaches ({TRAINABLE} are): use one of these, "
         "register its product with noisynets.outer, or freeze it with requires_grad_(False)"
     )
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +20,17 @@ from noisynets.session import build
 from noisynets.train import Data, evaluate, load_data, load_test, open_session
 from noisynets.train import train as run
 
+Out = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        help="Folder of the run; must be new or empty. Unset: a free name under runs/.",
+        metavar="PATH",
+    ),
+]
 
-def train(config: Annotated[Config, tyro.conf.OmitArgPrefixes], out: Path | None = None) -> None:
-    """Train a system on a task, then test it once.
 
-    Args:
-        config: what to train, and how.
-        out: folder of the run; must be new or empty. Unset: a free name under runs/.
-    """
+def train(config: Annotated[Config, tyro.conf.OmitArgPrefixes], out: Out = None) -> None:
+    """Train a system on a task, then test it once."""
     config = resolve(config)
     build(config)  # refuse what cannot be built, and read, before anything is written
     data = load_data(config)
@@ -81,11 +85,12 @@ def list_() -> None:
     print("systems:")
     for system in SYSTEMS.values():
         print(f"  {system.name:10s} {system.summary}")
-    print("rules:" + " " * 70 + "lr      sigma   decor-lr")
+    width = max(len(method.summary) for method in METHODS.values())
+    print(f"{'rules:':7s} {'':{width}s}  lr      sigma   decor-lr")
     for name, method in METHODS.items():
         sigma = "-" if method.sigma is None else f"{method.sigma:g}"
         decor = f"{method.decor_lr:g}" if method.decor_lr else "-"
-        print(f"  {name:5s} {method.summary:68s} {method.lr:<7g} {sigma:7s} {decor}")
+        print(f"  {name:5s} {method.summary:{width}s}  {method.lr:<7g} {sigma:7s} {decor}")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -100,6 +105,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except NoisynetsError as error:
         print(f"noisynets: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _run(folder: RunFolder, data: Data | None = None) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,70 +21,113 @@ from noisynets.rules import SCALINGS
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 OPTIMISERS = ("adam", "sgd")
-SCHEDULES = ("cosine", "constant")
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "constant": lambda done: 1.0,
+}
+"""A factor on a rate after a fraction `done` of the run."""
+
+
+def _help(text: str, metavar: str = "NAME") -> Any:
+    """Describe a setting on the command line."""
+    return tyro.conf.arg(help=text, metavar=metavar)
+
+
+def _tuned(setting: str) -> str:
+    """List the tuned values of a setting, rule by rule."""
+    values = {m.name: getattr(m, setting) for m in METHODS.values() if getattr(m, setting)}
+    return "Unset: tuned, " + ", ".join(f"{value:g} {name}" for name, value in values.items())
 
 
 @dataclass(frozen=True)
 class Config:
     """Train a system on a task, then test it once. `noisynets list` names what there is."""
 
-    task: Annotated[str, tyro.conf.Positional] = "mnist"
-    """What to learn."""
-    system: str = "noisy-mlp"
-    """What is trained."""
-    rule: str = "anp"
-    """How it is trained; a leading d decorrelates the inputs of every layer."""
-    hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers (channels for conv). Unset: the system's own."""
-    epochs: int = 20
-    """Passes over the training examples."""
-    batch_size: int = 100
-    """Examples per step."""
-    lr: float | None = None
-    """Learning rate of the weights. Unset: tuned per rule, see `noisynets list`."""
-    sigma: float | None = None
-    """Standard deviation of the injected noise, in units of the activities (of the weights for
-    wp and spsa). Unset: tuned per rule; for a system with noise of its own, inject nothing."""
-    decor_lr: float | None = None
-    """Rate of decorrelation, for rules with a leading d. Unset: tuned per rule."""
-    resamples: int = 1
-    """K, noisy passes per reference pass (per layer for inp)."""
-    intrinsic_noise: float | None = None
-    """Standard deviation of the system's own noise at every node, in units of the activities;
-    it can be neither read nor switched off. Unset: the system's own default."""
-    seed: int = 0
-    """Of the initial weights, the order of examples, and all noise."""
-    noise: str | None = None
-    """Distribution of the injected noise: gaussian, rademacher or uniform. Unset: gaussian,
-    rademacher for spsa."""
-    scaling: str = "count"
-    """Of the rules that divide by ‖δa‖²: count (N/‖δa‖²), root (√N/‖δa‖²), variance (1/σ²)."""
-    decor_variant: str = "offdiag"
-    """Update of the decorrelation: offdiag, kappa, kappa-rows or rescaled."""
-    demean: bool = False
-    """Subtract the running mean of every layer's input before decorrelating it."""
-    decor_rows: int = 256
-    """Examples (or patches), at most, from which one update of the decorrelation is computed."""
-    slope: float = 0.2
-    """Of the LeakyReLU for negative activities."""
-    init: str = "he"
-    """Initial weights, normal: he, lecun or xavier; biases are zero."""
-    output_scale: float = 1.0
-    """Factor on the output layer's initial weights."""
-    optimiser: str = "adam"
-    """adam or sgd."""
-    schedule: str = "cosine"
-    """Of both rates over the run: cosine (down to 0) or constant."""
-    final_fit: bool = False
-    """Train on all examples, with none kept back for validation."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    dtype: str = "float32"
-    """float32, float64 or bfloat16."""
-    threads: int = 0
-    """CPU threads; bits are reproducible at an equal number. 0: PyTorch's own choice."""
-    data_dir: str | None = None
-    """Folder with the task's files. Unset: those that come with the package."""
+    task: Annotated[
+        str, tyro.conf.Positional, _help(f"What to learn: {', '.join(TASKS)}.", "TASK")
+    ] = "mnist"
+    system: Annotated[str, _help(f"What is trained: {', '.join(SYSTEMS)}.")] = "noisy-mlp"
+    rule: Annotated[
+        str,
+        _help(f"How: {', '.join(METHODS)}; a leading d decorrelates every layer's inputs."),
+    ] = "anp"
+    hidden: Annotated[
+        tuple[int, ...] | None,
+        _help("Widths of the hidden layers (channels for conv). Unset: the system's.", "INT ..."),
+    ] = None
+    epochs: Annotated[int, _help("Passes over the training examples.", "INT")] = 20
+    batch_size: Annotated[int, _help("Examples per step.", "INT")] = 100
+    lr: Annotated[
+        float | None, _help(f"Learning rate of the weights. {_tuned('lr')}.", "FLOAT")
+    ] = None
+    sigma: Annotated[
+        float | None,
+        _help(
+            "Standard deviation of the injected noise, in units of the activities (of the "
+            f"weights for wp and spsa). {_tuned('sigma')}; nothing is injected into a system "
+            "with noise of its own.",
+            "FLOAT",
+        ),
+    ] = None
+    decor_lr: Annotated[
+        float | None, _help(f"Rate of decorrelation. {_tuned('decor_lr')}.", "FLOAT")
+    ] = None
+    resamples: Annotated[
+        int, _help("K, noisy passes per reference pass (per layer for inp).", "INT")
+    ] = 1
+    intrinsic_noise: Annotated[
+        float | None,
+        _help(
+            "Standard deviation of the system's own noise at every node, in units of the "
+            "activities; it can be neither read nor switched off. Unset: the system's.",
+            "FLOAT",
+        ),
+    ] = None
+    seed: Annotated[
+        int, _help("Of the initial weights, the order of examples, and all noise.", "INT")
+    ] = 0
+    noise: Annotated[
+        str | None,
+        _help(f"Distribution of what is injected: {', '.join(SAMPLERS)}. Unset: the rule's."),
+    ] = None
+    scaling: Annotated[
+        str, _help("Of inp and anp: count (N/‖δa‖²), root (√N/‖δa‖²) or variance (1/σ²).")
+    ] = "count"
+    decor_variant: Annotated[str, _help(f"Update of the decorrelation: {', '.join(VARIANTS)}.")] = (
+        "offdiag"
+    )
+    demean: Annotated[
+        bool, tyro.conf.arg(help="Subtract the running mean of every decorrelated input.")
+    ] = False
+    decor_rows: Annotated[
+        int, _help("Examples (patches), at most, for one update of the decorrelation.", "INT")
+    ] = 32
+    slope: Annotated[float, _help("Of the LeakyReLU for negative activities.", "FLOAT")] = 0.2
+    init: Annotated[
+        str, _help(f"Normal initial weights: {', '.join(INITIALISATIONS)}; biases are zero.")
+    ] = "he"
+    output_scale: Annotated[
+        float, _help("Factor on the output layer's initial weights.", "FLOAT")
+    ] = 1.0
+    optimiser: Annotated[str, _help(f"One of {', '.join(OPTIMISERS)}.")] = "adam"
+    schedule: Annotated[
+        str, _help("Of the learning rate over the run: cosine (down to 0) or constant.")
+    ] = "cosine"
+    decor_schedule: Annotated[
+        str | None, _help("Of the rate of decorrelation. Unset: as --schedule.")
+    ] = None
+    final_fit: Annotated[
+        bool, tyro.conf.arg(help="Train on all examples; none are kept back for validation.")
+    ] = False
+    device: Annotated[str, _help("One of auto, cpu, cuda.")] = "auto"
+    dtype: Annotated[str, _help(f"One of {', '.join(DTYPES)}.")] = "float32"
+    threads: Annotated[
+        int,
+        _help("CPU threads; equal numbers give equal bits. 0: PyTorch's choice.", "INT"),
+    ] = 0
+    data_dir: Annotated[
+        str | None, _help("Folder with the task's files. Unset: the package's own.", "PATH")
+    ] = None
 
 
 def resolve(config: Config) -> Config:
@@ -113,6 +156,7 @@ dbp, dinp, dnp, inp, np, spsa, wp
         sigma=(None if intrinsic else method.sigma) if config.sigma is None else config.sigma,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
         noise=method.noise if config.noise is None else config.noise,
+        decor_schedule=config.decor_schedule or config.schedule,
         device=_device(config.device),
     )
     problems = list(_problems(filled))
@@ -139,6 +183,7 @@ def _check_names(config: Config) -> None:
         ("initialisation", config.init, INITIALISATIONS),
         ("optimiser", config.optimiser, OPTIMISERS),
         ("schedule", config.schedule, SCHEDULES),
+        ("schedule", config.decor_schedule or config.schedule, SCHEDULES),
         ("device", config.device, ("auto", "cpu", "cuda")),
         ("dtype", config.dtype, DTYPES),
     ):

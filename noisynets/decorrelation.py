@@ -54,7 +54,7 @@ def kappa(
 
 
 def rescaled(R: Tensor, x: Tensor, raw: Tensor, rate: float) -> Tensor:
-    """g R − η C g R with the whole C = xᵀx/B and g = mean(‖x_raw‖/‖x‖): keeps the length of x.
+    """(I − η C) g R with the whole C = xᵀx/B and g = mean(‖x_raw‖/‖x‖): keeps the length of x.
 
     There R is applied from the right, x = x_raw R, and so it is here.
 
@@ -113,7 +113,7 @@ class Decorrelated(Wrapper):
         rate: float = 1e-3,
         variant: str = "offdiag",
         demean: bool = False,
-        rows: int = 256,
+        rows: int = 32,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:

@@ -87,9 +87,7 @@ def _weights(
 ) -> Estimator:
     if p.sigma is None:
         raise InputError("weight perturbation needs a sigma, in units of the weights")
-    return estimator(
-        system, loss, sigma=p.sigma, resamples=p.resamples, noise=p.noise, seed=p.seed
-    )
+    return estimator(system, loss, sigma=p.sigma, resamples=p.resamples, noise=p.noise, seed=p.seed)
 
 
 def _backpropagation(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:

@@ -33,7 +33,8 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]], summary: dict[str, A
         test = 100 * summary["test_accuracy"]
         label = f"test, once at the end: {test:.2f} %"
         right.axhline(test, color="0.4", lw=1, ls=":", label=label)
-    left.set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
+    left.set(xlabel="epoch", ylabel="cross-entropy")
+    left.set_ylim(bottom=0)
     right.set(xlabel="epoch", ylabel="accuracy (%)")
     for axes in (left, right):
         axes.grid(alpha=0.3)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.config import DTYPES, Config, seeds
+from noisynets.config import DTYPES, SCHEDULES, Config, seeds
 from noisynets.data import TASKS, Task
 from noisynets.decorrelation import Decorrelated, decorrelate, decorrelations
 from noisynets.errors import InputError
@@ -84,12 +84,13 @@ class Session:
     meter: Meter
     progress: Progress
 
-    def step_(self, x: Tensor, y: Tensor, rate: float) -> Estimate:
-        """One update of the weights from one batch; `rate` scales both learning rates."""
+    def step_(self, x: Tensor, y: Tensor, done: float) -> Estimate:
+        """One update of the weights from one batch, after a fraction `done` of the run."""
+        c = self.config
         for group in self.optimiser.param_groups:
-            group["lr"] = _given(self.config.lr) * rate
+            group["lr"] = _given(c.lr) * SCHEDULES[c.schedule](done)
         for module in self.decorrelations:
-            module.rate = _given(self.config.decor_lr) * rate
+            module.rate = _given(c.decor_lr) * SCHEDULES[c.decor_schedule or c.schedule](done)
         self.optimiser.zero_grad()
         estimate = self.estimator(x, y)
         self.optimiser.step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import sys
 import time
 from pathlib import Path
@@ -160,7 +159,7 @@ def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: An
     for step in range(progress.step, len(batches)):
         x, y = train_set.batch(batches[step], DTYPES[config.dtype])
         done = (progress.epoch * len(batches) + step) / total
-        estimate = session.step_(x, y, _rate(config, done))
+        estimate = session.step_(x, y, done)
         session.meter.add(estimate.loss, estimate.output, y)
         guard.add(estimate.loss, estimate.output, y)
         progress.step = step + 1
@@ -185,15 +184,6 @@ def _order(config: Config, epoch: int, n: int) -> torch.Tensor:
     """Return the order of examples in an epoch: a function of seed and epoch alone."""
     generator = torch.Generator().manual_seed(seeds(config)["order"] + epoch)
     return torch.randperm(n, generator=generator)
-
-
-def _rate(config: Config, done: float) -> float:
-    """Return the factor on both learning rates after a fraction `done` of the run.
-
-    Decorrelation has to slow down together with the weights: at a constant rate R goes on
-    changing what the layers compute while the weights no longer follow, and the loss rises.
-    """
-    return 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1.0
 
 
 def _check_divergence(session: Session, loss: float) -> None:
@@ -237,5 +227,9 @@ def _summary(
 def _peak_memory_mb(device: str) -> float:
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        return math.nan
+    import resource  # not on Windows
+
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

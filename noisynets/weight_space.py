@@ -94,9 +94,7 @@ class WeightPerturbation(_WeightSpace):
         noise: str | Sampler = "gaussian",
         seed: int = 0,
     ) -> None:
-        super().__init__(
-            system, loss, sigma=sigma, resamples=resamples, noise=noise, seed=seed
-        )
+        super().__init__(system, loss, sigma=sigma, resamples=resamples, noise=noise, seed=seed)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
@@ -133,9 +131,7 @@ class SPSA(_WeightSpace):
         noise: str | Sampler = "rademacher",
         seed: int = 0,
     ) -> None:
-        super().__init__(
-            system, loss, sigma=sigma, resamples=resamples, noise=noise, seed=seed
-        )
+        super().__init__(system, loss, sigma=sigma, resamples=resamples, noise=noise, seed=seed)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:

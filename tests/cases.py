@@ -28,7 +28,9 @@ LAYER_CASES = [
     LayerCase("conv1d", lambda: nn.Conv1d(2, 4, 3, stride=2, padding=1), (2, 9)),
     LayerCase("conv1d same", lambda: nn.Conv1d(2, 4, 3, padding="same"), (2, 9)),
     LayerCase("conv2d", lambda: nn.Conv2d(2, 4, 3), (2, 6, 5)),
-    LayerCase("conv2d stride", lambda: nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1), (2, 6, 5)),
+    LayerCase(
+        "conv2d stride", lambda: nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1), (2, 6, 5)
+    ),
     LayerCase("conv2d dilation", lambda: nn.Conv2d(2, 4, 3, dilation=2, padding=2), (2, 6, 7)),
     LayerCase("conv2d groups", lambda: nn.Conv2d(4, 6, 3, groups=2, bias=False), (4, 5, 5)),
     LayerCase(
@@ -46,14 +48,18 @@ LAYER_CASES = [
 
 def smooth_mlp(generator: torch.Generator, widths: tuple[int, ...] = (4, 5, 3)) -> nn.Sequential:
     """A small tanh network in float64."""
-    return _smooth(
-        [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)], generator
-    )
+    return _smooth([nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)], generator)
 
 
 def smooth_conv(generator: torch.Generator) -> nn.Sequential:
     """A small tanh convolutional network in float64, for inputs (2, 5, 5)."""
     layers = [nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.Flatten(), nn.Linear(27, 2)]
+    return _smooth(layers, generator)
+
+
+def smooth_norm(generator: torch.Generator) -> nn.Sequential:
+    """A 1-d convolution and a trained normalisation, for inputs (1, 8)."""
+    layers = [nn.Conv1d(1, 4, 3, stride=2), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(12, 2)]
     return _smooth(layers, generator)
 
 
@@ -74,6 +80,7 @@ def _smooth(layers: list[nn.Module], generator: torch.Generator) -> nn.Sequentia
 SYSTEM_CASES = {
     "mlp": (smooth_mlp, (4,), 3),
     "conv": (smooth_conv, (2, 5, 5), 2),
+    "norm": (smooth_norm, (1, 8), 2),
 }
 
 

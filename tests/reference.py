@@ -14,9 +14,7 @@ def forward(layers, x, noise):
     inputs, activities = [], []
     for l, (W, b, R) in enumerate(layers):
         x = [sum(R[i][j] * x[j] for j in range(len(x))) for i in range(len(x))]
-        a = [
-            sum(W[i][j] * x[j] for j in range(len(x))) + b[i] + noise[l][i] for i in range(len(b))
-        ]
+        a = [sum(W[i][j] * x[j] for j in range(len(x))) + b[i] + noise[l][i] for i in range(len(b))]
         inputs.append(x)
         activities.append(a)
         x = [tanh(v) for v in a]
@@ -86,9 +84,7 @@ def anp_rule(layers, xs, ts, xi, sigma, scaling="count", reference=None):
             noise = [xi[l][k][s] for l in range(len(layers))]
             _, noisy, out = forward(layers, xs[s], noise)
             dL = loss(out, ts[s]) - L0
-            da = [
-                [v - w for v, w in zip(noisy[l], a[l], strict=True)] for l in range(len(layers))
-            ]
+            da = [[v - w for v, w in zip(noisy[l], a[l], strict=True)] for l in range(len(layers))]
             N = sum(len(d) for d in da)
             norm = sum(v * v for d in da for v in d)
             numerator = {"count": N, "root": N**0.5, "variance": norm / (sigma or 1) ** 2}[scaling]

@@ -43,7 +43,10 @@ def call(*args: str) -> int:
         (["train", "--intrinsic-noise", "0"], "noisy-mlp without noise is 'mlp'"),
         (["train", "--intrinsic-noise", "-1"], "--intrinsic-noise -1 must be finite"),
         (["train", "--hidden", "64", "0"], "every width must be at least 1"),
-        (["train", "--epochs", "0", "--batch-size", "-3"], "--epochs 0 must be at least 1; --batch"),
+        (
+            ["train", "--epochs", "0", "--batch-size", "-3"],
+            "--epochs 0 must be at least 1; --batch",
+        ),
         (["train", "--lr", "inf"], "--lr inf must be positive"),
         (["train", "--data-dir", "/nowhere"], "/nowhere: no train-images"),
         (["resume", "/nowhere"], "/nowhere: no run folder"),

@@ -112,7 +112,8 @@ def test_nan_inputs_do_not_reach_R() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda n: Backpropagation(n, cross_entropy), lambda n: NodePerturbation(n, cross_entropy)]
+    "make",
+    [lambda n: Backpropagation(n, cross_entropy), lambda n: NodePerturbation(n, cross_entropy)],
 )
 def test_estimators_update_R_from_the_reference_pass(make) -> None:
     net = decorrelate(nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)))

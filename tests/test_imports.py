@@ -50,7 +50,9 @@ def imports() -> list[tuple[str, str, str]]:
 
 
 def test_every_room_has_its_place_in_the_order() -> None:
-    rooms = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    rooms = {p.stem for p in PACKAGE.glob("*.py")} | {
+        p.parent.name for p in PACKAGE.glob("*/__init__.py")
+    }
     assert rooms - {"__init__"} == LEVEL.keys()
 
 

@@ -17,8 +17,11 @@ from noisynets import (
     decorrelate,
     find_nodes,
 )
+from noisynets.config import Config, resolve
+from noisynets.methods import METHODS
 from noisynets.noise import Injection
 from noisynets.probe import fork
+from noisynets.session import build
 
 
 def small() -> nn.Sequential:
@@ -178,6 +181,21 @@ def test_no_host_synchronisation_inside_a_step(rule: str, decorrelated: bool) ->
     with Synchronisations() as counter:
         float(x.sum())
     assert counter.found == ["_local_scalar_dense"]
+
+
+@pytest.mark.parametrize("rule", METHODS)
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_no_host_synchronisation_inside_a_training_step(rule: str, optimiser: str) -> None:
+    """The same for the whole step of the loop, its optimiser included."""
+    system = "noisy-mlp" if rule.endswith("anp") else "mlp"
+    config = Config(system=system, rule=rule, optimiser=optimiser, hidden=(4,), device="cpu")
+    session = build(resolve(config))
+    x, y = torch.rand(6, 1, 28, 28), torch.arange(6)
+    session.step_(x, y, 0.0)
+    with Synchronisations() as counter:
+        estimate = session.step_(x, y, 0.5)
+        session.meter.add(estimate.loss, estimate.output, y)
+    assert counter.found == []
 
 
 def test_models_can_be_copied_and_collected_after_use() -> None:

@@ -16,6 +16,8 @@ from cases import (
     regression_batch,
     smooth_mlp,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from noisynets import Backpropagation, NodePerturbation, Noisy, Rule, squared_error
@@ -117,9 +119,7 @@ def test_scalings_agree_with_plain_loops(scaling: str) -> None:
     noise = Replay()
     found = estimated(net, x, y, "anp", sigma=0.1, scaling=scaling, noise=noise)
     xi = [(0.1 * z).tolist() for z in noise.kept]
-    compare(
-        found, reference.anp_rule(as_lists(net), x.tolist(), y.tolist(), xi, 0.1, scaling)
-    )
+    compare(found, reference.anp_rule(as_lists(net), x.tolist(), y.tolist(), xi, 0.1, scaling))
 
 
 class _Tape(nn.Module):
@@ -198,6 +198,25 @@ def test_same_seed_same_bits(name: str) -> None:
         runs.append(flat(gradients(net)))
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 6), min_size=2, max_size=5),
+    batch=st.integers(1, 5),
+    K=st.integers(1, 4),
+    rule=st.sampled_from(RULE_CASES),
+)
+def test_any_shape_gives_finite_gradients_of_every_parameter(widths, batch, K, rule) -> None:
+    net = smooth_mlp(torch.Generator().manual_seed(0), tuple(widths))
+    x, y = regression_batch(torch.Generator().manual_seed(1), (widths[0],), widths[-1], batch)
+    estimate = NodePerturbation(net, squared_error, rule, resamples=K)(x, y)
+    grads = gradients(net)
+    assert grads.keys() == dict(net.named_parameters()).keys()
+    assert all(g.isfinite().all() for g in grads.values())
+    passes = K * (len(widths) - 1) if rule.in_turn else K
+    assert estimate.sample_forwards == (1 + passes) * batch
+    torch.testing.assert_close(estimate.output, net(x).detach())
 
 
 @every_rule

@@ -86,7 +86,9 @@ class Task:
     load: Callable[[str, Path | None], Examples]
     validation: int
 
-    def training(self, folder: Path | None, final_fit: bool) -> tuple[Examples, Examples | None]:
+    def training(
+        self, folder: Path | None = None, final_fit: bool = False
+    ) -> tuple[Examples, Examples | None]:
         """Return what to train on and what to choose on; `final_fit` keeps nothing back."""
         whole = self._checked("train", folder)
         if final_fit:
@@ -94,7 +96,7 @@ class Task:
         n = len(whole) - self.validation
         return Examples(whole.x[:n], whole.y[:n]), Examples(whole.x[n:], whole.y[n:])
 
-    def test(self, folder: Path | None) -> Examples:
+    def test(self, folder: Path | None = None) -> Examples:
         """Return the test examples: to be read once, at the end."""
         return self._checked("test", folder)
 

@@ -1,4 +1,4 @@
-"""Systems with noise and other effects of their own, which the trainer can neither read nor stop."""
+"""Noise and other effects of a system's own, which the trainer can neither read nor stop."""
 
 from noisynets.devices.gaussian import AdditiveGaussian
 from noisynets.devices.noisy import Noisy

@@ -1,0 +1,121 @@
+"""Put finished runs side by side: a table of mean ± standard deviation over seeds, and a picture.
+
+    python examples/compare_runs.py runs/* --picture comparison.png
+
+Runs that differ in nothing but their seed make one row and one curve.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import tyro
+from matplotlib.figure import Figure
+
+from noisynets.config import Config
+from noisynets.run_folder import RunFolder
+
+Group = list[RunFolder]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which runs, and where the picture goes."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders; those that have not ended are left out."""
+    picture: Path | None = None
+    """PNG with validation accuracy against epochs and against sample-forwards."""
+
+
+def grouped(paths: tuple[Path, ...]) -> dict[Config, Group]:
+    """Ended runs by their settings, whatever the seed."""
+    groups: dict[Config, Group] = defaultdict(list)
+    for path in paths:
+        folder = RunFolder(path)
+        if folder.summary() is not None:
+            groups[replace(folder.config(), seed=0)].append(folder)
+    return dict(groups)
+
+
+def label(config: Config, configs: list[Config]) -> str:
+    """System, widths and rule, then whatever else tells the groups apart."""
+    widths = "-".join(map(str, config.hidden or ()))
+    text = f"{config.system} {widths} {config.rule}"
+    twins = [c for c in configs if (c.system, c.hidden, c.rule) == key(config)]
+    for name, value in asdict(config).items():
+        if len({asdict(c)[name] for c in twins}) > 1:
+            text += f" {name}={value}"
+    return text
+
+
+def key(config: Config) -> tuple[Any, ...]:
+    """What a label always names."""
+    return config.system, config.hidden, config.rule
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± standard deviation, in percent."""
+    deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.2f}{deviation}"
+
+
+def table(groups: dict[Config, Group]) -> str:
+    """Markdown, a row per group."""
+    lines = [
+        "| system, widths, rule | seeds | test | train | validation | epochs | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for config, folders in groups.items():
+        found: list[dict[str, Any]] = [f.summary() or {} for f in folders]
+        cells = [
+            spread([s[f"{part}_accuracy"] for s in found if s[f"{part}_accuracy"] is not None])
+            for part in ("test", "train", "val")
+        ]
+        seconds = mean(s["seconds"] for s in found)
+        lines.append(
+            f"| {label(config, list(groups))} | {len(folders)} | {' | '.join(cells)} "
+            f"| {config.epochs} | {seconds:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(groups: dict[Config, Group], path: Path) -> None:
+    """Mean validation accuracy, with the range over seeds as a band."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for config, folders in groups.items():
+        runs = [
+            list(csv.DictReader((f.path / "metrics.csv").read_text().splitlines())) for f in folders
+        ]
+        curves = [[100 * float(row["val_accuracy"]) for row in run] for run in runs]
+        for axes, column in ((left, "epoch"), (right, "sample_forwards")):
+            x = [int(row[column]) for row in runs[0]]
+            columns = list(zip(*curves, strict=True))
+            text = label(config, list(groups)) if axes is left else None
+            (line,) = axes.plot(x, [mean(c) for c in columns], label=text)
+            low, high = [min(c) for c in columns], [max(c) for c in columns]
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
+    left.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(85, 100))
+    right.set(xlabel="forward passes × samples", xscale="log")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def main(comparison: Comparison) -> None:
+    """Print the table and draw the picture."""
+    groups = grouped(comparison.runs)
+    print(table(groups))
+    if comparison.picture is not None:
+        draw(groups, comparison.picture)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Comparison))

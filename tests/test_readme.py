@@ -1,0 +1,67 @@
+"""What the README and the examples say runs."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from noisynets import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+COMMANDS = sorted(
+    {
+        match
+        for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+        for match in re.findall(r"noisynets (?:train|resume|eval|list)[^`\n;]*", page.read_text())
+    }
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
+def test_python_blocks_run(block: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command: str, monkeypatch) -> None:
+    """Every command in the docs is parsed and its settings resolved; nothing is run."""
+    words = [word.replace("$s", "0") for word in shlex.split(command)[1:] if word != "done"]
+    if "--help" in words:
+        return  # tests/test_cli.py reads it
+    seen = []
+    monkeypatch.setattr(cli, "create", lambda out, config: seen.append(config))
+    monkeypatch.setattr(cli, "load_data", lambda config: None)
+    monkeypatch.setattr(cli, "_run", lambda folder, data=None: None)
+    if words[0] == "train":
+        cli.main(words)
+        assert len(seen) == 1
+    else:
+        assert words[0] in ("resume", "eval", "list")
+
+
+def test_the_promised_lines_are_there() -> None:
+    prefix = "python3 -m venv .venv && . .venv/bin/activate && python -m pip install -e "
+    assert f"{prefix}. && noisynets train\n" in README
+    assert f'{prefix}".[test]" && python -m pytest\n' in README
+    assert len(BLOCKS) >= 1
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_example_with_noise_of_ones_own_learns() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "own_noise.py"))
+    assert example["main"](epochs=1) > 0.75
+
+
+def test_examples_are_short() -> None:
+    for example in (ROOT / "examples").glob("*.py"):
+        assert len(example.read_text().splitlines()) < 150, example.name
