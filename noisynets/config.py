@@ -137,7 +137,7 @@ def resolve(config: Config) -> Config:
         InputError: one line that names every setting that is wrong.
 
     >>> resolve(Config(system="mlp", rule="danp")).decor_lr
-    0.001
+    0.0001
     >>> resolve(Config(rule="amp"))
     Traceback (most recent call last):
     ...

@@ -94,7 +94,7 @@ def _backpropagation(system: nn.Module, loss: Loss, p: Perturbation) -> Estimato
     return Backpropagation(system, loss)
 
 
-def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-3) -> Method:
+def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-4) -> Method:
     return replace(
         method,
         name=f"d{method.name}",
@@ -104,14 +104,14 @@ def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-3) -> Method:
     )
 
 
-NP = Method("np", RULES["np"].summary, partial(_node, rule="np"), lr=1e-3, sigma=1e-2)
-INP = Method("inp", RULES["inp"].summary, partial(_node, rule="inp"), lr=1e-3, sigma=1e-2)
+NP = Method("np", RULES["np"].summary, partial(_node, rule="np"), lr=4e-3, sigma=1e-2)
+INP = Method("inp", RULES["inp"].summary, partial(_node, rule="inp"), lr=2e-3, sigma=1e-2)
 ANP = Method("anp", RULES["anp"].summary, partial(_node, rule="anp"), lr=3e-3, sigma=1e-2)
 BP = Method(
     "bp",
     "backpropagation: the exact gradient",
     _backpropagation,
-    lr=1e-3,
+    lr=3e-3,
     sigma=None,
     perturbs="nothing",
 )
@@ -119,16 +119,16 @@ WP = Method(
     "wp",
     "weight perturbation, one-sided (1 + K passes)",
     partial(_weights, estimator=WeightPerturbation),
-    lr=1e-3,
-    sigma=1e-3,
+    lr=2e-3,
+    sigma=1e-4,
     perturbs="weights",
 )
 SPSA_ = Method(
     "spsa",
     "simultaneous perturbation of the weights, two-sided (2K passes)",
     partial(_weights, estimator=SPSA),
-    lr=1e-3,
-    sigma=1e-3,
+    lr=2e-3,
+    sigma=1e-4,
     perturbs="weights",
     noise="rademacher",
 )
@@ -139,11 +139,11 @@ METHODS: dict[str, Method] = {
         NP,
         INP,
         ANP,
-        _decorrelated(NP, lr=1e-3),
-        _decorrelated(INP, lr=1e-3),
-        _decorrelated(ANP, lr=1e-3),
+        _decorrelated(NP, lr=2e-3),
+        _decorrelated(INP, lr=2e-3),
+        _decorrelated(ANP, lr=2e-3),
         BP,
-        _decorrelated(BP, lr=1e-3),
+        _decorrelated(BP, lr=3e-3),
         WP,
         SPSA_,
     )

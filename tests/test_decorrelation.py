@@ -93,6 +93,18 @@ def test_a_convolution_decorrelates_its_patches(kernel, stride, padding, dilatio
     rows = module.decorrelate(patches) @ conv.weight.flatten(1).T + conv.bias
     output = module(raw)
     torch.testing.assert_close(rows.unflatten(0, (2, -1)).mT, output.flatten(2))
+    torch.testing.assert_close(module.average(raw), patches.mean(0))
+
+
+def test_sampled_patches_cover_pictures_and_positions() -> None:
+    """32 patches of 50 pictures with 9 positions: nearly all different, everywhere."""
+    pictures, positions = torch.meshgrid(torch.arange(50), torch.arange(9), indexing="ij")
+    raw = (10 * pictures + positions).reshape(50, 1, 3, 3).float()
+    (rows,) = decorrelated(nn.Conv2d(1, 2, 1)).sample(raw).T.long()
+    assert len(rows.unique()) == 32
+    assert len((rows // 10).unique()) > 20 and len((rows % 10).unique()) == 9
+    one = decorrelated(nn.Conv2d(1, 2, 1), rows=5).sample(raw[:1])
+    assert one.shape == (5, 1)
 
 
 @pytest.mark.parametrize("rate", [1e-3, 1.0, 1e6, float("inf")])
