@@ -76,6 +76,7 @@ class Probe:
     Attributes:
         reports: one per node and call, in the order of the calls.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
     >>> probe = Probe(net, find_nodes(net), batch=4, resamples=2, injection=Injection(0.1))
     >>> with torch.no_grad(), probe:

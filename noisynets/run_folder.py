@@ -107,7 +107,8 @@ def create(out: Path | None, config: Config) -> RunFolder:
 
 
 def _free_name(config: Config) -> Path:
-    name = f"{config.task}-{config.system}-{config.rule}-seed{config.seed}"
+    widths = "-".join(map(str, config.hidden or ()))
+    name = f"{config.task}-{config.system}-{widths}-{config.rule}-seed{config.seed}"
     path, n = Path("runs") / name, 2
     while path.exists():
         path, n = Path("runs") / f"{name}-{n}", n + 1

@@ -34,15 +34,17 @@ class _Perturbed:
 class _WeightSpace:
     """What the two estimators share: drawing ξ, and accumulating δL ξ."""
 
+    default_noise = "gaussian"
+
     def __init__(
         self,
         system: nn.Module,
         loss: Loss,
         *,
-        sigma: float,
-        resamples: int,
-        noise: str | Sampler,
-        seed: int,
+        sigma: float = 1e-4,
+        resamples: int = 1,
+        noise: str | Sampler | None = None,
+        seed: int = 0,
     ) -> None:
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
@@ -50,7 +52,7 @@ class _WeightSpace:
         self.system = system
         self.loss = loss
         self.resamples = resamples
-        self.injection = Injection(sigma, noise, seed)
+        self.injection = Injection(sigma, noise or self.default_noise, seed)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise."""
@@ -84,18 +86,6 @@ class WeightPerturbation(_WeightSpace):
         seed: of ξ.
     """
 
-    def __init__(
-        self,
-        system: nn.Module,
-        loss: Loss,
-        *,
-        sigma: float = 1e-3,
-        resamples: int = 1,
-        noise: str | Sampler = "gaussian",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(system, loss, sigma=sigma, resamples=resamples, noise=noise, seed=seed)
-
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
@@ -121,17 +111,7 @@ class SPSA(_WeightSpace):
     Source: Spall, IEEE Transactions on Automatic Control 37 (1992) 332.
     """
 
-    def __init__(
-        self,
-        system: nn.Module,
-        loss: Loss,
-        *,
-        sigma: float = 1e-3,
-        resamples: int = 1,
-        noise: str | Sampler = "rademacher",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(system, loss, sigma=sigma, resamples=resamples, noise=noise, seed=seed)
+    default_noise = "rademacher"
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from noisynets import Backpropagation, NodePerturbation, SystemRefused, cross_entropy, decorrelate
-from noisynets.decorrelation import VARIANTS, decorrelated, decorrelations, kappa, unstable
+from noisynets.decorrelation import VARIANTS, decorrelated, decorrelations, unstable
+from noisynets.decorrelation.updates import kappa
 
 
 def correlated(rows: int, n: int = 6) -> torch.Tensor:

@@ -1,17 +1,8 @@
-"""Decorrelation: each layer sees R x instead of x, and R learns by itself what makes it so.
-
-`Decorrelated(layer)` computes layer(R (x − m)). R starts at the identity and has its own local
-update and its own rate; the estimators apply it after each pass, from the reference pass alone,
-much as batch normalisation keeps its running statistics. No rule knows about it: what enters
-the layer inside is decorrelated already.
-"""
+"""Decorrelated layers: layer(R (x − m)), for Linear and Conv2d."""
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TypedDict, Unpack
 
 import torch
@@ -19,60 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from noisynets.decorrelation.updates import VARIANTS
 from noisynets.errors import InputError, SystemRefused, unknown
 from noisynets.outer import outer, padded
-from noisynets.types import Report, Wrapper
+from noisynets.types import Wrapper
 
 GOLDEN = (5**0.5 - 1) / 2
-
-Update = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-"""(R (n, n), x (rows, n), x_raw (rows, n), rate) → the new R."""
-
-
-def offdiag(R: Tensor, x: Tensor, raw: Tensor, rate: float) -> Tensor:
-    """R − η C R with C = (xᵀx/B) ∘ (1 − I): only the correlations are taken out.
-
-    Written as two thin products, 4 B n² operations instead of 2 B n² + 2 n³.
-
-    Source: the released code of Dalm, van Gerven and Ahmad (arXiv 2310.00965).
-    """
-    return torch.addmm(R, x.T, x @ R, alpha=-rate / len(x)).addcmul_(
-        x.square().mean(0).unsqueeze(1), R, value=rate
-    )
-
-
-def kappa(
-    R: Tensor, x: Tensor, raw: Tensor, rate: float, *, kappa: float = 0.5, rows: bool = False
-) -> Tensor:
-    """R − η[(1−κ) C R + κ v∘R], v_j = mean(x_j² − 1): also pulls the variances towards 1.
-
-    v scales R's columns, as that repository broadcasts it; `rows` scales the rows instead,
-    which are the ones that produce x_j.
-
-    Source: github.com/artcogsys/decorbp.
-    """
-    v = x.square().mean(0) - 1
-    scaled = R * (v.unsqueeze(1) if rows else v)
-    return offdiag(R, x, raw, rate * (1 - kappa)).sub_(scaled, alpha=rate * kappa)
-
-
-def rescaled(R: Tensor, x: Tensor, raw: Tensor, rate: float) -> Tensor:
-    """(I − η C) g R with the whole C = xᵀx/B and g = mean(‖x_raw‖/‖x‖): keeps the length of x.
-
-    There R is applied from the right, x = x_raw R, and so it is here.
-
-    Source: *Correlations are ruining your gradient descent* (arXiv 2407.10780).
-    """
-    g = (raw.norm(dim=1) / x.norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)).mean()
-    return g * torch.addmm(R, x.T, x @ R, alpha=-rate / len(x))
-
-
-VARIANTS: dict[str, Update] = {
-    "offdiag": offdiag,
-    "kappa": kappa,
-    "kappa-rows": partial(kappa, rows=True),
-    "rescaled": rescaled,
-}
 
 
 class Settings(TypedDict, total=False):
@@ -269,51 +212,3 @@ def decorrelated(layer: nn.Module, **settings: Unpack[Settings]) -> Decorrelated
     if isinstance(layer, nn.Conv2d) and layer.groups == 1:
         return DecorrelatedConv2d(layer, layer.weight[0].numel(), **settings)
     raise SystemRefused(f"{layer}: only Linear and Conv2d with groups=1 can be decorrelated")
-
-
-def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
-    """Return a copy of `system` in which every Linear and Conv2d (groups=1) is decorrelated.
-
-    The system itself is left alone. See `Decorrelated` for the settings.
-
-    >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
-    >>> [name for name, _ in decorrelations(net)]
-    ['0', '2']
-    """
-    wrapped: dict[nn.Module, nn.Module] = {}
-
-    def replace(module: nn.Module) -> nn.Module:
-        if isinstance(module, Decorrelated):
-            return module
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
-            return wrapped.setdefault(module, decorrelated(module, **settings))
-        for name, child in list(module._modules.items()):  # named_children() skips repetitions
-            if child is not None:
-                module.add_module(name, replace(child))
-        return module
-
-    return replace(copy.deepcopy(system))
-
-
-def decorrelations(system: nn.Module) -> list[tuple[str, Decorrelated]]:
-    """Return the decorrelated layers of a system, with their paths."""
-    return [(n, m) for n, m in system.named_modules() if isinstance(m, Decorrelated)]
-
-
-def learn_(reports: Iterable[Report]) -> None:
-    """Update R in every decorrelated layer that reported, once per report."""
-    for report in reports:
-        for module in report.node.outlet.modules():
-            if isinstance(module, Decorrelated):
-                module.update_(report.raw)
-
-
-def unstable(system: nn.Module) -> list[str]:
-    """Return the paths of the layers whose R would have blown up; synchronises the device.
-
-    >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2)), rate=1e6)
-    >>> net[0].update_(torch.randn(9, 3))
-    >>> unstable(net), bool(net[0].R.isfinite().all())
-    (['0'], True)
-    """
-    return [name for name, module in decorrelations(system) if bool(module.unstable)]
