@@ -53,11 +53,22 @@ def fork(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
     else something (a skip connection around the node, say) might see the rows before it.
     """
     link: nn.Module = system
-    while isinstance(link, nn.Sequential):
+    while type(link).forward is nn.Sequential.forward:
         reshapes = (nn.Flatten, nn.Unflatten, nn.Identity)
-        link = next((m for m in link if not isinstance(m, reshapes)), nn.Identity())
-    quiet = has_outer(link) or (isinstance(link, Wrapper) and link.deterministic)
-    return nodes[0] if quiet and link is nodes[0].outlet else None
+        link = next((m for m in link.children() if not isinstance(m, reshapes)), nn.Identity())
+    return nodes[0] if _is_quiet(link) and link is nodes[0].outlet else None
+
+
+def _is_quiet(module: nn.Module) -> bool:
+    """Whether equal inputs surely give equal outputs."""
+    if isinstance(module, Wrapper):
+        return module.deterministic and _is_quiet(module.layer)
+    return _is_builtin(module)
+
+
+def _is_builtin(module: nn.Module) -> bool:
+    """Whether this is a layer as PyTorch made it: a subclass may do anything."""
+    return has_outer(module) and type(module).__module__.startswith("torch.nn.")
 
 
 class Probe:
@@ -150,15 +161,15 @@ class Probe:
             x = self._inlets.pop(index, raw)
             if node is self._fork:
                 output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
-            elif injection is not None and not has_outer(module):
-                output = output.clone()  # a wrapper may hand out a tensor that it keeps
+            elif injection is not None and not _is_builtin(module):
+                output = output.clone()  # others may hand out a tensor that they keep
             self._check_rows(node, output)
             a = output.unflatten(0, (1 + self.passes, self.batch))
             xi = None
             if injection is not None and self.passes:
                 noisy = a[1:][own]
                 xi = injection(noisy.shape, like=a)
-                noisy.add_(xi)  # in place: the outputs of a layer are fresh
+                noisy.add_(xi)  # in place: what a built-in layer returns is fresh
             delta = (a[1:][own] - a[0]).detach()  # at once: an in-place unit may overwrite a
             self.reports.append(
                 Report(

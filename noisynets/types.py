@@ -46,7 +46,7 @@ class Wrapper(nn.Module):
 
     Attributes:
         layer: what is wrapped: a layer, or another wrapper.
-        deterministic: equal inputs give equal outputs.
+        deterministic: adds no noise to what the layer does.
     """
 
     layer: nn.Module

@@ -116,8 +116,25 @@ def test_fork_only_where_nothing_else_can_see_the_first_rows() -> None:
     nested = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 5)), nn.Linear(5, 3))
     quiet = (small(), nested, decorrelate(small()))
     assert all(fork(net, find_nodes(net)) is not None for net in quiet)
-    noisy = nn.Sequential(Noisy(nn.Linear(4, 3), AdditiveGaussian(0.1)))
-    for net in (nn.Sequential(Skip()), nn.Sequential(nn.ReLU(), nn.Linear(4, 3)), noisy):
+
+    class Around(nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+
+    class Stochastic(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + torch.randn(len(x), 3)
+
+    open_ended = (
+        nn.Sequential(Skip()),
+        Around(nn.Linear(4, 4)),
+        nn.Sequential(nn.ReLU(), nn.Linear(4, 3)),
+        nn.Sequential(Noisy(nn.Linear(4, 3), AdditiveGaussian(0.1))),
+        nn.Sequential(Stochastic(4, 3)),
+        decorrelate(nn.Sequential(Stochastic(4, 3))),
+        nn.Sequential(),
+    )
+    for net in open_ended:
         assert fork(net, find_nodes(net)) is None
 
 
