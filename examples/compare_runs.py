@@ -34,13 +34,18 @@ class Comparison:
 
 
 def grouped(paths: tuple[Path, ...]) -> dict[Config, Group]:
-    """Ended runs by their settings, whatever the seed."""
+    """Ended runs by their settings, whatever the seed; the best group first."""
     groups: dict[Config, Group] = defaultdict(list)
     for path in paths:
         folder = RunFolder(path)
         if folder.summary() is not None:
             groups[replace(folder.config(), seed=0)].append(folder)
-    return dict(groups)
+    return dict(sorted(groups.items(), key=lambda item: -accuracy(item[1])))
+
+
+def accuracy(folders: Group) -> float:
+    """Mean validation accuracy."""
+    return mean((folder.summary() or {})["val_accuracy"] for folder in folders)
 
 
 def label(config: Config, configs: list[Config]) -> str:
@@ -96,12 +101,12 @@ def draw(groups: dict[Config, Group], path: Path) -> None:
         curves = [[100 * float(row["val_accuracy"]) for row in run] for run in runs]
         for axes, column in ((left, "epoch"), (right, "sample_forwards")):
             x = [int(row[column]) for row in runs[0]]
-            columns = list(zip(*curves, strict=True))
+            by_epoch = list(zip(*curves, strict=True))
             text = label(config, list(groups)) if axes is left else None
-            (line,) = axes.plot(x, [mean(c) for c in columns], label=text)
-            low, high = [min(c) for c in columns], [max(c) for c in columns]
+            (line,) = axes.plot(x, [mean(c) for c in by_epoch], label=text)
+            low, high = [min(c) for c in by_epoch], [max(c) for c in by_epoch]
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
-    left.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(85, 100))
+    left.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(80, 100))
     right.set(xlabel="forward passes × samples", xscale="log")
     for axes in (left, right):
         axes.grid(alpha=0.3)

@@ -10,11 +10,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import UninitializedParameter
 
 from noisynets.errors import SystemRefused
-from noisynets.outer import has_outer
-from noisynets.probe import find_nodes
-from noisynets.types import Node, Report
+from noisynets.outer import has_outer, outer
+from noisynets.probe import find_nodes, innermost
+from noisynets.types import Node, Report, Wrapper
 
 TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
+_INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
 
 
 def check(system: nn.Module) -> list[Node]:
@@ -60,46 +61,71 @@ def check_called(nodes: Sequence[Node], reports: Sequence[Report]) -> None:
 
 
 def check_noisy(reports: Sequence[Report]) -> None:
-    """Refuse, in intrinsic mode, a system of which some node showed no noise at all.
+    """Refuse, in intrinsic mode, a system of which some node showed no noise in any call.
 
     Raises:
         SystemRefused: naming the nodes.
     """
-    quiet = sorted({r.node.name for r in reports if not bool(r.delta.any())})
+    names = {r.node.name for r in reports}
+    quiet = names - {r.node.name for r in reports if bool(r.delta.any())}
     if quiet:
         raise SystemRefused(
-            f"{', '.join(map(repr, quiet))}: two passes gave the same activities: with sigma=None "
-            "the system needs noise of its own at every node (wrap the layer: Noisy(layer, "
-            "effect)); otherwise give a sigma to inject"
+            f"{', '.join(map(repr, sorted(quiet)))}: two passes gave the same activities: with "
+            "sigma=None the system needs noise of its own at every node (wrap the layer: "
+            "Noisy(layer, effect)); otherwise give a sigma to inject"
         )
 
 
+def check_dtype(reports: Sequence[Report]) -> None:
+    """Refuse activities in another dtype than the weights', as under autocast.
+
+    Raises:
+        SystemRefused: naming the nodes.
+    """
+    for r in reports:
+        dtype = next(r.node.layer.parameters()).dtype
+        if r.delta.dtype != dtype:
+            raise SystemRefused(
+                f"{r.node.name!r}: activities are {r.delta.dtype} where the weights are {dtype}: "
+                "leave autocast, or convert the whole system with .to(dtype)"
+            )
+
+
 def _mixes(module: nn.Module) -> str:
-    frozen = not any(p.requires_grad for p in module.parameters())
-    if isinstance(module, _BatchNorm) and (module.training or not frozen):
-        return "mixes the passes of a pair through its batch statistics: use GroupNorm or LayerNorm"
+    trained = any(p.requires_grad for p in module.parameters())
+    if isinstance(module, _BatchNorm):
+        if module.training or module.running_mean is None or trained:
+            return (
+                "mixes the passes of a pair through its batch statistics: use GroupNorm or "
+                "LayerNorm"
+            )
     if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
         return "changes between the passes of a pair without being measured: remove it"
-    if isinstance(module, nn.RNNBase):
+    if isinstance(module, nn.RReLU) and module.training:
+        return "changes between the passes of a pair without being measured: use LeakyReLU"
+    if isinstance(module, nn.RNNBase) and trained:
         return "hides its nodes in a fused kernel: write the recurrence with nn.Linear"
+    if isinstance(module, Wrapper) and trained and not has_outer(innermost(module)):
+        return (
+            f"wraps {type(innermost(module)).__name__}, which is no single layer: wrap each "
+            "layer by itself"
+        )
     return ""
 
 
 def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
+    if isinstance(next(module.parameters(recurse=False), None), UninitializedParameter):
+        return "has no shape yet: run one forward pass first"
+    registered = any(type(module) is kind for kind in outer.registry)
     layers = {m for node in nodes for m in node.layer.modules()}
-    known = {"weight", "bias"} if module in layers and has_outer(module) else set()
     names = [
         name
         for name, parameter in module.named_parameters(recurse=False)
-        if parameter.requires_grad and name not in known
+        if parameter.requires_grad
+        and not (module in layers and has_outer(module) and (registered or name in _INHERITED))
     ]
-    lazy = isinstance(next(module.parameters(recurse=False), None), UninitializedParameter)
-    if lazy:
-        return "has no shape yet: run one forward pass first"
-    return _advice(module, names) if names else ""
-
-
-def _advice(module: nn.Module, names: Sequence[str]) -> str:
+    if not names:
+        return ""
     return (
         f"trains {', '.join(names)}, which no rule reaches ({TRAINABLE} are): use one of these, "
         "register its product with noisynets.outer, or freeze it with requires_grad_(False)"

@@ -22,7 +22,7 @@ _TENSOR = "tensor:"
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.partial")  # one name: a leftover is overwritten
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
@@ -34,7 +34,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a tree of dicts, lists, tensors and JSON values.
 
     Raises:
-        TypeError: for anything else in the tree, or a dict key that is no string or integer.
+        TypeError: for anything else in the tree.
     """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_take_tensors(state, tensors))

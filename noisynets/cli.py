@@ -53,19 +53,22 @@ def resume(run: tyro.conf.Positional[Path]) -> None:
 
 
 def eval_(
-    run: tyro.conf.Positional[Path], split: Literal["test", "validation", "train"] = "test"
+    run: tyro.conf.Positional[Path],
+    split: Literal["test", "validation", "train"] = "test",
+    device: str | None = None,
 ) -> None:
     """Evaluate the checkpoint of a run, in the system's own noise.
 
     Args:
         run: folder of the run.
         split: which examples. Reading the test set is yours to answer for.
+        device: auto, cpu or cuda. Unset: the run's own.
     """
     folder = RunFolder(run)
-    config = folder.config()
+    config = folder.config(device)
     if not folder.checkpoint.is_file():
         raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
-    session = open_session(folder)
+    session = open_session(folder, device)
     if split == "test":
         examples = load_test(config)
     else:
@@ -120,11 +123,12 @@ def _run(folder: RunFolder, data: Data | None = None) -> None:
 
 
 def _report(folder: RunFolder, summary: dict[str, Any]) -> None:
-    config = folder.config()
+    config, accuracy = folder.config(), summary["test_accuracy"]
     noise = f" in its own noise (sigma {config.intrinsic_noise:g})"
+    tested = "not tested" if accuracy is None else f"test accuracy {accuracy:.4f}"
     print(
-        f"test accuracy {summary['test_accuracy']:.4f}{noise if config.intrinsic_noise else ''}, "
-        f"{summary['seconds']:.0f} s, {folder.curves}"
+        f"{tested}{noise if config.intrinsic_noise else ''}, "
+        f"{summary['seconds']:.0f} s of training, {folder.curves}"
     )
 
 

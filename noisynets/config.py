@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from noisynets.decorrelation import VARIANTS
 from noisynets.errors import InputError, unknown
 from noisynets.methods import METHODS
 from noisynets.models import INITIALISATIONS, SYSTEMS
-from noisynets.noise import SAMPLERS
+from noisynets.noise import SAMPLERS, check_sigma
 from noisynets.rules import SCALINGS
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -147,17 +148,19 @@ dbp, dinp, dnp, inp, np, spsa, wp
     _check_names(config)
     system, method = SYSTEMS[config.system], METHODS[config.rule]
     own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
-    intrinsic = own > 0 and method.perturbs == "nodes"
+    intrinsic = own > 0 and method.perturbs == "nodes" and config.sigma is None
+    silent = intrinsic or method.perturbs == "nothing"
     filled = replace(
         config,
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
         lr=method.lr if config.lr is None else config.lr,
-        sigma=(None if intrinsic else method.sigma) if config.sigma is None else config.sigma,
+        sigma=method.sigma if config.sigma is None and not intrinsic else config.sigma,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
-        noise=method.noise if config.noise is None else config.noise,
+        noise=method.noise if config.noise is None and not silent else config.noise,
         decor_schedule=config.decor_schedule or config.schedule,
         device=_device(config.device),
+        data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
     )
     problems = list(_problems(filled))
     if problems:
@@ -207,13 +210,35 @@ def _problems(c: Config) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {value:g} must be finite and not negative"
     if any(width < 1 for width in c.hidden or ()):
         yield f"--hidden {' '.join(map(str, c.hidden or ()))}: every width must be at least 1"
-    method = METHODS[c.rule]
-    if c.decor_lr and not method.decor_lr:
-        yield f"--decor-lr: rule {c.rule!r} does not decorrelate; use 'd{c.rule}'"
-    if c.sigma is not None and method.perturbs == "nothing":
-        yield f"--sigma: rule {c.rule!r} injects nothing; leave it out"
+    yield from _without_effect(c)
+    if c.intrinsic_noise:
+        try:
+            check_sigma(c.intrinsic_noise, DTYPES[c.dtype])
+        except InputError as error:
+            yield f"--intrinsic-noise: {error}"
     if c.system == "noisy-mlp" and c.intrinsic_noise == 0:
         yield "--intrinsic-noise 0: noisy-mlp without noise is 'mlp'"
+
+
+def _without_effect(c: Config) -> Iterator[str]:
+    """Name settings that the rule would not heed."""
+    method, default = METHODS[c.rule], Config()
+    if method.decor_lr:
+        if c.decor_lr == 0:
+            yield f"--decor-lr 0: without decorrelation {c.rule!r} is {c.rule[1:]!r}"
+    else:
+        decor = {"decor_lr": 0.0, "decor_variant": default.decor_variant, "demean": False}
+        for name, value in decor.items():
+            if getattr(c, name) != value:
+                yield f"--{name.replace('_', '-')}: {c.rule!r} does not decorrelate"
+    if method.perturbs == "nothing":
+        for name in ("sigma", "noise", "resamples", "scaling"):
+            if getattr(c, name) not in (None, getattr(default, name)):
+                yield f"--{name}: {c.rule!r} injects nothing"
+    elif c.sigma is None and c.noise is not None:
+        yield "--noise: nothing is injected into a system with noise of its own, without --sigma"
+    if method.perturbs == "weights" and c.scaling != default.scaling:
+        yield f"--scaling: {c.rule!r} has none"
 
 
 def _device(name: str) -> str:

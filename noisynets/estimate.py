@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from noisynets import decorrelation
-from noisynets.check import check, check_called, check_noisy
+from noisynets.check import check, check_called, check_dtype, check_noisy
 from noisynets.errors import InputError, unknown
 from noisynets.losses import losses
 from noisynets.noise import Injection, check_sigma
@@ -66,21 +68,20 @@ class NodePerturbation:
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
         _check_mode(rule, scaling, sigma)
-        self.nodes = check(system)
-        if sigma is not None:
-            check_sigma(sigma, next(self.nodes[0].layer.parameters()).dtype)
         self.system = system
         self.loss = loss
         self.rule = rule
         self.scaling = SCALINGS[scaling]
         self.resamples = resamples
         self.injection = None if sigma is None else Injection(sigma, noise, seed)
-        self._checked = False
+        self._surveyed: object = None
+        self._survey()
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
         batch = len(inputs)
+        self._survey()
         probe = Probe(
             self.system,
             self.nodes,
@@ -96,14 +97,14 @@ class NodePerturbation:
         stacked_targets = targets.repeat(passes, *[1] * (targets.dim() - 1))
         loss = losses(self.loss, outputs, stacked_targets).unflatten(0, (passes, batch))
         dloss = loss[1:] - loss[0]
-        if not self._checked:
-            self._check(probe)
+        if not self._looked:
+            self._look(probe)
 
         credits = self.rule.credit(probe.reports, dloss / batch, self.scaling)
         for report, credit in zip(probe.reports, credits, strict=True):
             accumulate_(report.node.layer, report.x, credit)
         decorrelation.learn_(probe.reports)
-        return Estimate(loss[0], outputs[:batch], passes * batch)
+        return Estimate(loss[0], reference(outputs, batch), passes * batch)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise."""
@@ -114,12 +115,40 @@ class NodePerturbation:
         if self.injection is not None:
             self.injection.stream.restore(state["stream"])
 
-    def _check(self, probe: Probe) -> None:
-        """Look once, at the first batch, at what only a pass can tell."""
+    def _survey(self) -> None:
+        """Check the system wherever it is not as it was checked last.
+
+        Layers may be frozen, switched to training or converted between two calls.
+        """
+        found = (
+            [(module, module.training) for module in self.system.modules()],
+            [(p.requires_grad, p.dtype) for p in self.system.parameters()],
+        )
+        if found == self._surveyed:
+            return
+        self.nodes = check(self.system)
+        if self.injection is not None:
+            dtype = next(self.nodes[0].layer.parameters()).dtype
+            check_sigma(self.injection.sigma, dtype)
+        self._surveyed = found
+        self._looked = False
+
+    def _look(self, probe: Probe) -> None:
+        """Look, at the first batch, at what only a pass can tell; synchronises the device."""
         check_called(self.nodes, probe.reports)
+        check_dtype(probe.reports)
         if self.injection is None:
             check_noisy(probe.reports)
-        self._checked = True
+        self._looked = True
+
+
+def reference(outputs: Any, batch: int) -> Any:
+    """Return the rows of the reference pass; tuples and lists are taken apart."""
+    if isinstance(outputs, Tensor):
+        return outputs[:batch]
+    if isinstance(outputs, tuple | list):
+        return [reference(part, batch) for part in outputs]
+    return outputs
 
 
 def _check_mode(rule: Rule, scaling: str, sigma: float | None) -> None:
@@ -160,6 +189,7 @@ class Backpropagation:
             outputs = self.system(inputs)
             loss = losses(self.loss, outputs, targets)
             loss.mean().backward()
+        check_called(self.nodes, probe.reports)
         decorrelation.learn_(probe.reports)
         return Estimate(loss.detach(), outputs.detach(), len(inputs))
 

@@ -15,7 +15,16 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½‖output − target‖²: (R, ...), (R, ...) → (R,)."""
+    """½‖output − target‖²: (R, ...), (R, ...) → (R,).
+
+    Raises:
+        InputError: if the shapes differ: broadcasting would mix rows.
+    """
+    if outputs.shape != targets.shape:
+        raise InputError(
+            f"squared_error: outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} "
+            "must have one shape"
+        )
     return (outputs - targets).square().flatten(1).sum(1) / 2
 
 

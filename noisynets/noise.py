@@ -36,6 +36,9 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
+_NOTHING = torch.empty(0, dtype=torch.uint8)
+
+
 class Stream:
     """Random numbers from one seed, on whichever device they are asked for.
 
@@ -51,28 +54,30 @@ class Stream:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._generator: torch.Generator | None = None
-        self._saved: Tensor | None = None
+        self._generators: dict[torch.device, torch.Generator] = {}
+        self._latest: torch.Generator | None = None
+        self._saved = _NOTHING
 
     def on(self, device: torch.device) -> torch.Generator:
-        """Return the generator on `device`; changing the device starts anew from the seed."""
-        if self._generator is None or self._generator.device.type != device.type:
-            self._generator = torch.Generator(device).manual_seed(self._seed)
-            if self._saved is not None:
-                self._generator.set_state(self._saved)
-                self._saved = None
-        return self._generator
+        """Return the generator on `device`; every device has its own, from the one seed."""
+        if device not in self._generators:
+            seed = self._seed + (device.index or 0)
+            generator = torch.Generator(device).manual_seed(seed)
+            if self._saved.shape == generator.get_state().shape:
+                generator.set_state(self._saved)
+            self._generators[device] = generator
+        self._latest = self._generators[device]
+        return self._latest
 
     def state(self) -> Tensor:
-        """Return the state as bytes on the CPU; empty where nothing was drawn yet."""
-        if self._generator is not None:
-            return self._generator.get_state()
-        return torch.empty(0, dtype=torch.uint8) if self._saved is None else self._saved.clone()
+        """Return the state on the device used last, as bytes; empty if none was used."""
+        return self._saved if self._latest is None else self._latest.get_state()
 
     def restore(self, state: Tensor) -> None:
-        """Continue from a `state` that was taken on the same kind of device."""
-        self._generator = None
-        self._saved = state.cpu().clone() if state.numel() else None
+        """Continue from a `state`; on another kind of device, start from the seed."""
+        self._generators.clear()
+        self._latest = None
+        self._saved = state.cpu().clone()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Stream:
         copy = Stream(self._seed)
@@ -83,8 +88,9 @@ class Stream:
 def check_sigma(sigma: float, dtype: torch.dtype) -> None:
     """Refuse a σ whose effect on the loss would drown in the rounding of `dtype`.
 
-    The limit is 8 machine epsilons: measured on a small MLP, the loss differences still
-    correlate to 0.99 with those in float64 there, and fall to 0.1 at a hundredth of it.
+    The limit is 8 machine epsilons. On a small MLP the loss differences in float32 still
+    correlated to 0.99 with those in float64 at that σ, 1e-6; in bfloat16 to 0.80 at 0.01, a
+    sixth of its limit.
 
     Raises:
         InputError: if σ is not positive and finite, or too small for `dtype`.

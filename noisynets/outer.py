@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
+from noisynets.errors import SystemRefused
+
 
 @singledispatch
 def outer(layer: nn.Module, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
@@ -94,11 +96,18 @@ def padded(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, 
 
 
 def accumulate_(layer: nn.Module, x: Tensor, credit: Tensor) -> None:
-    """Add credit ⊗ x to `.grad` of each parameter of `layer` that is trained."""
+    """Add credit ⊗ x to `.grad` of each parameter of `layer` that is trained.
+
+    Raises:
+        SystemRefused: if `outer` leaves out a parameter.
+    """
     gradients = outer(layer, x, credit)
-    for name, parameter in layer.named_parameters(recurse=True):
+    for name, parameter in layer.named_parameters():
         if not parameter.requires_grad:
             continue
+        if name not in gradients:
+            kind = type(layer).__name__
+            raise SystemRefused(f"outer() of {kind} gives nothing for its parameter {name!r}")
         gradient = gradients[name]
         if parameter.grad is None:
             parameter.grad = gradient

@@ -1,6 +1,7 @@
 """The probe: listens to the nodes of any module through hooks, and is gone afterwards.
 
-One reference pass and P noisy passes run as one stacked batch, pass after pass:
+What it records it copies at once: an in-place unit may overwrite an activity, and a recurrent
+system its state. One reference pass and P noisy passes run as one stacked batch, pass after pass:
 rows [0, B) are the reference, rows [(1+p)B, (2+p)B) the noisy pass p. So a system whose noise
 is correlated in time lives through the reference batch first and the noisy batches after it.
 """
@@ -27,16 +28,22 @@ def find_nodes(system: nn.Module) -> list[Node]:
     >>> [node.name for node in find_nodes(net)]
     ['0', '2']
     """
-    return list(_walk(system, "", set()))
+    wrapped = {m.layer for m in system.modules() if isinstance(m, Wrapper)}
+    return list(_walk(system, "", seen=wrapped))
+
+
+def innermost(module: nn.Module) -> nn.Module:
+    """Return the layer whose weights are trained: what is left without the wrappers."""
+    while isinstance(module, Wrapper) and not has_outer(module):
+        module = module.layer
+    return module
 
 
 def _walk(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[Node]:
     if module in seen:
         return
     seen.add(module)
-    layer = module
-    while isinstance(layer, Wrapper) and not has_outer(layer):
-        layer = layer.layer
+    layer = innermost(module)
     if has_outer(layer):
         if any(p.requires_grad for p in layer.parameters()):
             yield Node(name, layer, outlet=module)
@@ -149,7 +156,7 @@ class Probe:
 
     def _inlet(self, index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
-            self._inlets[index] = _first(args, kwargs)
+            self._inlets[index] = _first(args, kwargs)[: self.batch].detach().clone()
 
         return hook
 
@@ -157,9 +164,9 @@ class Probe:
         node, own, injection = self._nodes[index], self._own[index], self._injection
 
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
-            raw = _first(args, kwargs)
+            raw = _first(args, kwargs)[: self.batch].detach().clone()
             x = self._inlets.pop(index, raw)
-            if node is self._fork:
+            if node is self._fork and not self.reports:
                 output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
             elif injection is not None and not _is_builtin(module):
                 output = output.clone()  # others may hand out a tensor that they keep
@@ -170,12 +177,12 @@ class Probe:
                 noisy = a[1:][own]
                 xi = injection(noisy.shape, like=a)
                 noisy.add_(xi)  # in place: what a built-in layer returns is fresh
-            delta = (a[1:][own] - a[0]).detach()  # at once: an in-place unit may overwrite a
+            delta = (a[1:][own] - a[0]).detach()
             self.reports.append(
                 Report(
                     node,
-                    x=x[: self.batch].detach(),
-                    raw=raw[: self.batch].detach(),
+                    x=x,
+                    raw=raw,
                     delta=delta,
                     own=own,
                     xi=xi if self._keep_noise else None,

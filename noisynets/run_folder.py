@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from noisynets.checkpoint import write_atomically
-from noisynets.config import Config
+from noisynets.config import Config, resolve
 from noisynets.errors import InputError
 
 METRICS = (
@@ -43,8 +41,8 @@ class RunFolder:
         """The picture."""
         return self.path / "curves.png"
 
-    def config(self) -> Config:
-        """Read the settings.
+    def config(self, device: str | None = None) -> Config:
+        """Read the settings; `device` replaces the run's own.
 
         Raises:
             InputError: if this is no run folder, or its settings cannot be read.
@@ -54,9 +52,12 @@ class RunFolder:
             raise InputError(f"{self.path}: no run folder (config.json is missing)")
         try:
             values = json.loads(file.read_text())
-            hidden = tuple(values.pop("hidden"))
-            return Config(**values, hidden=hidden)
-        except (ValueError, TypeError, KeyError) as error:
+            values["hidden"] = tuple(values["hidden"])
+            values["device"] = device or values["device"]
+            return resolve(Config(**values))
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{file}: cannot be read ({error})") from error
 
     def write_metrics(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -74,12 +75,17 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """Read summary.json, if the run has ended."""
         file = self.path / "summary.json"
-        values: dict[str, Any] | None = json.loads(file.read_text()) if file.is_file() else None
-        return values
+        if not file.is_file():
+            return None
+        try:
+            values: dict[str, Any] = json.loads(file.read_text())
+            return values
+        except ValueError as error:
+            raise InputError(f"{file}: cannot be read ({error}): remove it") from error
 
 
 def create(out: Path | None, config: Config) -> RunFolder:
-    """Make the folder with its config.json, both at once.
+    """Make the folder with its config.json.
 
     Args:
         out: where; None: a free name under runs/.
@@ -92,15 +98,8 @@ def create(out: Path | None, config: Config) -> RunFolder:
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"--out {path}: exists and is not empty; choose another, or resume it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        temporary.chmod(0o755)
-        try:
-            write_atomically(temporary / "config.json", _json(asdict(config)))
-            temporary.replace(path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        path.mkdir(parents=True, exist_ok=True)
+        write_atomically(path / "config.json", _json(asdict(config)))
     except OSError as error:
         raise InputError(f"--out {path}: cannot be written ({error})") from error
     return RunFolder(path)

@@ -88,9 +88,14 @@ def _data_dir(config: Config) -> Path | None:
     return None if config.data_dir is None else Path(config.data_dir)
 
 
-def open_session(folder: RunFolder) -> Session:
-    """Build the session of a run, at the state of its checkpoint if there is one."""
-    config = folder.config()
+def open_session(folder: RunFolder, device: str | None = None) -> Session:
+    """Build the session of a run, at the state of its checkpoint if there is one.
+
+    Args:
+        folder: of the run.
+        device: instead of the run's own.
+    """
+    config = folder.config(device)
     if config.threads:
         torch.set_num_threads(config.threads)
     session = build(config)
@@ -126,12 +131,16 @@ def _run_epochs(
         dynamic_ncols=True,
         mininterval=0.5,
     )
+    if not folder.checkpoint.is_file():
+        _save(folder, session)
     folder.write_metrics(progress.rows)
     with bar:
         while progress.epoch < config.epochs:
             _run_epoch(folder, session, train_set, bar)
             train_loss, train_accuracy = session.meter.read()
             val = (None, None) if val_set is None else evaluate(session.system, val_set, config)
+            if val[0] is not None:
+                _check_divergence(session, val[0])
             progress.epoch, progress.step = progress.epoch + 1, 0
             row = {
                 "epoch": progress.epoch,
@@ -144,7 +153,7 @@ def _run_epochs(
             }
             progress.rows.append(row)
             session.meter = Meter.zero(train_set.y.device)
-            save_state(folder.checkpoint, session.state())
+            _save(folder, session)
             folder.write_metrics(progress.rows)
 
 
@@ -176,8 +185,15 @@ def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: An
             now = time.perf_counter()
             progress.seconds, clock = progress.seconds + now - clock, now
             if now - saved > CHECKPOINT_SECONDS and progress.step < len(batches):
-                save_state(folder.checkpoint, session.state())
+                _save(folder, session)
                 saved = now
+
+
+def _save(folder: RunFolder, session: Session) -> None:
+    """Write the checkpoint, unless the last update has spoilt the weights."""
+    if not all(bool(p.isfinite().all()) for p in session.system.parameters()):
+        _check_divergence(session, math.nan)
+    save_state(folder.checkpoint, session.state())
 
 
 def _order(config: Config, epoch: int, n: int) -> torch.Tensor:
@@ -198,7 +214,7 @@ def _check_divergence(session: Session, loss: float) -> None:
         )
     if not math.isfinite(loss) or loss > 10 * progress.first_loss:
         raise Diverged(
-            f"{where}: training loss {loss:.4g}, which started at {progress.first_loss:.4g}: "
+            f"{where}: loss {loss:.4g}, which started at {progress.first_loss:.4g}: "
             f"lower --lr (now {config.lr:g})"
         )
 

@@ -98,7 +98,8 @@ class Estimate:
 
     Attributes:
         loss: per sample, in the reference pass, (B,).
-        output: of the system in the reference pass, (B, ...).
+        output: of the system in the reference pass, (B, ...); a list of such where the system
+            returns several tensors.
         sample_forwards: forward passes made, times samples.
     """
 

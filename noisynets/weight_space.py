@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from noisynets.errors import InputError
+from noisynets.decorrelation import decorrelations
+from noisynets.errors import InputError, SystemRefused
 from noisynets.losses import losses
 from noisynets.noise import Injection, check_sigma
 from noisynets.types import Estimate, Loss, Sampler
@@ -48,6 +49,8 @@ class _WeightSpace:
     ) -> None:
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
+        if decorrelations(system):
+            raise SystemRefused("weight perturbation does not teach decorrelated layers their R")
         check_sigma(sigma, next(system.parameters()).dtype)
         self.system = system
         self.loss = loss

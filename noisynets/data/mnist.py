@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import lzma
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ def read(folder: Path, name: str, md5: dict[str, str]) -> NDArray[np.uint8]:
     path = folder / f"{name}{suffix}"
     try:
         data = _OPENERS[suffix](path)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}): restore the original file") from error
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != md5[name]:

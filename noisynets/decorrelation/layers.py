@@ -43,6 +43,7 @@ class Decorrelated(Wrapper):
     Attributes:
         R: (n, n) buffer.
         mean: m, (n,) buffer, 0 unless `demean`.
+        updates: how many updates there were.
         unstable: whether an update was refused because it would have blown R up; on the
             device, so that asking costs a synchronisation.
     """
@@ -51,6 +52,7 @@ class Decorrelated(Wrapper):
     momentum = 0.1
     R: Tensor
     mean: Tensor
+    updates: Tensor
     unstable: Tensor
 
     def __init__(
@@ -76,6 +78,7 @@ class Decorrelated(Wrapper):
         like = next(layer.parameters())
         self.register_buffer("R", torch.eye(n, dtype=like.dtype, device=like.device))
         self.register_buffer("mean", torch.zeros(n, dtype=like.dtype, device=like.device))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=like.device))
         self.register_buffer(
             "unstable", torch.zeros((), dtype=torch.bool, device=like.device), persistent=False
         )
@@ -110,8 +113,20 @@ class Decorrelated(Wrapper):
         sound = torch.dist(new, self.R) <= 0.5 * self.R.norm()  # False for NaN, too
         self.R.copy_(torch.where(sound, new, self.R))
         self.unstable |= ~sound
+        self.updates += 1
         if self.demean:
-            self.mean.lerp_(self.average(raw), self.momentum)
+            mean = self.mean.lerp(self.average(raw), self.momentum)
+            self.mean.copy_(torch.where(mean.isfinite().all(), mean, self.mean))
+
+    def spread(self, n: int) -> Tensor:
+        """`rows` indices below n, spread evenly, and others at every update.
+
+        The multiples of the golden ratio, modulo 1, fill an interval evenly however many of
+        them are taken.
+        """
+        first = self.updates * self.rows
+        steps = torch.arange(self.rows, dtype=torch.float64, device=self.R.device) + first
+        return ((steps * GOLDEN).frac() * n).long()
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
@@ -129,8 +144,14 @@ class DecorrelatedLinear(Decorrelated):
         return output
 
     def sample(self, raw: Tensor) -> Tensor:
-        """Return the first rows; the batch is in random order as it is."""
-        return raw.flatten(0, -2)[: self.rows]
+        """Return the first rows of a batch, which is in random order as it is.
+
+        Where every example holds several rows, take some spread over examples and positions.
+        """
+        if raw.dim() == 2:
+            return raw[: self.rows]
+        rows = raw.flatten(0, -2)
+        return rows[self.spread(len(rows))]
 
     def average(self, raw: Tensor) -> Tensor:
         """Return the mean over the batch."""
@@ -156,14 +177,9 @@ class DecorrelatedConv2d(Decorrelated):
         return self.layer._conv_forward(x, kernel.view_as(self.layer.weight), bias)
 
     def sample(self, raw: Tensor) -> Tensor:
-        """Return patches spread evenly over pictures and positions.
-
-        The multiples of the golden ratio, modulo 1, fill an interval evenly however many of
-        them are taken; here the interval is the list of all patches.
-        """
+        """Return patches spread over pictures and positions."""
         patches = self._patches(raw[: self.rows])
-        ratio = torch.arange(1, self.rows + 1, dtype=torch.float64, device=raw.device) * GOLDEN
-        return patches[(ratio.frac() * len(patches)).long()]
+        return patches[self.spread(len(patches))]
 
     def average(self, raw: Tensor) -> Tensor:
         """Return the mean patch: the weight gradient of one output channel with credit 1."""
@@ -202,7 +218,7 @@ def decorrelated(layer: nn.Module, **settings: Unpack[Settings]) -> Decorrelated
     """Wrap one layer; see `Decorrelated` for the settings.
 
     Raises:
-        SystemRefused: for a layer type that cannot be decorrelated.
+        SystemRefused: for a layer that cannot be decorrelated.
 
     >>> decorrelated(nn.Linear(3, 2), rate=0.01)(torch.ones(1, 3)).shape
     torch.Size([1, 2])
@@ -210,5 +226,10 @@ def decorrelated(layer: nn.Module, **settings: Unpack[Settings]) -> Decorrelated
     if isinstance(layer, nn.Linear):
         return DecorrelatedLinear(layer, layer.in_features, **settings)
     if isinstance(layer, nn.Conv2d) and layer.groups == 1:
+        if type(layer).forward is not nn.Conv2d.forward:
+            raise SystemRefused(
+                f"{type(layer).__name__} cannot be decorrelated: R is folded into the kernel, and "
+                "its own forward() would be lost; wrap a plain Conv2d: Noisy(Conv2d, effect)"
+            )
         return DecorrelatedConv2d(layer, layer.weight[0].numel(), **settings)
     raise SystemRefused(f"{layer}: only Linear and Conv2d with groups=1 can be decorrelated")

@@ -13,9 +13,9 @@ from noisynets.types import Report
 
 
 def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
-    """Return a copy of `system` in which every Linear and Conv2d (groups=1) is decorrelated.
+    """Return a copy of `system` with every trained Linear and Conv2d (groups=1) decorrelated.
 
-    The system itself is left alone. See `Decorrelated` for the settings.
+    The system itself is left alone, and so are frozen layers. See `Decorrelated` for the settings.
 
     >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
     >>> [name for name, _ in decorrelations(net)]
@@ -26,7 +26,8 @@ def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
     def replace(module: nn.Module) -> nn.Module:
         if isinstance(module, Decorrelated):
             return module
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
+        plain = isinstance(module, nn.Linear | nn.Conv2d) and getattr(module, "groups", 1) == 1
+        if plain and any(p.requires_grad for p in module.parameters()):
             return wrapped.setdefault(module, decorrelated(module, **settings))
         for name, child in list(module._modules.items()):  # named_children() skips repetitions
             if child is not None:

@@ -15,7 +15,7 @@ class AdditiveGaussian(nn.Module):
     """a + N(0, σ²), drawn anew for every element and every call, in training and evaluation.
 
     The stream of random numbers is shut inside: it can be saved and restored with the state
-    of the module, but there is no attribute to read or seed it by.
+    of the module, but there is no attribute to read or seed it by, or to switch it off.
 
     Args:
         sigma: standard deviation, in units of the activity.
@@ -29,12 +29,12 @@ class AdditiveGaussian(nn.Module):
         super().__init__()
         if not (math.isfinite(sigma) and sigma >= 0):
             raise InputError(f"the system's own noise {sigma:g} must be finite and not negative")
-        self.sigma = sigma
+        self.__sigma = sigma
         self.__stream = Stream(seed)
 
     def forward(self, a: Tensor) -> Tensor:
         """(B, *out) → (B, *out)."""
-        z = torch.empty_like(a).normal_(0, self.sigma, generator=self.__stream.on(a.device))
+        z = torch.empty_like(a).normal_(0, self.__sigma, generator=self.__stream.on(a.device))
         return a + z
 
     def get_extra_state(self) -> Tensor:
@@ -47,4 +47,4 @@ class AdditiveGaussian(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
-        return f"sigma={self.sigma:g}"
+        return f"sigma={self.__sigma:g}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisynets.errors import InputError
 from noisynets.types import Report
 
 Scaling = Callable[[int, Tensor, float | None], Tensor]
@@ -17,18 +16,17 @@ Scaling = Callable[[int, Tensor, float | None], Tensor]
 
 def count(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
     """N/‖δa‖²: turns a directional derivative along a random direction into a gradient."""
-    return size / _positive(square_norm)
+    return _over(size, square_norm)
 
 
 def root(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
     """√N/‖δa‖², of an older code of the same group; smaller by √N."""
-    return size**0.5 / _positive(square_norm)
+    return _over(size**0.5, square_norm)
 
 
 def variance(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
     """1/σ², of *Correlations are ruining your gradient descent*; needs the injected σ."""
-    if sigma is None:
-        raise InputError("scaling 'variance' needs the sigma of an injected noise: use 'count'")
+    assert sigma is not None, "refused with the settings of the estimator"
     return torch.full_like(square_norm, sigma**-2)
 
 
@@ -83,6 +81,6 @@ def mean_over_passes(factor: Tensor, delta: Tensor) -> Tensor:
     return torch.einsum("kb,kb...->b...", factor / len(delta), delta)
 
 
-def _positive(square_norm: Tensor) -> Tensor:
-    """Keep 0/0 out: where nothing was perturbed, δa = 0 makes the credit 0."""
-    return square_norm.clamp_min(torch.finfo(square_norm.dtype).tiny)
+def _over(numerator: float, square_norm: Tensor) -> Tensor:
+    """Divide, and give 0 where nothing moved: a pair without a difference says nothing."""
+    return torch.where(square_norm > 0, numerator / square_norm, 0)
