@@ -14,7 +14,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from noisynets.config import Config
@@ -94,7 +96,8 @@ def draw(groups: dict[Config, Group], path: Path) -> None:
     """Mean validation accuracy, with the range over seeds as a band."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for config, folders in groups.items():
+    colors = colormaps["turbo"](np.linspace(0.95, 0.05, len(groups)))
+    for color, (config, folders) in zip(colors, groups.items(), strict=True):
         runs = [
             list(csv.DictReader((f.path / "metrics.csv").read_text().splitlines())) for f in folders
         ]
@@ -103,9 +106,9 @@ def draw(groups: dict[Config, Group], path: Path) -> None:
             x = [int(row[column]) for row in runs[0]]
             by_epoch = list(zip(*curves, strict=True))
             text = label(config, list(groups)) if axes is left else None
-            (line,) = axes.plot(x, [mean(c) for c in by_epoch], label=text)
+            (line,) = axes.plot(x, [mean(c) for c in by_epoch], label=text, color=color)
             low, high = [min(c) for c in by_epoch], [max(c) for c in by_epoch]
-            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, lw=0)
     left.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(80, 100))
     right.set(xlabel="forward passes × samples", xscale="log")
     for axes in (left, right):

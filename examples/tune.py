@@ -8,9 +8,11 @@ last lines printed are a Markdown table, best validation accuracy first.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import multiprocessing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -58,9 +60,8 @@ def candidates(search: Search) -> list[Config]:
 def run(job: tuple[Config, Path]) -> tuple[Config, float]:
     """Validation accuracy of one candidate; 0 if it diverged."""
     config, out = job
-    widths = "-".join(map(str, config.hidden or ()))
-    name = f"{config.system}-{widths}-{config.rule}-lr{config.lr:g}"
-    name += f"-sigma{config.sigma}-decor{config.decor_lr:g}-epochs{config.epochs}"
+    settings = json.dumps(asdict(config)).encode()
+    name = f"{config.system}-{config.rule}-{hashlib.sha256(settings).hexdigest()[:12]}"
     folder = RunFolder(out / name)
     try:
         folder.config()

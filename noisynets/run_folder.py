@@ -14,6 +14,7 @@ from noisynets.checkpoint import write_atomically
 from noisynets.config import Config, resolve
 from noisynets.errors import InputError
 
+# seconds are those of training: loading data and evaluating are not in them
 METRICS = (
     "epoch",
     "train_loss",

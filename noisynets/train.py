@@ -131,6 +131,7 @@ def _run_epochs(
         dynamic_ncols=True,
         mininterval=0.5,
     )
+    held_out = train_set.first(EVALUATION_BATCH) if val_set is None else val_set
     if not folder.checkpoint.is_file():
         _save(folder, session)
     folder.write_metrics(progress.rows)
@@ -138,16 +139,15 @@ def _run_epochs(
         while progress.epoch < config.epochs:
             _run_epoch(folder, session, train_set, bar)
             train_loss, train_accuracy = session.meter.read()
-            val = (None, None) if val_set is None else evaluate(session.system, val_set, config)
-            if val[0] is not None:
-                _check_divergence(session, val[0])
+            val = evaluate(session.system, held_out, config)
+            _check_divergence(session, val[0])  # of the last update, too
             progress.epoch, progress.step = progress.epoch + 1, 0
             row = {
                 "epoch": progress.epoch,
                 "train_loss": train_loss,
                 "train_accuracy": train_accuracy,
-                "val_loss": val[0],
-                "val_accuracy": val[1],
+                "val_loss": None if val_set is None else val[0],
+                "val_accuracy": None if val_set is None else val[1],
                 "sample_forwards": progress.sample_forwards,
                 "seconds": round(progress.seconds, 3),
             }

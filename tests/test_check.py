@@ -12,6 +12,7 @@ from noisynets import (
     SystemRefused,
     check,
     cross_entropy,
+    outer,
     squared_error,
 )
 
@@ -58,6 +59,18 @@ class ScaledLinear(nn.Linear):
         (nn.Sequential(ScaledLinear()), ["'0'", "gain"]),
         (nn.Sequential(nn.LazyLinear(2)), ["'0'", "forward pass"]),
         (nn.Sequential(nn.ReLU()), ["nothing to train"]),
+        (nn.Sequential(nn.Linear(3, 2), nn.RReLU()), ["'1'", "RReLU"]),
+        (
+            nn.Sequential(
+                nn.Linear(3, 2),
+                nn.BatchNorm1d(2, affine=False, track_running_stats=False).eval(),
+            ),
+            ["'1'", "BatchNorm1d"],
+        ),
+        (
+            Noisy(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), nn.Identity()),
+            ["wraps Sequential", "each layer"],
+        ),
         (nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), ["original0"]),
     ],
     ids=lambda value: type(value).__name__,
@@ -83,6 +96,114 @@ def test_frozen_and_inactive_modules_pass() -> None:
     net[2].eval()
     net[3].requires_grad_(False)
     assert [node.name for node in check(net)] == ["0"]
+
+
+def test_frozen_fused_layers_pass() -> None:
+    net = nn.ModuleList([nn.LSTM(3, 3).requires_grad_(False), nn.Linear(3, 2)])
+    assert [node.name for node in check(net)] == ["1"]
+
+
+def test_a_layer_inside_and_outside_a_wrapper_is_one_node() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain = nn.Linear(3, 2)
+            self.noisy = Noisy(self.plain, AdditiveGaussian(0.1))
+
+        def forward(self, x):
+            return self.noisy(x)
+
+    assert [node.name for node in check(Both())] == ["noisy"]
+
+
+def test_what_is_changed_after_construction_is_checked_again() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)).eval()
+    net[0].requires_grad_(False)
+    estimator = NodePerturbation(net, cross_entropy)
+    estimator(X, Y)
+    assert net[0].weight.grad is None
+    net[0].requires_grad_(True)
+    estimator(X, Y)
+    assert net[0].weight.grad is not None
+    net.train()
+    with pytest.raises(SystemRefused, match="Dropout"):
+        estimator(X, Y)
+    net.eval().bfloat16()
+    with pytest.raises(InputError, match="bfloat16"):
+        estimator(X.bfloat16(), Y)
+
+
+def test_autocast_is_refused() -> None:
+    estimator = NodePerturbation(nn.Linear(3, 2), cross_entropy)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(SystemRefused, match="autocast"):
+        estimator(X, Y)
+
+
+def test_a_node_needs_noise_in_some_call_only() -> None:
+    """The first call of a recurrent layer may see an empty state and multiply it by noise."""
+
+    class Multiplicative(nn.Module):
+        def forward(self, a):
+            return a * (1 + 0.1 * torch.randn_like(a))
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter = Noisy(nn.Linear(3, 2), AdditiveGaussian(0.1))
+            self.again = Noisy(nn.Linear(2, 2, bias=False), Multiplicative())
+
+        def forward(self, x):
+            h = x.new_zeros(len(x), 2)
+            for _ in range(2):
+                h = self.enter(x) + self.again(h)
+            return h
+
+    net = Recurrent()
+    NodePerturbation(net, cross_entropy, sigma=None)(X, Y)
+    assert net.again.layer.weight.grad.any()
+
+
+class Scale(nn.Module):
+    """A layer type of the user's own: a = k ∘ x."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.ones(n))
+
+    def forward(self, x):
+        return self.kernel * x
+
+
+class Incomplete(Scale):
+    """Registered under its own name, with a product that forgets a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.shift = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return super().forward(x) + self.shift
+
+
+@outer.register
+def _scale(layer: Scale, x, credit):
+    return {"kernel": (credit * x).sum(0)}
+
+
+outer.register(Incomplete, _scale)
+
+
+def test_a_registered_layer_type_is_trained_whatever_its_parameters_are_called() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(Scale(3).double(), nn.Tanh(), nn.Linear(3, 2).double())
+    x, y = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    squared_error(net(x), y).mean().backward()
+    truth = net[0].kernel.grad.clone()
+    net.zero_grad()
+    NodePerturbation(net, squared_error, "np", sigma=1e-4, resamples=20_000)(x, y)
+    torch.testing.assert_close(net[0].kernel.grad, truth, rtol=0.1, atol=0.02)
+    with pytest.raises(SystemRefused, match="nothing for its parameter 'shift'"):
+        NodePerturbation(nn.Sequential(Incomplete()), cross_entropy)(X, Y)
 
 
 def test_a_layer_that_is_never_called_is_named() -> None:
@@ -139,3 +260,5 @@ def test_a_loss_that_is_not_per_sample_is_refused() -> None:
     with pytest.raises(InputError, match="one value per row"):
         NodePerturbation(nn.Linear(3, 2), elementwise)(X, torch.randn(4, 2))
     NodePerturbation(nn.Linear(3, 2), squared_error)(X, torch.randn(4, 2))
+    with pytest.raises(InputError, match="one shape"):
+        NodePerturbation(nn.Linear(3, 1), squared_error)(X, torch.randn(4))

@@ -1,6 +1,8 @@
 """The command line: what it prints, and that bad input gives one line and exit code 2."""
 
 import json
+import lzma
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from test_train import config, tiny  # noqa: F401  (an automatic fixture)
 
 from noisynets import cli
+from noisynets.data.mnist import FILES
 from noisynets.run_folder import RunFolder, create
 from noisynets.train import train
 
@@ -122,6 +125,44 @@ def test_damaged_checkpoints_end_with_2(tmp_path: Path, capsys) -> None:
     for command in ("resume", "eval"):
         assert call(command, str(folder.path)) == 2
         assert "damaged" in capsys.readouterr().err
+
+
+def test_data_with_a_wrong_checksum_end_with_2(tmp_path: Path, capsys) -> None:
+    for file in FILES.glob("*.xz"):
+        shutil.copy(file, tmp_path)
+    labels = tmp_path / "train-labels-idx1-ubyte.xz"
+    data = bytearray(lzma.decompress(labels.read_bytes()))
+    data[1000] = (data[1000] + 1) % 10
+    labels.write_bytes(lzma.compress(data, preset=0))
+    out = tmp_path / "run"
+    assert call("train", "--data-dir", str(tmp_path), "--out", str(out)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and "train-labels" in lines[0] and "md5" in lines[0]
+    assert not out.exists()
+    gzip = tmp_path / "train-labels-idx1-ubyte.gz"
+    labels.unlink()
+    gzip.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03garbage that is no deflate stream")
+    assert call("train", "--data-dir", str(tmp_path), "--out", str(out)) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_run_that_was_not_tested_is_reported_as_such(tmp_path: Path, capsys) -> None:
+    folder = create(tmp_path / "run", config(epochs=1))
+    train(folder, progress_bar=False, test=False)
+    assert call("resume", str(folder.path)) == 0
+    assert "not tested" in capsys.readouterr().out
+    assert call("eval", str(folder.path), "--split", "train", "--device", "cpu") == 0
+    assert "train accuracy" in capsys.readouterr().out
+
+
+def test_validation_is_not_the_training_set(tmp_path: Path, capsys) -> None:
+    folder = create(tmp_path / "run", config(epochs=1))
+    train(folder, progress_bar=False)
+    call("eval", str(folder.path), "--split", "validation")
+    assert "(50 examples)" in capsys.readouterr().out
+    last = f"{folder.summary()['val_accuracy']:.4f}"
+    call("eval", str(folder.path), "--split", "validation")
+    assert last in capsys.readouterr().out
 
 
 def test_the_command_is_installed() -> None:

@@ -147,8 +147,59 @@ def test_the_given_system_is_left_alone_and_shared_layers_stay_shared() -> None:
     assert copy[0].layer.weight is not net[0].weight
 
 
+def test_other_rows_at_every_update() -> None:
+    """Sequences and pictures: an update sees a sample of them, the next one another."""
+    for layer, shape in ((nn.Linear(1, 2), (50, 40, 1)), (nn.Conv2d(1, 2, 1), (50, 1, 5, 8))):
+        module = decorrelated(layer)
+        raw = torch.arange(2000.0).reshape(shape)
+        seen = []
+        for _ in range(10):
+            seen.append(module.sample(raw).flatten())
+            module.updates += 1
+        assert not torch.equal(seen[0], seen[1])
+        assert len(torch.cat(seen).unique()) > 200
+
+
+def test_a_batch_of_nan_spoils_neither_R_nor_the_mean() -> None:
+    layer = decorrelated(nn.Linear(6, 2).double(), demean=True)
+    layer.update_(correlated(20))
+    before = layer.mean.clone()
+    layer.update_(torch.full((3, 6), float("nan"), dtype=torch.float64))
+    assert torch.equal(layer.mean, before)
+
+
+def test_frozen_layers_are_left_as_they_are() -> None:
+    net = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 2))
+    assert [name for name, _ in decorrelations(decorrelate(net))] == ["1"]
+
+
+def test_a_decorrelated_layer_that_is_not_called_is_named() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+            self.unused = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.layer(x)
+
+    with pytest.raises(SystemRefused, match="'unused': never called"):
+        Backpropagation(decorrelate(Listed()), cross_entropy)(
+            torch.randn(2, 6), torch.tensor([0, 1])
+        )
+
+
 def test_what_cannot_be_decorrelated_is_refused() -> None:
     with pytest.raises(SystemRefused, match="Conv1d"):
         decorrelated(nn.Conv1d(2, 2, 3))
+
+    class Doubled(nn.Conv2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with pytest.raises(SystemRefused, match="Doubled"):
+        decorrelate(nn.Sequential(Doubled(2, 2, 3)))
+    with pytest.raises(ValueError, match="negative"):
+        decorrelated(nn.Linear(2, 2), rate=-1.0)
     with pytest.raises(ValueError, match="did you mean 'offdiag'"):
         decorrelated(nn.Linear(2, 2), variant="ofdiag")

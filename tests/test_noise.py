@@ -76,6 +76,12 @@ def test_streams_continue_from_their_state_and_copies_are_independent() -> None:
     assert torch.equal(a((3,), like), first)
 
 
+def test_the_noise_cannot_be_switched_off() -> None:
+    noise = AdditiveGaussian(0.3)
+    noise.sigma = 0.0  # an attribute like any other, which nothing reads
+    assert noise.eval()(torch.zeros(100)).std() > 0.1
+
+
 def test_bad_noise_is_refused() -> None:
     with pytest.raises(InputError):
         AdditiveGaussian(-0.1)

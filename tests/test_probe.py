@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from noisynets import (
@@ -49,6 +50,37 @@ def test_nothing_is_left_after_use_and_after_an_exception() -> None:
     assert hooks(net) == 0
     assert {name: set(m.__dict__) for name, m in net.named_modules()} == before
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_layers_and_blocks_may_be_shared_in_a_chain() -> None:
+    layer = nn.Linear(4, 4)
+    block = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    for net in (nn.Sequential(layer, nn.Tanh(), layer), nn.Sequential(block, block)):
+        with torch.no_grad(), open_probe(net) as probe:
+            output = net(probe.stack(torch.randn(2, 4)))
+        assert output.shape == (8, 4) and len(probe.reports) == 2
+
+
+def test_reports_do_not_keep_the_rows_of_the_noisy_passes_alive() -> None:
+    net = small()
+    with torch.no_grad(), open_probe(net) as probe:
+        net(probe.stack(torch.randn(2, 4)))
+    assert all(r.x.untyped_storage().nbytes() == r.x.nbytes for r in probe.reports)
+
+
+def test_outputs_of_several_tensors_are_cut_to_the_reference_pass() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            a = self.layer(x)
+            return a, (a.relu(), None)
+
+    estimator = NodePerturbation(Two(), lambda outputs, y: cross_entropy(outputs[0], y))
+    a, (b, nothing) = estimator(torch.randn(2, 4), torch.tensor([0, 1])).output
+    assert a.shape == b.shape == (2, 3) and nothing is None
 
 
 def test_records_what_happened() -> None:
@@ -184,6 +216,22 @@ class Synchronisations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class HostReads(TorchFunctionMode):
+    """Counts calls that would copy to the host, also where the CPU makes them free."""
+
+    NAMES = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "cuda", "to")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        if name in self.NAMES and not (name == "to" and isinstance(args[1], torch.dtype)):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("rule", ["np", "inp", "anp"])
 @pytest.mark.parametrize("decorrelated", [False, True])
 def test_no_host_synchronisation_inside_a_step(rule: str, decorrelated: bool) -> None:
@@ -192,9 +240,12 @@ def test_no_host_synchronisation_inside_a_step(rule: str, decorrelated: bool) ->
     estimator = NodePerturbation(net, cross_entropy, rule, resamples=2)
     x, y = torch.randn(4, 1, 6, 6), torch.tensor([0, 1, 2, 0])
     estimator(x, y)  # the first call looks at what it measured, once
-    with Synchronisations() as counter:
+    with Synchronisations() as counter, HostReads() as reads:
         estimator(x, y)
-    assert counter.found == []
+    assert counter.found == [] and reads.found == []
+    with HostReads() as reads:
+        x.cpu()
+    assert reads.found == ["cpu"]
     with Synchronisations() as counter:
         float(x.sum())
     assert counter.found == ["_local_scalar_dense"]

@@ -184,6 +184,46 @@ def test_final_fit_trains_on_everything(tmp_path: Path) -> None:
     assert folder.summary()["sample_forwards"] == 3 * 300 * 2
 
 
+def test_rates_follow_their_schedules() -> None:
+    session = build(config(rule="danp", lr=0.1, decor_lr=0.2, decor_schedule="constant"))
+    x, y = torch.zeros(4, 1, 4, 4), torch.tensor([0, 1, 2, 0])
+
+    def rates(session: Session, done: float) -> tuple[float, float]:
+        session.step_(x, y, done)
+        return session.optimiser.param_groups[0]["lr"], session.decorrelations[0].rate
+
+    assert rates(session, 0.0) == pytest.approx((0.1, 0.2))
+    assert rates(session, 0.5) == pytest.approx((0.05, 0.2))
+    assert rates(session, 1.0) == pytest.approx((0.0, 0.2))
+    together = build(config(rule="danp", lr=0.1, decor_lr=0.2))
+    assert rates(together, 1 / 3) == pytest.approx((0.075, 0.15))
+    constant = build(config(rule="danp", lr=0.1, decor_lr=0.2, schedule="constant"))
+    assert rates(constant, 1.0) == pytest.approx((0.1, 0.2))
+
+
+def test_settings_reach_what_they_set(tmp_path: Path) -> None:
+    assert type(build(config(optimiser="sgd")).optimiser) is torch.optim.SGD
+    assert type(build(config()).optimiser) is torch.optim.Adam
+    session = build(config(rule="danp", demean=True, decor_variant="kappa", decor_rows=7))
+    module = session.decorrelations[0]
+    assert (module.demean, module.variant, module.rows) == (True, "kappa", 7)
+    before = torch.get_num_threads()
+    open_session(create(tmp_path / "run", config(threads=before + 1)))
+    assert torch.get_num_threads() == before + 1
+    torch.set_num_threads(before)
+
+
+def test_data_that_cannot_be_learnt_from_is_refused_by_the_loop(tmp_path, monkeypatch) -> None:
+    def broken(part, folder):
+        examples = tiny_task(part, folder)
+        examples.x[7, 0, 0, 0] = float("nan")
+        return examples
+
+    monkeypatch.setitem(TASKS, "tiny", replace(TASKS["tiny"], load=broken))
+    with pytest.raises(InputError, match="tiny train: input 7 holds NaN"):
+        run(tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("settings", "knob"),
     [
@@ -197,6 +237,35 @@ def test_divergence_stops_with_the_last_good_checkpoint(settings, knob, tmp_path
         train(folder, progress_bar=False)
     assert error.value.exit_code == 3 and "\n" not in str(error.value)
     assert folder.summary()["diverged"] is True and folder.summary()["test_accuracy"] is None
+
+
+@pytest.mark.parametrize("final_fit", [False, True])
+def test_an_update_that_spoils_the_weights_last_is_not_saved(final_fit, tmp_path) -> None:
+    """One step in all: the loss before it is fine, the weights after it are not."""
+    settings = {"optimiser": "sgd", "lr": 1e30, "batch_size": 300, "epochs": 1}
+    folder = create(tmp_path / "run", config(final_fit=final_fit, **settings))
+    with pytest.raises(Diverged, match="lower --lr"):
+        train(folder, progress_bar=False)
+    assert folder.summary()["diverged"] is True
+    state = load_state(folder.checkpoint)
+    assert state["progress"]["epoch"] == 0  # the untrained weights are the last good ones
+    assert all(v.isfinite().all() for v in state["system"].values() if v.is_floating_point())
+
+
+@pytest.mark.parametrize("factor", [5, 20])
+def test_a_loss_above_ten_times_its_start_is_divergence(factor, tmp_path, monkeypatch) -> None:
+    folder, step_ = create(tmp_path / "run", config(batch_size=250)), Session.step_
+
+    def worse(self, x, y, done):
+        estimate = step_(self, x, y, done)
+        return replace(estimate, loss=estimate.loss * (1 if done == 0 else factor))
+
+    monkeypatch.setattr(Session, "step_", worse)
+    if factor < 10:
+        train(folder, progress_bar=False)
+    else:
+        with pytest.raises(Diverged, match="which started at"):
+            train(folder, progress_bar=False)
 
 
 def test_after_divergence_the_last_good_checkpoint_is_there(tmp_path, monkeypatch) -> None:
@@ -227,6 +296,34 @@ def test_checkpoints_that_are_truncated_or_foreign_are_refused(tmp_path: Path) -
     folder.checkpoint.write_bytes(other.checkpoint.read_bytes())
     with pytest.raises(InputError, match="does not fit"):
         open_session(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rule": "amp"}, {"epochs": "many"}, {"hidden": 3}, {"colour": "red"}, {"device": "cuda"}],
+    ids=str,
+)
+def test_a_config_that_cannot_be_used_is_refused(change, tmp_path: Path) -> None:
+    folder = create(tmp_path / "run", config())
+    file = folder.path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(InputError, match="config.json"):
+        folder.config()
+    file.write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        folder.config()
+
+
+def test_a_damaged_summary_is_refused(tmp_path: Path) -> None:
+    folder = create(tmp_path / "run", config())
+    (folder.path / "summary.json").write_text('{"test_acc')
+    with pytest.raises(InputError, match="cannot be read"):
+        folder.summary()
+
+
+def test_the_present_folder_will_do_if_it_is_empty(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert create(Path("."), config()).config() == config()
 
 
 def test_an_existing_folder_is_not_touched(tmp_path: Path) -> None:

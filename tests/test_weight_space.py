@@ -12,7 +12,9 @@ from noisynets import (
     Backpropagation,
     InputError,
     Noisy,
+    SystemRefused,
     WeightPerturbation,
+    decorrelate,
     squared_error,
 )
 
@@ -68,6 +70,14 @@ def test_mean_is_the_gradient_and_weights_stay(kind) -> None:
     kind(net, squared_error, sigma=1e-4, resamples=10_000)(x, y)
     assert cosine(flat(gradients(net)), flat(truth)) > 0.99
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_passes_are_counted_and_decorrelation_is_refused() -> None:
+    net, x, y = setup()
+    assert WeightPerturbation(net, squared_error, resamples=3)(x, y).sample_forwards == 4 * 3
+    assert SPSA(net, squared_error, resamples=3)(x, y).sample_forwards == 6 * 3
+    with pytest.raises(SystemRefused, match="decorrelated"):
+        SPSA(decorrelate(net), squared_error)
 
 
 def test_frozen_parameters_are_not_perturbed() -> None:

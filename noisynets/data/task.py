@@ -31,6 +31,10 @@ class Examples:
         """Copy to a device."""
         return Examples(self.x.to(device), self.y.to(device))
 
+    def first(self, n: int) -> Examples:
+        """Return the first n examples."""
+        return Examples(self.x[:n], self.y[:n])
+
     def batch(self, index: Tensor | slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return inputs (B, *input_shape) in `dtype` and labels (B,)."""
         x = self.x[index]
@@ -94,7 +98,7 @@ class Task:
         if final_fit:
             return whole, None
         n = len(whole) - self.validation
-        return Examples(whole.x[:n], whole.y[:n]), Examples(whole.x[n:], whole.y[n:])
+        return whole.first(n), Examples(whole.x[n:], whole.y[n:])
 
     def test(self, folder: Path | None = None) -> Examples:
         """Return the test examples: to be read once, at the end."""

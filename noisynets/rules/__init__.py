@@ -1,7 +1,8 @@
 """Rules: pure functions from reports and loss differences to a credit for every node.
 
-A rule never learns where a report came from. To add one: a file here, its `Rule` in `RULES`,
-and an entry in the tests' shared list of cases.
+A rule never learns where a report came from. To add one: a file here and its `Rule` in `RULES`,
+from which the tests take their cases; an entry in `noisynets.methods` puts it on the command
+line.
 """
 
 from noisynets.rules.activity import ANP
