@@ -116,7 +116,7 @@ def _mixes(module: nn.Module) -> str:
 def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
     if isinstance(next(module.parameters(recurse=False), None), UninitializedParameter):
         return "has no shape yet: run one forward pass first"
-    registered = any(type(module) is kind for kind in outer.registry)
+    registered = type(module) in outer.registry
     layers = {m for node in nodes for m in node.layer.modules()}
     names = [
         name

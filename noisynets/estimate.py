@@ -145,7 +145,7 @@ class NodePerturbation:
 def reference(outputs: Any, batch: int) -> Any:
     """Return the rows of the reference pass; tuples and lists are taken apart."""
     if isinstance(outputs, Tensor):
-        return outputs[:batch]
+        return outputs[:batch].detach()
     if isinstance(outputs, tuple | list):
         return [reference(part, batch) for part in outputs]
     return outputs
@@ -191,7 +191,7 @@ class Backpropagation:
             loss.mean().backward()
         check_called(self.nodes, probe.reports)
         decorrelation.learn_(probe.reports)
-        return Estimate(loss.detach(), outputs.detach(), len(inputs))
+        return Estimate(loss.detach(), reference(outputs, len(inputs)), len(inputs))
 
     def state(self) -> dict[str, Tensor]:
         """Return nothing: there is no noise to keep."""

@@ -126,7 +126,7 @@ class Decorrelated(Wrapper):
         """
         first = self.updates * self.rows
         steps = torch.arange(self.rows, dtype=torch.float64, device=self.R.device) + first
-        return ((steps * GOLDEN).frac() * n).long()
+        return ((steps * GOLDEN).frac() * n).long().clamp_max(n - 1)
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
