@@ -17,7 +17,7 @@ from noisynets.methods import METHODS
 from noisynets.models import SYSTEMS
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import build
-from noisynets.train import Data, evaluate, load_data, load_test, open_session
+from noisynets.train import Data, evaluate, load_data, load_test, open_session, threads
 from noisynets.train import train as run
 
 Out = Annotated[
@@ -76,7 +76,8 @@ def eval_(
         if split == "validation" and val_set is None:
             raise InputError(f"{run}: trained with --final-fit, so there is no validation set")
         examples = train_set if split == "train" or val_set is None else val_set
-    loss, accuracy = evaluate(session.system, examples, config)
+    with threads(session):
+        loss, accuracy = evaluate(session, examples)
     print(f"{split} accuracy {accuracy:.4f}, loss {loss:.4f} ({len(examples)} examples)")
 
 

@@ -124,7 +124,11 @@ class Config:
     dtype: Annotated[str, _help(f"One of {', '.join(DTYPES)}.")] = "float32"
     threads: Annotated[
         int,
-        _help("CPU threads; equal numbers give equal bits. 0: PyTorch's choice.", "INT"),
+        _help(
+            "CPU threads; equal numbers give equal bits. 0: 1 for systems of less than a million "
+            "weights, where more do not help, else PyTorch's choice.",
+            "INT",
+        ),
     ] = 0
     data_dir: Annotated[
         str | None, _help("Folder with the task's files. Unset: the package's own.", "PATH")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from noisynets.checkpoint import load_state, save_state
@@ -25,6 +26,7 @@ from noisynets.session import Meter, Session, build
 GUARD_STEPS = 50
 CHECKPOINT_SECONDS = 60.0
 EVALUATION_BATCH = 1000
+SMALL_SYSTEM = 1_000_000
 
 
 Data = tuple[Examples, Examples | None]
@@ -51,17 +53,17 @@ def train(
             checkpoint stays.
     """
     session = open_session(folder)
-    config = session.config
-    train_set, val_set = load_data(config) if data is None else data
-    try:
-        _run_epochs(folder, session, train_set, val_set, progress_bar)
-    except Diverged:
-        folder.write_summary(_summary(session, {}, diverged=True))
-        raise
+    train_set, val_set = load_data(session.config) if data is None else data
     results = {}
-    if test:
-        results["test"] = evaluate(session.system, load_test(config), config)
-    results["train"] = evaluate(session.system, train_set, config)
+    with threads(session):
+        try:
+            _run_epochs(folder, session, train_set, val_set, progress_bar)
+        except Diverged:
+            folder.write_summary(_summary(session, {}, diverged=True))
+            raise
+        if test:
+            results["test"] = evaluate(session, load_test(session.config))
+        results["train"] = evaluate(session, train_set)
     summary = _summary(session, results, diverged=False)
     draw_curves(folder.curves, session.progress.rows, summary)
     folder.write_summary(summary)
@@ -95,21 +97,30 @@ def open_session(folder: RunFolder, device: str | None = None) -> Session:
         folder: of the run.
         device: instead of the run's own.
     """
-    config = folder.config(device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    session = build(config)
+    session = build(folder.config(device))
     if folder.checkpoint.is_file():
         session.restore_(load_state(folder.checkpoint))
     return session
 
 
-def evaluate(system: nn.Module, examples: Examples, config: Config) -> tuple[float, float]:
+@contextmanager
+def threads(session: Session) -> Iterator[None]:
+    """Compute with the session's number of CPU threads, and with the former one afterwards."""
+    before = torch.get_num_threads()
+    small = sum(p.numel() for p in session.system.parameters()) < SMALL_SYSTEM
+    torch.set_num_threads(session.config.threads or (1 if small else before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def evaluate(session: Session, examples: Examples) -> tuple[float, float]:
     """Mean loss and accuracy, in the system's own noise."""
     meter = Meter.zero(examples.y.device)
     with torch.no_grad():
-        for x, y in examples.batches(EVALUATION_BATCH, DTYPES[config.dtype]):
-            output = system(x)
+        for x, y in examples.batches(EVALUATION_BATCH, DTYPES[session.config.dtype]):
+            output = session.system(x)
             meter.add(cross_entropy(output, y), output, y)
     return meter.read()
 
@@ -139,7 +150,7 @@ def _run_epochs(
         while progress.epoch < config.epochs:
             _run_epoch(folder, session, train_set, bar)
             train_loss, train_accuracy = session.meter.read()
-            val = evaluate(session.system, held_out, config)
+            val = evaluate(session, held_out)
             _check_divergence(session, val[0])  # of the last update, too
             progress.epoch, progress.step = progress.epoch + 1, 0
             row = {

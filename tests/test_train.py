@@ -23,7 +23,7 @@ from noisynets.methods import METHODS
 from noisynets.models import SYSTEMS
 from noisynets.run_folder import METRICS, RunFolder, create
 from noisynets.session import Session, build
-from noisynets.train import evaluate, open_session, train
+from noisynets.train import evaluate, open_session, threads, train
 
 
 def tiny_task(part: str, folder: Path | None) -> Examples:
@@ -159,7 +159,7 @@ def test_it_learns_and_the_checkpoint_tests_the_same(tmp_path: Path) -> None:
     summary = folder.summary()
     assert summary["test_accuracy"] > 0.7  # chance is 1/3
     session = open_session(folder)
-    again = evaluate(session.system, session.task.test(None), session.config)
+    again = evaluate(session, session.task.test(None))
     assert again == (summary["test_loss"], summary["test_accuracy"])
 
 
@@ -201,16 +201,24 @@ def test_rates_follow_their_schedules() -> None:
     assert rates(constant, 1.0) == pytest.approx((0.1, 0.2))
 
 
-def test_settings_reach_what_they_set(tmp_path: Path) -> None:
+def test_settings_reach_what_they_set() -> None:
     assert type(build(config(optimiser="sgd")).optimiser) is torch.optim.SGD
     assert type(build(config()).optimiser) is torch.optim.Adam
     session = build(config(rule="danp", demean=True, decor_variant="kappa", decor_rows=7))
     module = session.decorrelations[0]
     assert (module.demean, module.variant, module.rows) == (True, "kappa", 7)
+
+
+@pytest.mark.parametrize(("hidden", "given", "expected"), [(8, 0, 1), (8, 3, 3), (60_000, 0, 2)])
+def test_small_systems_take_one_thread_unless_told(hidden, given, expected) -> None:
     before = torch.get_num_threads()
-    open_session(create(tmp_path / "run", config(threads=before + 1)))
-    assert torch.get_num_threads() == before + 1
-    torch.set_num_threads(before)
+    torch.set_num_threads(2)
+    try:
+        with threads(build(config(hidden=(hidden,), threads=given))):
+            assert torch.get_num_threads() == expected
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_data_that_cannot_be_learnt_from_is_refused_by_the_loop(tmp_path, monkeypatch) -> None:
