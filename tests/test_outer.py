@@ -11,7 +11,7 @@ from noisynets.decorrelation import decorrelated
 from noisynets.outer import accumulate_, has_outer, outer
 
 
-def compare(layer: nn.Module, x: torch.Tensor, tolerance: float = 1e-10) -> None:
+def assert_equals_autograd(layer: nn.Module, x: torch.Tensor, tolerance: float = 1e-10) -> None:
     output = layer(x)
     credit = torch.randn_like(output)
     output.backward(credit)
@@ -27,7 +27,9 @@ def compare(layer: nn.Module, x: torch.Tensor, tolerance: float = 1e-10) -> None
 @pytest.mark.parametrize("batch", [1, 4])
 def test_equals_autograd(case: LayerCase, batch: int) -> None:
     torch.manual_seed(0)
-    compare(case.make().double(), torch.randn(batch, *case.shape, dtype=torch.float64))
+    assert_equals_autograd(
+        case.make().double(), torch.randn(batch, *case.shape, dtype=torch.float64)
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -44,7 +46,7 @@ def test_any_convolution_equals_autograd(
     kernel, stride, padding, dilation, groups, size, batch
 ) -> None:
     layer = nn.Conv2d(2, 4, kernel, stride, padding, dilation, groups).double()
-    compare(layer, torch.randn(batch, 2, *size, dtype=torch.float64))
+    assert_equals_autograd(layer, torch.randn(batch, 2, *size, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("demean", [False, True])
@@ -56,7 +58,7 @@ def test_decorrelated_convolution_equals_autograd(demean: bool, variant: str) ->
     module.R.add_(0.1 * torch.randn_like(module.R))
     if demean:
         module.mean.normal_()
-    compare(module, torch.randn(4, 2, 7, 7, dtype=torch.float64))
+    assert_equals_autograd(module, torch.randn(4, 2, 7, 7, dtype=torch.float64))
 
 
 def test_subclasses_resolve_and_frozen_parameters_are_left_alone() -> None:

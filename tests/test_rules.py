@@ -110,7 +110,7 @@ def test_agrees_with_plain_loops(rule: Rule, decorrelated: bool, K: int) -> None
     found = estimated(net, x, y, rule, sigma=0.1, resamples=K, noise=noise)
     xi = [(0.1 * z).tolist() for z in noise.kept]
     loops = getattr(reference, f"{rule.name}_rule")
-    compare(found, loops(as_lists(net), x.tolist(), y.tolist(), xi, 0.1))
+    assert_agrees(found, loops(as_lists(net), x.tolist(), y.tolist(), xi, 0.1))
 
 
 @pytest.mark.parametrize("scaling", ["root", "variance"])
@@ -119,7 +119,9 @@ def test_scalings_agree_with_plain_loops(scaling: str) -> None:
     noise = Replay()
     found = estimated(net, x, y, "anp", sigma=0.1, scaling=scaling, noise=noise)
     xi = [(0.1 * z).tolist() for z in noise.kept]
-    compare(found, reference.anp_rule(as_lists(net), x.tolist(), y.tolist(), xi, 0.1, scaling))
+    assert_agrees(
+        found, reference.anp_rule(as_lists(net), x.tolist(), y.tolist(), xi, 0.1, scaling)
+    )
 
 
 class _Tape(nn.Module):
@@ -145,7 +147,7 @@ def test_intrinsic_mode_agrees_with_plain_loops(K: int) -> None:
     xi = [p[1:].tolist() for p in passes]
     own = [p[0].tolist() for p in passes]
     expected = reference.anp_rule(layers, x.tolist(), y.tolist(), xi, 0.0, reference=own)
-    compare(found, expected)
+    assert_agrees(found, expected)
 
 
 @every_rule
@@ -183,7 +185,7 @@ def as_lists(net):
     ]
 
 
-def compare(found, expected) -> None:
+def assert_agrees(found, expected) -> None:
     values = list(found.values())
     for l, (W, b) in enumerate(expected):
         np.testing.assert_allclose(values[2 * l].numpy(), W, rtol=1e-10, atol=1e-10)

@@ -1,0 +1,65 @@
+"""Settings: whatever is asked for, it is resolved or refused in one line."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noisynets.config import SCHEDULES, Config, resolve, seeds
+from noisynets.decorrelation import VARIANTS
+from noisynets.errors import InputError
+from noisynets.methods import METHODS
+from noisynets.models import SYSTEMS
+from noisynets.noise import SAMPLERS
+from noisynets.rules import SCALINGS
+
+numbers = st.none() | st.floats(allow_nan=True, allow_infinity=True)
+names = st.sampled_from
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "system": names([*SYSTEMS, "nothing"]),
+            "rule": names([*METHODS, "nothing"]),
+            "hidden": st.none() | st.lists(st.integers(-1, 99), max_size=3).map(tuple),
+            "epochs": st.integers(-2, 3),
+            "batch_size": st.integers(-2, 3),
+            "lr": numbers,
+            "sigma": numbers,
+            "decor_lr": numbers,
+            "intrinsic_noise": numbers,
+            "resamples": st.integers(-1, 3),
+            "seed": st.integers(-1, 3),
+            "noise": st.none() | names([*SAMPLERS, "nothing"]),
+            "scaling": names([*SCALINGS, "nothing"]),
+            "decor_variant": names([*VARIANTS, "nothing"]),
+            "demean": st.booleans(),
+            "schedule": names([*SCHEDULES, "nothing"]),
+            "dtype": names(["float32", "float64", "bfloat16", "float8"]),
+        },
+    )
+)
+def test_any_settings_are_resolved_or_refused_in_one_line(given_settings) -> None:
+    try:
+        resolved = resolve(Config(**given_settings))
+    except InputError as error:
+        assert "\n" not in str(error) and str(error)
+        return
+    assert resolve(resolved) == resolved  # so that a run folder's config means what it meant
+    assert None not in (resolved.hidden, resolved.lr, resolved.decor_lr, resolved.intrinsic_noise)
+
+
+def test_every_default_is_accepted() -> None:
+    for rule, method in METHODS.items():
+        for system in SYSTEMS:
+            base = Config(rule=rule, system=system)
+            quiet = system != "noisy-mlp" or rule.endswith("anp") or method.perturbs != "nodes"
+            resolve(base if quiet else replace(base, sigma=0.01))
+
+
+def test_seeds_are_independent() -> None:
+    found = [value for seed in range(50) for value in seeds(Config(seed=seed)).values()]
+    assert len(set(found)) == len(found) == 200
