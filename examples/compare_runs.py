@@ -36,11 +36,11 @@ class Comparison:
 
 
 def grouped(paths: tuple[Path, ...]) -> dict[Config, Group]:
-    """Ended runs by their settings, whatever the seed; the best group first."""
+    """Ended runs with a validation set, by their settings, whatever the seed; the best first."""
     groups: dict[Config, Group] = defaultdict(list)
     for path in paths:
         folder = RunFolder(path)
-        if folder.summary() is not None:
+        if (folder.summary() or {}).get("val_accuracy") is not None:
             groups[replace(folder.config(), seed=0)].append(folder)
     return dict(sorted(groups.items(), key=lambda item: -accuracy(item[1])))
 
@@ -68,6 +68,8 @@ def key(config: Config) -> tuple[Any, ...]:
 
 def spread(values: list[float]) -> str:
     """Mean ± standard deviation, in percent."""
+    if not values:
+        return "–"
     deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * mean(values):.2f}{deviation}"
 
@@ -120,6 +122,8 @@ def draw(groups: dict[Config, Group], path: Path) -> None:
 def main(comparison: Comparison) -> None:
     """Print the table and draw the picture."""
     groups = grouped(comparison.runs)
+    if not groups:
+        raise SystemExit("no run among these has ended with a validation accuracy")
     print(table(groups))
     if comparison.picture is not None:
         draw(groups, comparison.picture)

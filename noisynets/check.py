@@ -94,11 +94,13 @@ def check_dtype(reports: Sequence[Report]) -> None:
 def _mixes(module: nn.Module) -> str:
     trained = any(p.requires_grad for p in module.parameters())
     if isinstance(module, _BatchNorm):
-        if module.training or module.running_mean is None or trained:
+        if module.training or module.running_mean is None:
             return (
                 "mixes the passes of a pair through its batch statistics: use GroupNorm or "
                 "LayerNorm"
             )
+        if trained:
+            return "trains weight and bias, which no rule reaches: freeze it, or use GroupNorm"
     if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
         return "changes between the passes of a pair without being measured: remove it"
     if isinstance(module, nn.RReLU) and module.training:

@@ -23,11 +23,15 @@ _TENSOR = "tensor:"
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all, also after a power cut."""
     temporary = path.with_name(f".{path.name}.partial")  # one name: a leftover is overwritten
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

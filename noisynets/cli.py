@@ -37,19 +37,19 @@ def train(config: Annotated[Config, tyro.conf.OmitArgPrefixes], out: Out = None)
     _run(create(out, config), data)
 
 
-def resume(run: tyro.conf.Positional[Path]) -> None:
+def resume(run: tyro.conf.Positional[Path], device: str | None = None) -> None:
     """Continue a run that was stopped, with the same bits as if it had not been.
 
     Args:
         run: folder of the run.
+        device: auto, cpu or cuda. Unset: the run's own; another gives other bits.
     """
     folder = RunFolder(run)
     summary = folder.summary()
     if summary is not None and not summary["diverged"]:
-        folder.config()
         _report(folder, summary)
         return
-    _run(folder)
+    _run(folder, device=device)
 
 
 def eval_(
@@ -112,11 +112,14 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, say: what was there before is there still
+        print(f"noisynets: {error}; then go on with: noisynets resume RUN", file=sys.stderr)
+        sys.exit(1)
 
 
-def _run(folder: RunFolder, data: Data | None = None) -> None:
+def _run(folder: RunFolder, data: Data | None = None, device: str | None = None) -> None:
     try:
-        summary = run(folder, data)
+        summary = run(folder, data, device=device)
     except KeyboardInterrupt:
         print(f"\nstopped; continue with: noisynets resume {folder.path}", file=sys.stderr)
         sys.exit(130)

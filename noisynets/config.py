@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,10 +35,10 @@ def _help(text: str, metavar: str = "NAME") -> Any:
     return tyro.conf.arg(help=text, metavar=metavar)
 
 
-def _tuned(setting: str) -> str:
+def _tuned(setting: str, *rest: str) -> str:
     """List the tuned values of a setting, rule by rule."""
     values = {m.name: getattr(m, setting) for m in METHODS.values() if getattr(m, setting)}
-    return "Unset: tuned, " + ", ".join(f"{value:g} {name}" for name, value in values.items())
+    return "Unset: tuned, " + ", ".join([*(f"{v:g} {name}" for name, v in values.items()), *rest])
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Config:
         float | None,
         _help(
             "Standard deviation of the injected noise, in units of the activities (of the "
-            f"weights for wp and spsa). {_tuned('sigma')}; nothing is injected into a system "
-            "with noise of its own.",
+            f"weights for wp and spsa). {_tuned('sigma')}; for a system with noise of its own: "
+            f"{_tuned('sigma_in_noise', 'else nothing is injected')}.",
             "FLOAT",
         ),
     ] = None
@@ -152,16 +153,16 @@ dbp, dinp, dnp, inp, np, spsa, wp
     _check_names(config)
     system, method = SYSTEMS[config.system], METHODS[config.rule]
     own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
-    intrinsic = own > 0 and method.perturbs == "nodes" and config.sigma is None
-    silent = intrinsic or method.perturbs == "nothing"
+    sigma = method.sigma_in_noise if own > 0 else method.sigma
+    sigma = sigma if config.sigma is None else config.sigma
     filled = replace(
         config,
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
         lr=method.lr if config.lr is None else config.lr,
-        sigma=method.sigma if config.sigma is None and not intrinsic else config.sigma,
+        sigma=sigma,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
-        noise=method.noise if config.noise is None and not silent else config.noise,
+        noise=method.noise if config.noise is None and sigma is not None else config.noise,
         decor_schedule=config.decor_schedule or config.schedule,
         device=_device(config.device),
         data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
@@ -214,6 +215,9 @@ def _problems(c: Config) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {value:g} must be finite and not negative"
     if any(width < 1 for width in c.hidden or ()):
         yield f"--hidden {' '.join(map(str, c.hidden or ()))}: every width must be at least 1"
+    cores = os.cpu_count() or 1
+    if c.threads > cores:
+        yield f"--threads {c.threads}: this machine has {cores}"
     yield from _without_effect(c)
     if c.intrinsic_noise:
         try:
@@ -231,7 +235,9 @@ def _without_effect(c: Config) -> Iterator[str]:
         if c.decor_lr == 0:
             yield f"--decor-lr 0: without decorrelation {c.rule!r} is {c.rule[1:]!r}"
     else:
-        decor = {"decor_lr": 0.0, "decor_variant": default.decor_variant, "demean": False}
+        decor = {"decor_lr": 0.0, "decor_schedule": c.schedule} | {
+            name: getattr(default, name) for name in ("decor_variant", "decor_rows", "demean")
+        }
         for name, value in decor.items():
             if getattr(c, name) != value:
                 yield f"--{name.replace('_', '-')}: {c.rule!r} does not decorrelate"

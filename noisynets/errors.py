@@ -37,6 +37,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     unknown rule 'amp': did you mean 'anp'? Known: anp, inp, np
     """
     names = sorted(known)
-    nearest = get_close_matches(name, names, n=1, cutoff=0.3)
+    nearest = get_close_matches(name.lower(), names, n=1, cutoff=0.3)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return InputError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}")

@@ -80,7 +80,7 @@ class NodePerturbation:
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
-        batch = len(inputs)
+        batch = _batch(inputs, targets)
         self._survey()
         probe = Probe(
             self.system,
@@ -104,7 +104,7 @@ class NodePerturbation:
         for report, credit in zip(probe.reports, credits, strict=True):
             accumulate_(report.node.layer, report.x, credit)
         decorrelation.learn_(probe.reports)
-        return Estimate(loss[0], reference(outputs, batch), passes * batch)
+        return Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise."""
@@ -142,20 +142,32 @@ class NodePerturbation:
         self._looked = True
 
 
-def reference(outputs: Any, batch: int) -> Any:
-    """Return the rows of the reference pass; tuples and lists are taken apart."""
+def reference(outputs: Any, batch: int, passes: int) -> Any:
+    """Return the rows of the reference pass, of every tensor that has rows of all passes."""
     if isinstance(outputs, Tensor):
-        return outputs[:batch].detach()
+        stacked = outputs.dim() > 0 and len(outputs) == passes * batch
+        return (outputs[:batch] if stacked else outputs).detach()
+    if isinstance(outputs, dict):
+        return {key: reference(part, batch, passes) for key, part in outputs.items()}
     if isinstance(outputs, tuple | list):
-        return [reference(part, batch) for part in outputs]
+        return [reference(part, batch, passes) for part in outputs]
     return outputs
+
+
+def _batch(inputs: Tensor, targets: Tensor) -> int:
+    """Return B, of inputs and targets alike."""
+    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
+        raise InputError("inputs and targets must each be one tensor, with the batch first")
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise InputError(f"{len(inputs)} inputs and {len(targets)} targets make no batch")
+    return len(inputs)
 
 
 def _check_mode(rule: Rule, scaling: str, sigma: float | None) -> None:
     if sigma is None and rule.injects:
         raise InputError(
             f"rule {rule.name!r} needs a noise that is injected, and none is in intrinsic mode: "
-            "use 'anp', or give a sigma to inject on top of the system's own noise"
+            "use 'anp', or give a sigma, at least that of the system's own noise, to inject on top"
         )
     if sigma is None and scaling == "variance":
         raise InputError("scaling 'variance' needs the sigma of an injected noise: use 'count'")
@@ -184,14 +196,15 @@ class Backpropagation:
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate the gradient in `.grad`; inputs (B, ...), targets (B, ...)."""
-        probe = Probe(self.system, self.nodes, batch=len(inputs), resamples=0)
+        batch = _batch(inputs, targets)
+        probe = Probe(self.system, self.nodes, batch=batch, resamples=0)
         with torch.enable_grad(), probe:
             outputs = self.system(inputs)
             loss = losses(self.loss, outputs, targets)
             loss.mean().backward()
         check_called(self.nodes, probe.reports)
         decorrelation.learn_(probe.reports)
-        return Estimate(loss.detach(), reference(outputs, len(inputs)), len(inputs))
+        return Estimate(loss.detach(), reference(outputs, batch, 1), batch)
 
     def state(self) -> dict[str, Tensor]:
         """Return nothing: there is no noise to keep."""

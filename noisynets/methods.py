@@ -49,6 +49,7 @@ class Method:
         make: (system, loss, settings) → the estimator.
         lr: tuned learning rate of Adam.
         sigma: tuned standard deviation of what is injected; None: it injects nothing.
+        sigma_in_noise: the same for a system with noise of its own; None: it injects nothing.
         decor_lr: tuned rate of decorrelation; 0: not decorrelated.
         perturbs: where it injects: 'nodes' (or nowhere, where the noise is the system's own),
             'weights' or 'nothing'.
@@ -60,6 +61,7 @@ class Method:
     make: Callable[[nn.Module, Loss, Perturbation], Estimator]
     lr: float
     sigma: float | None
+    sigma_in_noise: float | None = None
     decor_lr: float = 0.0
     perturbs: Literal["nodes", "weights", "nothing"] = "nodes"
     noise: str = "gaussian"
@@ -121,6 +123,7 @@ WP = Method(
     partial(_weights, estimator=WeightPerturbation),
     lr=2e-3,
     sigma=1e-4,
+    sigma_in_noise=1e-2,
     perturbs="weights",
 )
 SPSA_ = Method(
@@ -129,6 +132,7 @@ SPSA_ = Method(
     partial(_weights, estimator=SPSA),
     lr=2e-3,
     sigma=1e-4,
+    sigma_in_noise=3e-2,
     perturbs="weights",
     noise="rademacher",
 )

@@ -17,7 +17,7 @@ from noisynets.checkpoint import load_state, save_state
 from noisynets.config import DTYPES, Config, seeds
 from noisynets.data import TASKS, Examples
 from noisynets.decorrelation import unstable
-from noisynets.errors import Diverged
+from noisynets.errors import Diverged, InputError
 from noisynets.losses import cross_entropy
 from noisynets.report import draw_curves
 from noisynets.run_folder import RunFolder
@@ -34,13 +34,19 @@ Data = tuple[Examples, Examples | None]
 
 
 def train(
-    folder: RunFolder, data: Data | None = None, *, progress_bar: bool = True, test: bool = True
+    folder: RunFolder,
+    data: Data | None = None,
+    *,
+    device: str | None = None,
+    progress_bar: bool = True,
+    test: bool = True,
 ) -> dict[str, Any]:
     """Train the run in `folder` from its start, or from where its checkpoint left it.
 
     Args:
         folder: holds config.json, and checkpoint.safetensors if the run has begun.
         data: as `load_data` gives it; None: load it.
+        device: instead of the run's own.
         progress_bar: show one on standard error.
         test: read the test set at the end; leave it alone while settings are being chosen.
 
@@ -52,7 +58,7 @@ def train(
         Diverged: if the loss is not finite or above 10 times its start; the last good
             checkpoint stays.
     """
-    session = open_session(folder)
+    session = open_session(folder, device)
     train_set, val_set = load_data(session.config) if data is None else data
     results = {}
     with threads(session):
@@ -62,7 +68,10 @@ def train(
             folder.write_summary(_summary(session, {}, diverged=True))
             raise
         if test:
-            results["test"] = evaluate(session, load_test(session.config))
+            try:
+                results["test"] = evaluate(session, load_test(session.config))
+            except InputError as error:
+                raise InputError(f"{error}; then: noisynets resume {folder.path}") from error
         results["train"] = evaluate(session, train_set)
     summary = _summary(session, results, diverged=False)
     draw_curves(folder.curves, session.progress.rows, summary)
@@ -133,6 +142,9 @@ def _run_epochs(
     progress_bar: bool,
 ) -> None:
     config, progress = session.config, session.progress
+    if not folder.checkpoint.is_file():
+        _save(folder, session)
+    folder.write_metrics(progress.rows)
     steps = math.ceil(len(train_set) / config.batch_size)
     bar = tqdm(
         total=config.epochs * steps,
@@ -143,9 +155,6 @@ def _run_epochs(
         mininterval=0.5,
     )
     held_out = train_set.first(EVALUATION_BATCH) if val_set is None else val_set
-    if not folder.checkpoint.is_file():
-        _save(folder, session)
-    folder.write_metrics(progress.rows)
     with bar:
         while progress.epoch < config.epochs:
             _run_epoch(folder, session, train_set, bar)

@@ -98,8 +98,8 @@ class Estimate:
 
     Attributes:
         loss: per sample, in the reference pass, (B,).
-        output: of the system in the reference pass, (B, ...); a list of such where the system
-            returns several tensors.
+        output: of the system in the reference pass, (B, ...); a list or dict of such where the
+            system returns several tensors. One that has not the batch first is left whole.
         sample_forwards: forward passes made, times samples.
     """
 

@@ -244,6 +244,13 @@ def test_bad_settings_are_refused(settings: dict) -> None:
         NodePerturbation(nn.Linear(3, 2), cross_entropy, **settings)
 
 
+def test_what_is_no_batch_is_refused() -> None:
+    estimator = NodePerturbation(nn.Linear(3, 2), cross_entropy)
+    for inputs, targets in ((X, Y[:2]), (X[:0], Y[:0]), ((X, X), Y)):
+        with pytest.raises(InputError):
+            estimator(inputs, targets)
+
+
 def test_bfloat16_needs_a_large_sigma() -> None:
     net = nn.Linear(3, 2).bfloat16()
     with pytest.raises(InputError, match="bfloat16"):

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import os
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,18 @@ def test_data_with_a_wrong_checksum_end_with_2(tmp_path: Path, capsys) -> None:
     gzip.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03garbage that is no deflate stream")
     assert call("train", "--data-dir", str(tmp_path), "--out", str(out)) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_in_one_line_and_leaves_no_rest(tmp_path, monkeypatch, capsys) -> None:
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    folder = create(tmp_path / "run", config(epochs=1))
+    monkeypatch.setattr(os, "fsync", full)
+    assert call("resume", str(folder.path)) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "No space left" in error and "noisynets resume" in error
+    assert [p.name for p in folder.path.iterdir()] == ["config.json"]
 
 
 def test_a_run_that_was_not_tested_is_reported_as_such(tmp_path: Path, capsys) -> None:

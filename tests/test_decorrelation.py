@@ -199,6 +199,8 @@ def test_what_cannot_be_decorrelated_is_refused() -> None:
 
     with pytest.raises(SystemRefused, match="Doubled"):
         decorrelate(nn.Sequential(Doubled(2, 2, 3)))
+    with pytest.raises(SystemRefused, match="nothing to decorrelate"):
+        decorrelate(nn.Sequential(nn.Conv1d(2, 2, 3)))
     with pytest.raises(ValueError, match="negative"):
         decorrelated(nn.Linear(2, 2), rate=-1.0)
     with pytest.raises(ValueError, match="did you mean 'offdiag'"):

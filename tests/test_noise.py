@@ -76,6 +76,15 @@ def test_streams_continue_from_their_state_and_copies_are_independent() -> None:
     assert torch.equal(a((3,), like), first)
 
 
+def test_without_a_seed_every_node_has_noise_of_its_own() -> None:
+    a = torch.zeros(50)
+    torch.manual_seed(0)
+    first, second = AdditiveGaussian(0.3)(a), AdditiveGaussian(0.3)(a)
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(first, AdditiveGaussian(0.3)(a))
+
+
 def test_the_noise_cannot_be_switched_off() -> None:
     noise = AdditiveGaussian(0.3)
     noise.sigma = 0.0  # an attribute like any other, which nothing reads

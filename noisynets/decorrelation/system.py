@@ -9,13 +9,15 @@ from typing import Unpack
 from torch import nn
 
 from noisynets.decorrelation.layers import Decorrelated, Settings, decorrelated
+from noisynets.errors import SystemRefused
 from noisynets.types import Report
 
 
 def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
     """Return a copy of `system` with every trained Linear and Conv2d (groups=1) decorrelated.
 
-    The system itself is left alone, and so are frozen layers. See `Decorrelated` for the settings.
+    The system itself is left alone, and so are frozen layers and other types: make the optimiser
+    from the parameters of what is returned. See `Decorrelated` for the settings.
 
     >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
     >>> [name for name, _ in decorrelations(net)]
@@ -34,7 +36,10 @@ def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
                 module.add_module(name, replace(child))
         return module
 
-    return replace(copy.deepcopy(system))
+    decorrelated_system = replace(copy.deepcopy(system))
+    if not decorrelations(decorrelated_system):
+        raise SystemRefused("nothing to decorrelate: no trained Linear or Conv2d with groups=1")
+    return decorrelated_system
 
 
 def decorrelations(system: nn.Module) -> list[tuple[str, Decorrelated]]:

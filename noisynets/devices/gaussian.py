@@ -19,18 +19,20 @@ class AdditiveGaussian(nn.Module):
 
     Args:
         sigma: standard deviation, in units of the activity.
-        seed: of the stream.
+        seed: of the stream; None draws one from PyTorch's global stream, so that every node has
+            noise of its own. Equal seeds give equal noise, and a rule could not tell the nodes
+            apart.
 
     >>> AdditiveGaussian(0.1)(torch.zeros(2, 3)).shape
     torch.Size([2, 3])
     """
 
-    def __init__(self, sigma: float, seed: int = 0) -> None:
+    def __init__(self, sigma: float, seed: int | None = None) -> None:
         super().__init__()
         if not (math.isfinite(sigma) and sigma >= 0):
             raise InputError(f"the system's own noise {sigma:g} must be finite and not negative")
         self.__sigma = sigma
-        self.__stream = Stream(seed)
+        self.__stream = Stream(int(torch.randint(2**48, ())) if seed is None else seed)
 
     def forward(self, a: Tensor) -> Tensor:
         """(B, *out) → (B, *out)."""
