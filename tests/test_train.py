@@ -251,7 +251,8 @@ def test_every_rule_learns_with_its_own_sigma(rule, system, tmp_path: Path) -> N
             build(config(rule=rule, system=system))
         return
     summary = run(tmp_path / "run", rule=rule, system=system, epochs=60, lr=0.02).summary()
-    assert summary["train_accuracy"] > 0.5  # chance is 1/3
+    chance, n = 1 / 3, 250
+    assert summary["train_accuracy"] > chance + 3 * (chance * (1 - chance) / n) ** 0.5
 
 
 def test_settings_reach_what_they_set() -> None:
