@@ -90,11 +90,11 @@ def list_() -> None:
     for system in SYSTEMS.values():
         print(f"  {system.name:10s} {system.summary}")
     width = max(len(method.summary) for method in METHODS.values())
-    print(f"{'rules:':7s} {'':{width}s}  lr      sigma   decor-lr")
+    columns = ("lr   ", "sigma ", "sigma_in_noise", "decor_lr")
+    print(f"{'rules:':8s}{'':{width}s}  {'  '.join(columns)}")
     for name, method in METHODS.items():
-        sigma = "-" if method.sigma is None else f"{method.sigma:g}"
-        decor = f"{method.decor_lr:g}" if method.decor_lr else "-"
-        print(f"  {name:5s} {method.summary:{width}s}  {method.lr:<7g} {sigma:7s} {decor}")
+        cells = [f"{getattr(method, c.strip()) or '-':<{len(c)}}" for c in columns]
+        print(f"  {name:5s} {method.summary:{width}s}  {'  '.join(cells)}".rstrip())
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -127,7 +127,7 @@ def _run(folder: RunFolder, data: Data | None = None, device: str | None = None)
 
 
 def _report(folder: RunFolder, summary: dict[str, Any]) -> None:
-    config, accuracy = folder.config(), summary["test_accuracy"]
+    config, accuracy = folder.config("auto"), summary["test_accuracy"]  # wherever it was run
     noise = f" in its own noise (sigma {config.intrinsic_noise:g})"
     tested = "not tested" if accuracy is None else f"test accuracy {accuracy:.4f}"
     print(

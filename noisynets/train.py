@@ -251,7 +251,7 @@ def _summary(
         "train_accuracy": results["train"][1] if "train" in results else None,
         "sample_forwards": progress.sample_forwards,
         "seconds": round(progress.seconds, 3),
-        "peak_memory_mb": round(_peak_memory_mb(config.device), 1),
+        "peak_memory_mb": _peak_memory_mb(config.device),
         "task": config.task,
         "system": config.system,
         "rule": config.rule,
@@ -260,12 +260,12 @@ def _summary(
     }
 
 
-def _peak_memory_mb(device: str) -> float:
+def _peak_memory_mb(device: str) -> float | None:
     if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
     if sys.platform == "win32":
-        return math.nan
+        return None
     import resource  # not on Windows
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

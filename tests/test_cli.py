@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_train import config, tiny  # noqa: F401  (an automatic fixture)
+from tiny import config
 
 from noisynets import cli
 from noisynets.data.mnist import FILES

@@ -22,9 +22,11 @@ COMMANDS = sorted(
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
-def test_python_blocks_run(block: str, tmp_path, monkeypatch) -> None:
+def test_python_blocks_run_and_learn(block: str, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    (accuracy,) = re.findall(r"accuracy (0\.\d+)", capsys.readouterr().out)
+    assert float(accuracy) > 0.75  # one epoch; chance is 0.1
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,82 @@
+"""Stopped, killed and continued: the bits are the same."""
+
+import itertools
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import config, final, run, same
+
+import noisynets.train as loop
+from noisynets.methods import METHODS
+from noisynets.run_folder import RunFolder, create
+from noisynets.session import Session
+from noisynets.train import train
+
+CASES = [
+    *[{"rule": rule} for rule in METHODS],
+    {"system": "noisy-mlp"},
+    {"system": "conv", "hidden": (4, 6), "rule": "danp", "demean": True},
+    {"system": "conv", "hidden": (4,), "intrinsic_noise": 0.1, "rule": "danp"},
+    {"rule": "anp", "resamples": 3, "noise": "rademacher", "optimiser": "sgd", "dtype": "float64"},
+]
+
+
+@pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))
+def test_an_interrupted_run_ends_with_the_same_bits(settings, tmp_path, monkeypatch) -> None:
+    """Stopped in mid-epoch at random steps, with a checkpoint at every guard."""
+    whole = run(tmp_path / "whole", **settings)
+    monkeypatch.setattr(loop, "GUARD_STEPS", 5)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    folder = create(tmp_path / "broken", config(**settings))
+    step_, calls = Session.step_, itertools.count()
+    failing = random.Random(str(settings)).sample(range(30), 4)
+
+    def unreliable(self, *args):
+        if next(calls) in failing:
+            raise KeyboardInterrupt
+        return step_(self, *args)
+
+    monkeypatch.setattr(Session, "step_", unreliable)
+    stops = 0
+    while folder.summary() is None:
+        try:
+            train(folder, progress_bar=False)
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops == 4
+    assert same(final(whole), final(folder))
+    assert folder.summary()["test_accuracy"] == whole.summary()["test_accuracy"]
+
+
+def test_killed_at_any_moment_and_resumed_the_bits_are_the_same(tmp_path: Path) -> None:
+    """SIGKILL, four times, at random moments of real runs on MNIST."""
+    settings = "--epochs 3 --batch-size 100 --hidden 16 --threads 1 --seed 3".split()
+    command = [sys.executable, "-m", "noisynets.cli"]
+    start = time.perf_counter()
+    subprocess.run(
+        [*command, "train", *settings, "--out", str(tmp_path / "whole")],
+        check=True,
+        capture_output=True,
+    )
+    duration = time.perf_counter() - start
+    broken, kills = tmp_path / "broken", 0
+    first = [*command, "train", *settings, "--out", str(broken)]
+    while not (broken / "summary.json").exists():
+        begun = (broken / "config.json").exists()
+        again = [*command, "resume", str(broken)] if begun else first
+        process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if kills < 4:
+            time.sleep(random.uniform(0.3, 0.9) * duration)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+        else:
+            _, error = process.communicate()
+            assert process.returncode == 0, error
+    assert same(final(RunFolder(tmp_path / "whole")), final(RunFolder(broken)))
+    assert {p.name for p in tmp_path.iterdir()} == {"whole", "broken"}
