@@ -12,7 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 from noisynets.errors import SystemRefused
 from noisynets.outer import has_outer, outer
 from noisynets.probe import find_nodes, innermost
-from noisynets.types import Node, Report, Wrapper
+from noisynets.types import Effect, Node, Report, Wrapper
 
 TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
 _INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
@@ -38,6 +38,7 @@ batch statistics: use GroupNorm or LayerNorm
         for problem in [_mixes(module) or _untrainable(module, nodes)]
         if problem
     ]
+    problems += _misplaced(system, nodes)
     if not problems and not nodes:
         problems = [f"nothing to train: no layer with weights was found ({TRAINABLE})"]
     if problems:
@@ -113,6 +114,22 @@ def _mixes(module: nn.Module) -> str:
             "layer by itself"
         )
     return ""
+
+
+def _misplaced(system: nn.Module, nodes: Sequence[Node]) -> list[str]:
+    """Name effects that do nothing where they stand, or stand in two places."""
+    wrapped = {m for w in system.modules() if isinstance(w, Wrapper) for m in w.modules()}
+    outlets = [node.outlet for node in nodes]
+    problems = []
+    for name, module in system.named_modules():
+        if not isinstance(module, Effect):
+            continue
+        where = f"{name!r} ({type(module).__name__})"
+        if module.acts_within and module not in wrapped:
+            problems.append(f"{where}: acts inside a layer: wrap it: Noisy(layer, effect)")
+        if outlets.count(module) > 1:
+            problems.append(f"{where}: stands behind two layers: give each its own")
+    return problems
 
 
 def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:

@@ -1,24 +1,30 @@
-"""The command line: train, resume, eval, list. Exit codes: 2 for bad input, 3 for divergence."""
+"""The command line: train, resume, eval, show, list. Exit codes: 2 for bad input, 3 for divergence."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from torch import nn
 
 from noisynets.config import Config, resolve
 from noisynets.data import TASKS
+from noisynets.devices import PRESETS, advance_
 from noisynets.errors import InputError, NoisynetsError
 from noisynets.methods import METHODS
 from noisynets.models import SYSTEMS
+from noisynets.report import draw_transfer
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import build
+from noisynets.session import settings as network
 from noisynets.train import Data, evaluate, load_data, load_test, open_session, threads
 from noisynets.train import train as run
+from noisynets.transfer import panels
 
 Out = Annotated[
     Path | None,
@@ -56,6 +62,7 @@ def eval_(
     run: tyro.conf.Positional[Path],
     split: Literal["test", "validation", "train"] = "test",
     device: str | None = None,
+    after: float = 0.0,
 ) -> None:
     """Evaluate the checkpoint of a run, in the system's own noise.
 
@@ -63,6 +70,7 @@ def eval_(
         run: folder of the run.
         split: which examples. Reading the test set is yours to answer for.
         device: auto, cpu or cuda. Unset: the run's own.
+        after: seconds that pass on the device before it is read; only pcm drifts.
     """
     folder = RunFolder(run)
     config = folder.config(device)
@@ -76,19 +84,58 @@ def eval_(
         if split == "validation" and val_set is None:
             raise InputError(f"{run}: trained with --final-fit, so there is no validation set")
         examples = train_set if split == "train" or val_set is None else val_set
+    if after:
+        advance_(session.system, after)
     with threads(session):
         loss, accuracy = evaluate(session, examples)
     print(f"{split} accuracy {accuracy:.4f}, loss {loss:.4f} ({len(examples)} examples)")
 
 
+def show(
+    system: tyro.conf.Positional[str],
+    device_preset: str | None = None,
+    intrinsic_noise: float | None = None,
+    bits: int = 4,
+    out: Path | None = None,
+) -> None:
+    """Draw what a system's first layer and unit do to an activity, with the band of their noise.
+
+    Args:
+        system: as for train.
+        device_preset: simulated device under the layer, or none. Unset: the system's.
+        intrinsic_noise: of the system's own. Unset: the system's.
+        bits: of the units of quantised-mlp.
+        out: the picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here.
+    """
+    given = Config(
+        system=system, device_preset=device_preset, intrinsic_noise=intrinsic_noise, bits=bits
+    )
+    config = resolve(given)
+
+    def build_with(points: int, chip: int) -> nn.Module:
+        seeds = {"device_seed": chip, "noise_seed": 1000 * chip}
+        settings = replace(network(config), hidden=(points,), **seeds)
+        return SYSTEMS[config.system].build((1, 1, 1), 1, settings)
+
+    name = system if config.device_preset == "none" else f"{system}-{config.device_preset}"
+    path = Path(f"{name}.png") if out is None else out
+    noise = f", own noise {config.intrinsic_noise:g}" if config.intrinsic_noise else ""
+    device = "" if config.device_preset == "none" else f" on {config.device_preset}"
+    draw_transfer(path, f"{system}{device}{noise}", panels(build_with))
+    print(path)
+
+
 def list_() -> None:
-    """List the tasks, systems and rules, with the rules' tuned settings."""
+    """List the tasks, systems, devices and rules, with the rules' tuned settings."""
     print("tasks:")
     for task in TASKS.values():
-        print(f"  {task.name:10s} {task.summary}")
+        print(f"  {task.name:13s} {task.summary}")
     print("systems:")
     for system in SYSTEMS.values():
-        print(f"  {system.name:10s} {system.summary}")
+        print(f"  {system.name:13s} {system.summary}")
+    print("device presets:")
+    for preset in PRESETS.values():
+        print(f"  {preset.name:13s} {preset.summary}")
     width = max(len(method.summary) for method in METHODS.values())
     columns = ("lr   ", "sigma ", "sigma_in_noise", "decor_lr")
     print(f"{'rules:':8s}{'':{width}s}  {'  '.join(columns)}")
@@ -101,7 +148,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Entry point of `noisynets`."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"train": train, "resume": resume, "eval": eval_, "list": list_},
+            {"train": train, "resume": resume, "eval": eval_, "show": show, "list": list_},
             prog="noisynets",
             description="Train systems that gradients cannot: two forward passes, no derivatives.",
             args=args,
@@ -128,12 +175,12 @@ def _run(folder: RunFolder, data: Data | None = None, device: str | None = None)
 
 def _report(folder: RunFolder, summary: dict[str, Any]) -> None:
     config, accuracy = folder.config("auto"), summary["test_accuracy"]  # wherever it was run
-    noise = f" in its own noise (sigma {config.intrinsic_noise:g})"
+    noises = [f"sigma {config.intrinsic_noise:g}"] if config.intrinsic_noise else []
+    noises += [f"device {config.device_preset}"] if config.device_preset != "none" else []
+    heard = noises and config.noise_during != "training"
+    noise = f" in its own noise ({', '.join(noises)})" if heard else ""
     tested = "not tested" if accuracy is None else f"test accuracy {accuracy:.4f}"
-    print(
-        f"{tested}{noise if config.intrinsic_noise else ''}, "
-        f"{summary['seconds']:.0f} s of training, {folder.curves}"
-    )
+    print(f"{tested}{noise}, {summary['seconds']:.0f} s of training, {folder.curves}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tyro
 
 from noisynets.data import TASKS
 from noisynets.decorrelation import VARIANTS
+from noisynets.devices import PRESETS
 from noisynets.errors import InputError, unknown
 from noisynets.methods import METHODS
 from noisynets.models import INITIALISATIONS, SYSTEMS
@@ -85,6 +86,23 @@ class Config:
             "FLOAT",
         ),
     ] = None
+    device_preset: Annotated[
+        str | None,
+        _help(
+            f"Simulated device under every layer: {', '.join(PRESETS)}; or none. Unset: the "
+            "system's."
+        ),
+    ] = None
+    device_seed: Annotated[
+        int, _help("Of the simulated chip: what differs between devices, and stays.", "INT")
+    ] = 0
+    noise_during: Annotated[
+        str, _help("When the system's own noise and device act: both, training, evaluation.")
+    ] = "both"
+    freeze_hidden: Annotated[
+        bool,
+        tyro.conf.arg(help="Train the output layer alone: the control for what hidden layers add."),
+    ] = False
     seed: Annotated[
         int, _help("Of the initial weights, the order of examples, and all noise.", "INT")
     ] = 0
@@ -105,6 +123,7 @@ class Config:
         int, _help("Examples (patches), at most, for one update of the decorrelation.", "INT")
     ] = 32
     slope: Annotated[float, _help("Of the LeakyReLU for negative activities.", "FLOAT")] = 0.2
+    bits: Annotated[int, _help("Of the units of quantised-mlp: 2^bits levels.", "INT")] = 4
     init: Annotated[
         str, _help(f"Normal initial weights: {', '.join(INITIALISATIONS)}; biases are zero.")
     ] = "he"
@@ -153,12 +172,16 @@ dbp, dinp, dnp, inp, np, spsa, wp
     _check_names(config)
     system, method = SYSTEMS[config.system], METHODS[config.rule]
     own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
-    sigma = method.sigma_in_noise if own > 0 else method.sigma
+    preset = system.device_preset if config.device_preset is None else config.device_preset
+    preset = None if preset == "none" else preset
+    noisy = (own > 0 or preset is not None) and config.noise_during != "evaluation"
+    sigma = method.sigma_in_noise if noisy else method.sigma
     sigma = sigma if config.sigma is None else config.sigma
     filled = replace(
         config,
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
+        device_preset=preset or "none",
         lr=method.lr if config.lr is None else config.lr,
         sigma=sigma,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
@@ -174,10 +197,14 @@ dbp, dinp, dnp, inp, np, spsa, wp
 
 
 def seeds(config: Config) -> dict[str, int]:
-    """Independent seeds for the weights, the system's noise, the injected noise and the order."""
+    """Independent seeds for the weights, the system's noise, the injected noise and the order.
+
+    The chip has a seed of its own, so that several runs can use the same.
+    """
     names = ("weights", "system", "injection", "order")
     states = np.random.SeedSequence(config.seed).generate_state(len(names))
-    return {name: int(state) for name, state in zip(names, states, strict=True)}
+    found = {name: int(state) for name, state in zip(names, states, strict=True)}
+    return found | {"device": config.device_seed}
 
 
 def _check_names(config: Config) -> None:
@@ -186,6 +213,8 @@ def _check_names(config: Config) -> None:
         ("system", config.system, SYSTEMS),
         ("rule", config.rule, METHODS),
         ("noise", config.noise or "gaussian", SAMPLERS),
+        ("device preset", config.device_preset or "none", [*PRESETS, "none"]),
+        ("phase of the noise", config.noise_during, ("both", "training", "evaluation")),
         ("scaling", config.scaling, SCALINGS),
         ("decorrelation variant", config.decor_variant, VARIANTS),
         ("initialisation", config.init, INITIALISATIONS),
@@ -200,8 +229,8 @@ def _check_names(config: Config) -> None:
 
 
 def _problems(c: Config) -> Iterator[str]:
-    at_least = {"epochs": 1, "batch_size": 1, "resamples": 1, "decor_rows": 1}
-    at_least |= {"seed": 0, "threads": 0}
+    at_least = {"epochs": 1, "batch_size": 1, "resamples": 1, "decor_rows": 1, "bits": 1}
+    at_least |= {"seed": 0, "device_seed": 0, "threads": 0}
     for name, least in at_least.items():
         if getattr(c, name) < least:
             yield f"--{name.replace('_', '-')} {getattr(c, name)} must be at least {least}"
@@ -224,8 +253,15 @@ def _problems(c: Config) -> Iterator[str]:
             check_sigma(c.intrinsic_noise, DTYPES[c.dtype])
         except InputError as error:
             yield f"--intrinsic-noise: {error}"
-    if c.system == "noisy-mlp" and c.intrinsic_noise == 0:
+    still = c.intrinsic_noise == 0 and c.device_preset == "none"
+    if c.system == "noisy-mlp" and still:
         yield "--intrinsic-noise 0: noisy-mlp without noise is 'mlp'"
+    if still and c.noise_during != "both":
+        yield f"--noise-during {c.noise_during}: the system has no noise of its own"
+    if c.device_preset == "none" and c.device_seed:
+        yield f"--device-seed {c.device_seed}: there is no device: give a --device-preset"
+    if c.system != "quantised-mlp" and c.bits != Config().bits:
+        yield f"--bits {c.bits}: only quantised-mlp has such units"
 
 
 def _without_effect(c: Config) -> Iterator[str]:

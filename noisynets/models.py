@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
-from noisynets.devices import AdditiveGaussian, Noisy
+from noisynets.devices import PRESETS, AdditiveGaussian, Chip, During, Noisy
 from noisynets.errors import InputError, unknown
+from noisynets.types import Wrapper
+from noisynets.units import Bernoulli, Quantiser, Sign, Step
 
 
 def he(fan_in: int, fan_out: int) -> float:
@@ -45,29 +48,61 @@ class Build:
         slope: of the LeakyReLU for negative activities.
         init: name of the weights' initialisation, normal around 0, a key of `INITIALISATIONS`.
         output_scale: factor on the output layer's initial weights.
+        bits: of the quantised units.
         intrinsic_noise: standard deviation of the system's own Gaussian noise at every node,
             in units of the activity; 0: none.
+        device_preset: device that every layer is put on, a key of `PRESETS`; None: none.
+        noise_during: 'training', 'evaluation' or 'both': when noise and devices act.
+        freeze_hidden: train the output layer alone, on what the hidden layers happen to compute.
         weight_seed: of the initial weights.
-        noise_seed: of the system's own noise.
+        noise_seed: of the system's own noise, of the units, and of a device's noise in time.
+        device_seed: of what is fixed when a device is made.
     """
 
     hidden: Sequence[int]
     slope: float = 0.2
     init: str = "he"
     output_scale: float = 1.0
+    bits: int = 4
     intrinsic_noise: float = 0.0
+    device_preset: str | None = None
+    noise_during: str = "both"
+    freeze_hidden: bool = False
     weight_seed: int = 0
     noise_seed: int = 0
+    device_seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.device_preset is not None and self.device_preset not in PRESETS:
+            raise unknown("device preset", self.device_preset, PRESETS)
         if self.init not in INITIALISATIONS:
             raise unknown("initialisation", self.init, INITIALISATIONS)
         if any(width < 1 for width in self.hidden):
             raise InputError(f"hidden {tuple(self.hidden)}: every width must be at least 1")
 
 
-def mlp(input_shape: Sequence[int], outputs: int, build: Build) -> nn.Sequential:
-    """Flatten, then Linear and LeakyReLU for every hidden width, then Linear.
+Unit = Callable[[Build, int], nn.Module]
+"""(settings, seed) → the units behind one hidden layer."""
+
+
+def leaky(build: Build, seed: int) -> nn.Module:
+    """LeakyReLU."""
+    return nn.LeakyReLU(build.slope)
+
+
+UNITS: dict[str, Unit] = {
+    "leaky": leaky,
+    "sign": lambda build, seed: Sign(),
+    "step": lambda build, seed: Step(),
+    "bernoulli": lambda build, seed: Bernoulli(seed=seed),
+    "quantised": lambda build, seed: Quantiser(build.bits),
+}
+
+
+def mlp(
+    input_shape: Sequence[int], outputs: int, build: Build, unit: str = "leaky"
+) -> nn.Sequential:
+    """Flatten, then Linear and units for every hidden width, then Linear.
 
     >>> mlp((1, 28, 28), 10, Build(hidden=(64, 64)))(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -76,7 +111,7 @@ def mlp(input_shape: Sequence[int], outputs: int, build: Build) -> nn.Sequential
     layers = [
         skip_init(nn.Linear, n_in, n_out) for n_in, n_out in zip(widths, widths[1:], strict=False)
     ]
-    return _assemble(layers, build, flatten_at=0)
+    return _assemble(layers, build, UNITS[unit], flatten_at=0)
 
 
 def conv(input_shape: Sequence[int], outputs: int, build: Build) -> nn.Sequential:
@@ -91,26 +126,41 @@ def conv(input_shape: Sequence[int], outputs: int, build: Build) -> nn.Sequentia
         layers.append(skip_init(nn.Conv2d, channels, n, 3, stride=2, padding=1))
         channels, height, width = n, (height + 1) // 2, (width + 1) // 2
     layers.append(skip_init(nn.Linear, channels * height * width, outputs))
-    return _assemble(layers, build, flatten_at=len(layers) - 1)
+    return _assemble(layers, build, leaky, flatten_at=len(layers) - 1)
 
 
-def _assemble(layers: Sequence[nn.Module], build: Build, flatten_at: int) -> nn.Sequential:
-    """Initialise the layers, and put noise, units and a flattening between them."""
+def _assemble(
+    layers: Sequence[nn.Module], build: Build, unit: Unit, flatten_at: int
+) -> nn.Sequential:
+    """Initialise the layers, put them on their device, and units and a flattening between them."""
     initialise_(layers, build)
+    chip = _chip(build)
     modules: list[nn.Module] = []
     for i, layer in enumerate(layers):
+        last = i == len(layers) - 1
+        if build.freeze_hidden and not last:
+            layer.requires_grad_(False)
         if i == flatten_at:
             modules.append(nn.Flatten())
-        modules.append(_with_noise(layer, build, i))
-        if i < len(layers) - 1:
-            modules.append(nn.LeakyReLU(build.slope))
+        modules.append(_on_device(layer, build, chip, seed=build.noise_seed + i))
+        if not last:
+            modules.append(unit(build, build.noise_seed + len(layers) + i))
     return nn.Sequential(*modules)
 
 
-def _with_noise(layer: nn.Module, build: Build, index: int) -> nn.Module:
-    if build.intrinsic_noise == 0:
-        return layer
-    return Noisy(layer, AdditiveGaussian(build.intrinsic_noise, build.noise_seed + index))
+def _chip(build: Build) -> Chip | None:
+    if build.device_preset is None:
+        return None
+    return Chip(build.device_preset, device_seed=build.device_seed, cycle_seed=build.noise_seed)
+
+
+def _on_device(layer: nn.Module, build: Build, chip: Chip | None, seed: int) -> nn.Module:
+    node: nn.Module = layer if chip is None else chip(layer)
+    if build.intrinsic_noise:
+        node = Noisy(node, AdditiveGaussian(build.intrinsic_noise, seed))
+    if isinstance(node, Wrapper) and build.noise_during != "both":
+        node = During(build.noise_during, node)
+    return node
 
 
 @torch.no_grad()
@@ -137,6 +187,7 @@ class System:
         build: (input_shape, outputs, settings) → the module.
         hidden: widths where none are given.
         intrinsic_noise: σ of its own noise where none is given.
+        device_preset: device where none is given; None: none.
     """
 
     name: str
@@ -144,6 +195,7 @@ class System:
     build: Callable[[Sequence[int], int, Build], nn.Module]
     hidden: tuple[int, ...]
     intrinsic_noise: float = 0.0
+    device_preset: str | None = None
 
 
 SYSTEMS: dict[str, System] = {
@@ -157,6 +209,41 @@ SYSTEMS: dict[str, System] = {
             intrinsic_noise=0.1,
         ),
         System("mlp", "LeakyReLU perceptron without noise of its own", mlp, (64, 64)),
+        System(
+            "sign-mlp",
+            "perceptron of hard signs, ±1, with Gaussian noise of its own at every node",
+            partial(mlp, unit="sign"),
+            (256, 256),
+            intrinsic_noise=0.3,
+        ),
+        System(
+            "step-mlp",
+            "perceptron of hard steps, 0 or 1, with Gaussian noise of its own at every node",
+            partial(mlp, unit="step"),
+            (256, 256),
+            intrinsic_noise=0.3,
+        ),
+        System(
+            "bernoulli-mlp",
+            "perceptron of stochastic binary units, with Gaussian noise of its own at every node",
+            partial(mlp, unit="bernoulli"),
+            (256, 256),
+            intrinsic_noise=0.3,
+        ),
+        System(
+            "quantised-mlp",
+            "perceptron of units with 2^bits levels, with Gaussian noise of its own at every node",
+            partial(mlp, unit="quantised"),
+            (256, 256),
+            intrinsic_noise=0.3,
+        ),
+        System(
+            "analog-mlp",
+            "LeakyReLU perceptron on a simulated chip, whose noise is the device's (pcm)",
+            mlp,
+            (256, 256),
+            device_preset="pcm",
+        ),
         System(
             "conv",
             "3×3 stride-2 convolutions with LeakyReLU, then a linear layer",

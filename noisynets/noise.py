@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisynets.errors import InputError, unknown
 from noisynets.types import Sampler
@@ -83,6 +84,81 @@ class Stream:
         copy = Stream(self._seed)
         copy.restore(self.state())
         return copy
+
+
+class Source(nn.Module):
+    """A system's own random numbers, which nobody else can read, seed or stop.
+
+    The stream is shut in a closure: no attribute leads to it. It is saved, copied and moved with
+    the module that draws from it.
+
+    Args:
+        seed: of the stream; None draws one from PyTorch's global stream, so that every source is
+            another one. Equal seeds give equal noise, and a rule could not tell two nodes apart.
+
+    Attributes:
+        normal: (like, std=1) → N(0, std²), with shape, dtype and device of `like`.
+        uniform: (like) → U(0, 1).
+        bernoulli: (p) → 1 with probability p, else 0, element by element.
+        poisson: (rate) → counts, element by element.
+
+    >>> source = Source(seed=1)
+    >>> source.normal(torch.zeros(3)).shape
+    torch.Size([3])
+    """
+
+    normal: Callable[..., Tensor]
+    uniform: Callable[[Tensor], Tensor]
+    bernoulli: Callable[[Tensor], Tensor]
+    poisson: Callable[[Tensor], Tensor]
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__()
+        self._shut(int(torch.randint(2**48, ())) if seed is None else seed)
+
+    def _shut(self, seed: int, state: Tensor = _NOTHING) -> None:
+        stream = Stream(seed)
+        stream.restore(state)
+
+        def normal(like: Tensor, std: float = 1.0) -> Tensor:
+            return torch.empty_like(like).normal_(0, std, generator=stream.on(like.device))
+
+        def uniform(like: Tensor) -> Tensor:
+            return torch.empty_like(like).uniform_(generator=stream.on(like.device))
+
+        def bernoulli(p: Tensor) -> Tensor:
+            return torch.empty_like(p).bernoulli_(p, generator=stream.on(p.device))
+
+        def poisson(rate: Tensor) -> Tensor:
+            return torch.poisson(rate, generator=stream.on(rate.device))
+
+        self.normal, self.uniform, self.bernoulli, self.poisson = (
+            normal,
+            uniform,
+            bernoulli,
+            poisson,
+        )
+        self._state: Callable[[], Tensor] = stream.state
+        self._restore: Callable[[Tensor], None] = stream.restore
+        self._again = lambda: (seed, stream.state())
+
+    def get_extra_state(self) -> Tensor:
+        """Return the state of the stream, for `state_dict()`."""
+        return self._state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Continue the stream, for `load_state_dict()`."""
+        self._restore(state)
+
+    def __getstate__(self) -> Any:
+        return self._again()
+
+    def __setstate__(self, state: Any) -> None:
+        nn.Module.__init__(self)
+        self._shut(*state)
+
+    def forward(self) -> None:
+        """Do nothing: a source is drawn from, not called."""
 
 
 def check_sigma(sigma: float, dtype: torch.dtype) -> None:

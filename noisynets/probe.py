@@ -9,8 +9,10 @@ is correlated in time lives through the reference batch first and the noisy batc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -18,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from noisynets.errors import SystemRefused
 from noisynets.noise import Injection
 from noisynets.outer import has_outer
-from noisynets.types import Node, Report, Wrapper
+from noisynets.types import Effect, Node, Report, Wrapper
 
 
 def find_nodes(system: nn.Module) -> list[Node]:
@@ -46,10 +48,38 @@ def _walk(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[Node]:
     layer = innermost(module)
     if has_outer(layer):
         if any(p.requires_grad for p in layer.parameters()):
-            yield Node(name, layer, outlet=module)
+            yield Node(name, layer, inlet=module, outlet=module)
         return
-    for child_name, child in module.named_children():
-        yield from _walk(child, f"{name}.{child_name}".lstrip("."), seen)
+    for row in _rows(module, name):
+        for i, (path, child) in enumerate(row):
+            for node in _walk(child, path, seen):
+                behind = _effects(row[i + 1 :]) if node.outlet is child else []
+                yield replace(node, name=behind[-1][0], outlet=behind[-1][1]) if behind else node
+
+
+Row = list[tuple[str, nn.Module]]
+
+
+def _rows(module: nn.Module, name: str) -> list[Row]:
+    """Return the children with their paths, in one row if each surely feeds the next.
+
+    So it is in an `nn.Sequential`, with what is nested in it. A module with a forward() of its
+    own may call its children in any order: each is a row of its own.
+    """
+    children = [(f"{name}.{n}".lstrip("."), child) for n, child in module.named_children()]
+    if not _is_chain(module):
+        return [[child] for child in children]
+    nested = [_rows(m, path)[0] if _is_chain(m) and len(m) else [(path, m)] for path, m in children]
+    return [[item for row in nested for item in row]]
+
+
+def _is_chain(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    return type(module).forward is nn.Sequential.forward
+
+
+def _effects(following: Row) -> Row:
+    """Return the effects that come before anything else."""
+    return list(takewhile(lambda item: isinstance(item[1], Effect), following))
 
 
 def fork(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
@@ -60,7 +90,7 @@ def fork(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
     else something (a skip connection around the node, say) might see the rows before it.
     """
     link: nn.Module = system
-    while type(link).forward is nn.Sequential.forward:
+    while _is_chain(link):
         reshapes = (nn.Flatten, nn.Unflatten, nn.Identity)
         link = next((m for m in link.children() if not isinstance(m, reshapes)), nn.Identity())
     return nodes[0] if _is_quiet(link) and link is nodes[0].outlet else None
@@ -125,7 +155,7 @@ class Probe:
             for i in range(len(nodes))
         ]
         self._fork = fork(system, nodes) if injection is not None and self.passes else None
-        self._inlets: dict[int, Tensor] = {}
+        self._entered: dict[tuple[int, str], Tensor] = {}
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Tensor) -> Tensor:
@@ -136,11 +166,14 @@ class Probe:
 
     def __enter__(self) -> Probe:
         for index, node in enumerate(self._nodes):
-            if node.layer is not node.outlet:
-                hook = node.layer.register_forward_hook(self._inlet(index), with_kwargs=True)
-                self._handles.append(hook)
-            hook = node.outlet.register_forward_hook(self._outlet(index), with_kwargs=True)
-            self._handles.append(hook)
+            for module, what in {node.layer: "x", node.inlet: "raw"}.items():
+                if module is not node.outlet:
+                    enter = module.register_forward_pre_hook(
+                        self._enters(index, what), with_kwargs=True
+                    )
+                    self._handles.append(enter)
+            leave = node.outlet.register_forward_hook(self._leaves(index), with_kwargs=True)
+            self._handles.append(leave)
         return self
 
     def __exit__(
@@ -152,20 +185,29 @@ class Probe:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._inlets.clear()
+        unfinished = {self._nodes[index].name for index, _ in self._entered}
+        self._entered.clear()
+        if unfinished and kind is None:
+            raise SystemRefused(
+                f"{', '.join(map(repr, sorted(unfinished)))}: an effect that its layer did not "
+                "reach: wrap the layer instead: Noisy(layer, effect)"
+            )
 
-    def _inlet(self, index: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
-            self._inlets[index] = _first(args, kwargs)[: self.batch].detach().clone()
+    def _enters(self, index: int, what: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            self._entered[index, what] = _first(args, kwargs)[: self.batch].detach().clone()
 
         return hook
 
-    def _outlet(self, index: int) -> Callable[..., Tensor | None]:
+    def _leaves(self, index: int) -> Callable[..., Tensor | None]:
         node, own, injection = self._nodes[index], self._own[index], self._injection
 
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
-            raw = _first(args, kwargs)[: self.batch].detach().clone()
-            x = self._inlets.pop(index, raw)
+            if node.inlet is module:
+                raw = _first(args, kwargs)[: self.batch].detach().clone()
+            else:
+                raw = self._entered.pop((index, "raw"))
+            x = self._entered.pop((index, "x"), raw)
             if node is self._fork and not self.reports:
                 output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
             elif injection is not None and not _is_builtin(module):

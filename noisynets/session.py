@@ -132,16 +132,7 @@ def build(config: Config) -> Session:
     """
     task, method, seed = TASKS[config.task], METHODS[config.rule], seeds(config)
     device, dtype = torch.device(config.device), DTYPES[config.dtype]
-    settings = Build(
-        hidden=config.hidden or (),
-        slope=config.slope,
-        init=config.init,
-        output_scale=config.output_scale,
-        intrinsic_noise=_given(config.intrinsic_noise),
-        weight_seed=seed["weights"],
-        noise_seed=seed["system"],
-    )
-    system = SYSTEMS[config.system].build(task.input_shape, task.classes, settings)
+    system = SYSTEMS[config.system].build(task.input_shape, task.classes, settings(config))
     system = system.to(device=device, dtype=dtype)
     if config.decor_lr:
         system = decorrelate(
@@ -167,6 +158,25 @@ def build(config: Config) -> Session:
         decorrelations=[module for _, module in decorrelations(system)],
         meter=Meter.zero(device),
         progress=Progress(),
+    )
+
+
+def settings(config: Config) -> Build:
+    """Return what resolved settings say of the network."""
+    seed = seeds(config)
+    return Build(
+        hidden=config.hidden or (),
+        slope=config.slope,
+        init=config.init,
+        output_scale=config.output_scale,
+        bits=config.bits,
+        intrinsic_noise=_given(config.intrinsic_noise),
+        device_preset=None if config.device_preset == "none" else config.device_preset,
+        noise_during=config.noise_during,
+        freeze_hidden=config.freeze_hidden,
+        weight_seed=seed["weights"],
+        noise_seed=seed["system"],
+        device_seed=seed["device"],
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from noisynets.checkpoint import load_state, save_state
@@ -125,13 +126,25 @@ def threads(session: Session) -> Iterator[None]:
 
 
 def evaluate(session: Session, examples: Examples) -> tuple[float, float]:
-    """Mean loss and accuracy, in the system's own noise."""
+    """Mean loss and accuracy, in the system's own noise, as `system.eval()` has it."""
     meter = Meter.zero(examples.y.device)
-    with torch.no_grad():
+    with torch.no_grad(), _evaluating(session.system):
         for x, y in examples.batches(EVALUATION_BATCH, DTYPES[session.config.dtype]):
             output = session.system(x)
             meter.add(cross_entropy(output, y), output, y)
     return meter.read()
+
+
+@contextmanager
+def _evaluating(system: nn.Module) -> Iterator[None]:
+    """Put a system in evaluation mode, and every module in its former mode afterwards."""
+    before = {module: module.training for module in system.modules()}
+    system.eval()
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
 
 
 def _run_epochs(

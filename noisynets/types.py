@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -52,19 +52,69 @@ class Wrapper(nn.Module):
     layer: nn.Module
     deterministic: bool = False
 
+    @property
+    def core(self) -> tuple[str, nn.Module]:
+        """The layer inside all wrappers, and the prefix of its parameters within `layer`."""
+        prefix, module = "", self.layer
+        while isinstance(module, Wrapper):
+            prefix, module = f"{prefix}layer.", module.layer
+        return prefix, module
+
+
+class Weights(NamedTuple):
+    """The weights with which a layer multiplies.
+
+    Attributes:
+        mean: (*weight), in units of the weights.
+        variance: of the noise that each weight has by itself in every single product, (*weight);
+            None where there is none.
+    """
+
+    mean: Tensor
+    variance: Tensor | None = None
+
+
+class Effect(nn.Module):
+    """What a device does to a layer; it belongs to the layer's node.
+
+    `Noisy(layer, effect)` wraps a layer with it; an effect on the activities alone may also
+    follow its layer in an `nn.Sequential`. It may act in three places, and leaves alone those
+    that it does not override: x → `inputs` → product with `weights` → `forward` → a.
+    """
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What enters the product: (B, *in) → (B, *in)."""
+        return x
+
+    def weights(self, weights: Weights) -> Weights:
+        """What the inputs are multiplied with."""
+        return weights
+
+    def forward(self, a: Tensor) -> Tensor:
+        """What comes out: (B, *out) → (B, *out)."""
+        return a
+
+    @property
+    def acts_within(self) -> bool:
+        """Whether it acts on inputs or weights, so that it must wrap its layer."""
+        kind = type(self)
+        return kind.inputs is not Effect.inputs or kind.weights is not Effect.weights
+
 
 @dataclass(frozen=True)
 class Node:
-    """A layer with weights, and the module at which its activity is measured.
+    """A layer with weights, and the modules between which its activity arises.
 
     Attributes:
         name: path of the outlet in the system, as in `named_modules()`.
         layer: owns the weights; what enters it is x.
-        outlet: what leaves it is the activity a: the layer itself, or a wrapper around it.
+        inlet: what enters it is the raw input: the layer itself, or the wrapper around it.
+        outlet: what leaves it is the activity a: the inlet, or the last effect that follows it.
     """
 
     name: str
     layer: nn.Module
+    inlet: nn.Module
     outlet: nn.Module
 
 

@@ -17,8 +17,8 @@ ORDER = [
     {"check"},
     {"estimate"},
     {"methods"},
-    {"devices", "data"},
-    {"models"},
+    {"devices", "units", "data"},
+    {"models", "transfer"},
     {"config"},
     {"checkpoint"},
     {"run_folder", "report", "session"},
@@ -28,7 +28,8 @@ ORDER = [
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 ONLY = {  # what systems and data may know
     "devices": {"errors", "types", "noise", "devices"},
-    "models": {"errors", "types", "noise", "devices"},
+    "units": {"errors", "types", "noise"},
+    "models": {"errors", "types", "noise", "devices", "units"},
     "data": {"errors", "data"},
 }
 

@@ -46,7 +46,7 @@ def test_the_systems_stream_cannot_be_read_but_is_saved_with_the_module() -> Non
     net.load_state_dict(load(saved))
     assert torch.equal(net(x), expected)
     for name in ("generator", "stream", "_stream", "__stream", "seed", "_generator"):
-        assert not hasattr(net[0].effect, name)
+        assert not hasattr(net[0].effects[0], name)
 
 
 def test_in_intrinsic_mode_no_rule_probe_or_estimator_holds_the_systems_stream() -> None:

@@ -8,6 +8,7 @@ from typing import TypedDict, Unpack
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.grad import conv2d_weight
 
 from noisynets.decorrelation.updates import VARIANTS
@@ -136,8 +137,6 @@ class Decorrelated(Wrapper):
 class DecorrelatedLinear(Decorrelated):
     """W (R (x − m)) + b: the rows are decorrelated first, then meet the weights."""
 
-    layer: nn.Linear
-
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., n_in) → (B, ..., n_out)."""
         output: Tensor = self.layer(self.decorrelate(x))
@@ -165,16 +164,20 @@ class DecorrelatedConv2d(Decorrelated):
     the layer is raw, and its gradient is unfolded: ∂L/∂W = (Σ credit ⊗ (p − m)) Rᵀ.
     """
 
-    layer: nn.Conv2d
+    @property
+    def conv(self) -> nn.Conv2d:
+        """The convolution inside all wrappers."""
+        _, conv = self.core
+        assert isinstance(conv, nn.Conv2d)
+        return conv
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C', H', W')."""
-        kernel = self.layer.weight.flatten(1) @ self.matrix
-        bias = self.layer.bias
-        if self.demean:
-            shift = kernel @ self.mean
-            bias = -shift if bias is None else bias - shift
-        return self.layer._conv_forward(x, kernel.view_as(self.layer.weight), bias)
+        prefix, _ = self.core
+        kernel = self.conv.weight.flatten(1) @ self.matrix
+        folded = {f"{prefix}weight": kernel.view_as(self.conv.weight)}
+        a: Tensor = functional_call(self.layer, folded, (x,))
+        return a - (kernel @ self.mean).view(-1, 1, 1) if self.demean else a
 
     def sample(self, raw: Tensor) -> Tensor:
         """Return patches spread over pictures and positions."""
@@ -183,7 +186,7 @@ class DecorrelatedConv2d(Decorrelated):
 
     def average(self, raw: Tensor) -> Tensor:
         """Return the mean patch: the weight gradient of one output channel with credit 1."""
-        layer = self.layer
+        layer = self.conv
         x, padding = padded(layer, raw)
         span = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
         size = [
@@ -196,7 +199,7 @@ class DecorrelatedConv2d(Decorrelated):
         return total.flatten() / ones.numel()
 
     def _patches(self, raw: Tensor) -> Tensor:
-        layer = self.layer
+        layer = self.conv
         x, padding = padded(layer, raw)
         patches = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
         return patches.transpose(1, 2).flatten(0, 1)
@@ -206,16 +209,17 @@ class DecorrelatedConv2d(Decorrelated):
 def _decorrelated_conv2d(
     module: DecorrelatedConv2d, x: Tensor, credit: Tensor
 ) -> dict[str, Tensor]:
-    raw = outer(module.layer, x, credit)
+    prefix, conv = module.core
+    raw = outer(conv, x, credit)
     kernel = raw["weight"].flatten(1)
     if module.demean:
         kernel = kernel.addr(raw["bias"], module.mean, alpha=-1)
-    weight = (kernel @ module.matrix.T).view_as(module.layer.weight)
-    return {"layer.weight": weight, "layer.bias": raw["bias"]}
+    weight = (kernel @ module.matrix.T).view_as(module.conv.weight)
+    return {f"layer.{prefix}weight": weight, f"layer.{prefix}bias": raw["bias"]}
 
 
 def decorrelated(layer: nn.Module, **settings: Unpack[Settings]) -> Decorrelated:
-    """Wrap one layer; see `Decorrelated` for the settings.
+    """Wrap one layer, or one on a device; see `Decorrelated` for the settings.
 
     Raises:
         SystemRefused: for a layer that cannot be decorrelated.
@@ -223,13 +227,9 @@ def decorrelated(layer: nn.Module, **settings: Unpack[Settings]) -> Decorrelated
     >>> decorrelated(nn.Linear(3, 2), rate=0.01)(torch.ones(1, 3)).shape
     torch.Size([1, 2])
     """
-    if isinstance(layer, nn.Linear):
-        return DecorrelatedLinear(layer, layer.in_features, **settings)
-    if isinstance(layer, nn.Conv2d) and layer.groups == 1:
-        if type(layer).forward is not nn.Conv2d.forward:
-            raise SystemRefused(
-                f"{type(layer).__name__} cannot be decorrelated: R is folded into the kernel, and "
-                "its own forward() would be lost; wrap a plain Conv2d: Noisy(Conv2d, effect)"
-            )
-        return DecorrelatedConv2d(layer, layer.weight[0].numel(), **settings)
-    raise SystemRefused(f"{layer}: only Linear and Conv2d with groups=1 can be decorrelated")
+    core = layer.core[1] if isinstance(layer, Wrapper) else layer
+    if isinstance(core, nn.Linear):
+        return DecorrelatedLinear(layer, core.in_features, **settings)
+    if isinstance(core, nn.Conv2d) and core.groups == 1:
+        return DecorrelatedConv2d(layer, core.weight[0].numel(), **settings)
+    raise SystemRefused(f"{core}: only Linear and Conv2d with groups=1 can be decorrelated")

@@ -10,7 +10,7 @@ from torch import nn
 
 from noisynets.decorrelation.layers import Decorrelated, Settings, decorrelated
 from noisynets.errors import SystemRefused
-from noisynets.types import Report
+from noisynets.types import Report, Wrapper
 
 
 def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
@@ -26,10 +26,11 @@ def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
     wrapped: dict[nn.Module, nn.Module] = {}
 
     def replace(module: nn.Module) -> nn.Module:
-        if isinstance(module, Decorrelated):
-            return module
-        plain = isinstance(module, nn.Linear | nn.Conv2d) and getattr(module, "groups", 1) == 1
-        if plain and any(p.requires_grad for p in module.parameters()):
+        core = module.core[1] if isinstance(module, Wrapper) else module
+        plain = isinstance(core, nn.Linear | nn.Conv2d) and getattr(core, "groups", 1) == 1
+        if plain and any(p.requires_grad for p in core.parameters()):
+            if any(isinstance(m, Decorrelated) for m in module.modules()):
+                return module
             return wrapped.setdefault(module, decorrelated(module, **settings))
         for name, child in list(module._modules.items()):  # named_children() skips repetitions
             if child is not None:
@@ -50,7 +51,7 @@ def decorrelations(system: nn.Module) -> list[tuple[str, Decorrelated]]:
 def learn_(reports: Iterable[Report]) -> None:
     """Update R in every decorrelated layer that reported, once per report."""
     for report in reports:
-        for module in report.node.outlet.modules():
+        for module in report.node.inlet.modules():
             if isinstance(module, Decorrelated):
                 module.update_(report.raw)
 

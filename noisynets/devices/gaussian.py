@@ -1,52 +1,97 @@
-"""Additive Gaussian noise at the nodes."""
+"""White noise of the activities: additive, multiplicative, and shot noise."""
 
 from __future__ import annotations
 
-import math
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from noisynets.errors import InputError
-from noisynets.noise import Stream
+from noisynets.devices.checks import not_negative, positive
+from noisynets.noise import Source
+from noisynets.types import Effect
 
 
-class AdditiveGaussian(nn.Module):
-    """a + N(0, σ²), drawn anew for every element and every call, in training and evaluation.
+class AdditiveGaussian(Effect):
+    """a + N(0, σ²), drawn anew for every element and every call: read-out noise of a node.
 
-    The stream of random numbers is shut inside: it can be saved and restored with the state
-    of the module, but there is no attribute to read or seed it by, or to switch it off.
+    aihwkit's default for the output of an analog tile is 0.06 of its normalised units
+    (`simulator/parameters/io.py`); `Periphery` has it.
 
     Args:
         sigma: standard deviation, in units of the activity.
-        seed: of the stream; None draws one from PyTorch's global stream, so that every node has
-            noise of its own. Equal seeds give equal noise, and a rule could not tell the nodes
-            apart.
+        seed: of the noise; None draws one. See `Source`.
 
+    >>> import torch
     >>> AdditiveGaussian(0.1)(torch.zeros(2, 3)).shape
     torch.Size([2, 3])
     """
 
     def __init__(self, sigma: float, seed: int | None = None) -> None:
         super().__init__()
-        if not (math.isfinite(sigma) and sigma >= 0):
-            raise InputError(f"the system's own noise {sigma:g} must be finite and not negative")
+        not_negative(sigma=sigma)
         self.__sigma = sigma
-        self.__stream = Stream(int(torch.randint(2**48, ())) if seed is None else seed)
+        self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
         """(B, *out) → (B, *out)."""
-        z = torch.empty_like(a).normal_(0, self.__sigma, generator=self.__stream.on(a.device))
-        return a + z
-
-    def get_extra_state(self) -> Tensor:
-        """Return the state of the stream, for `state_dict()`."""
-        return self.__stream.state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Continue the stream, for `load_state_dict()`."""
-        self.__stream.restore(state)
+        return a + self.source.normal(a, self.__sigma)
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
         return f"sigma={self.__sigma:g}"
+
+
+class MultiplicativeGaussian(Effect):
+    """a (1 + N(0, σ²)): noise in proportion to the signal.
+
+    Form: cross-sim's `generic_device.py`.
+
+    Args:
+        sigma: standard deviation, as a share of the activity.
+        seed: of the noise; None draws one.
+
+    >>> import torch
+    >>> MultiplicativeGaussian(0.1)(torch.zeros(1, 2))
+    tensor([[0., 0.]])
+    """
+
+    def __init__(self, sigma: float, seed: int | None = None) -> None:
+        super().__init__()
+        not_negative(sigma=sigma)
+        self.sigma = sigma
+        self.source = Source(seed)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """(B, *out) → (B, *out)."""
+        return a * (1 + self.source.normal(a, self.sigma))
+
+    def extra_repr(self) -> str:
+        """Show the settings in `print(module)`."""
+        return f"sigma={self.sigma:g}"
+
+
+class Shot(Effect):
+    """sign(a) Poisson(n|a|)/n: counted quanta; the mean is a and the variance |a|/n.
+
+    Args:
+        quanta: n, photons or electrons per unit of activity.
+        seed: of the noise; None draws one.
+
+    >>> import torch
+    >>> bool(((Shot(quanta=4)(torch.tensor([[-1.0, 2.0]])) * 4) % 1 == 0).all())
+    True
+    """
+
+    def __init__(self, quanta: float, seed: int | None = None) -> None:
+        super().__init__()
+        positive(quanta=quanta)
+        self.quanta = quanta
+        self.source = Source(seed)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """(B, *out) → (B, *out)."""
+        counts = self.source.poisson(a.detach().abs() * self.quanta)
+        noise = a.detach().sign() * counts / self.quanta - a.detach()
+        return a + noise
+
+    def extra_repr(self) -> str:
+        """Show the settings in `print(module)`."""
+        return f"quanta={self.quanta:g}"

@@ -1,0 +1,109 @@
+"""Transfer curves: what a unit, or a layer on its device, does to an activity, and how noisily."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.errors import SystemRefused
+from noisynets.probe import find_nodes
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A measured transfer curve.
+
+    Attributes:
+        a: activities that go in, (n,).
+        samples: what came out, (chips, rows, n).
+    """
+
+    a: Tensor
+    samples: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Over rows and chips, (n,)."""
+        return self.samples.mean((0, 1))
+
+    @property
+    def in_time(self) -> Tensor:
+        """Standard deviation from row to row on one chip, averaged over chips, (n,)."""
+        return self.samples.var(1).mean(0).sqrt()
+
+    @property
+    def between_chips(self) -> Tensor:
+        """Standard deviation of the chips' means, (n,); 0 for one chip."""
+        return self.samples.mean(1).std(0, correction=0)
+
+
+def split(system: nn.Module) -> tuple[nn.Sequential, nn.Module, nn.Module | None]:
+    """Return a chain's first layer with its device, the bare layer, and the unit behind it.
+
+    Raises:
+        SystemRefused: for a system that is no chain.
+    """
+    node = find_nodes(system)[0]
+    children = list(system.children()) if isinstance(system, nn.Sequential) else []
+    if node.inlet not in children or node.outlet not in children:
+        raise SystemRefused("only a chain, nn.Sequential, has a first layer and a unit to show")
+    first, last = children.index(node.inlet), children.index(node.outlet)
+    behind = children[last + 1] if last + 2 < len(children) else None
+    return nn.Sequential(*children[first : last + 1]), node.layer, behind
+
+
+@torch.no_grad()
+def of_device(
+    build: Callable[[int, int], nn.Module],
+    *,
+    reach: float = 1.0,
+    points: int = 101,
+    rows: int = 1000,
+    chips: int = 5,
+) -> Transfer:
+    """Measure a chain's first layer: weights from −reach to reach, input 1, on several chips.
+
+    Args:
+        build: (points, chip) → a chain whose first layer has one input and `points` nodes.
+        reach: largest weight, and so largest activity without the device.
+        points: n.
+        rows: reads of each chip.
+        chips: how many, from number 0 on.
+    """
+    a = torch.linspace(-reach, reach, points)
+    samples = []
+    for chip in range(chips):
+        node, layer, _ = split(build(points, chip))
+        weight = layer.get_parameter("weight").zero_().flatten(1)
+        weight[:, weight.shape[1] // 2] = a  # of a kernel, the centre
+        kernel = layer.get_parameter("weight").dim() - 2
+        out = node(torch.ones(rows, 1, *[1] * kernel))
+        samples.append(out.flatten(1))
+    return Transfer(a, torch.stack(samples))
+
+
+@torch.no_grad()
+def of_unit(
+    unit: nn.Module, *, reach: float = 3.0, points: int = 301, rows: int = 1000
+) -> Transfer:
+    """Measure a unit's output for activities from −reach to reach.
+
+    >>> from noisynets.units import Sign
+    >>> of_unit(Sign(), points=3).mean
+    tensor([-1.,  1.,  1.])
+    """
+    a = torch.linspace(-reach, reach, points)
+    return Transfer(a, unit(a.repeat(rows, 1)).unsqueeze(0))
+
+
+def panels(build: Callable[[int, int], nn.Module]) -> Sequence[tuple[str, Transfer]]:
+    """Measure what a chain's first layer and unit do, under the titles of their pictures."""
+    node, layer, unit = split(build(2, 0))
+    device = ("bare layer", 1) if list(node) == [layer] else ("layer on its device", 5)
+    found = [(device[0], of_device(build, chips=device[1]))]
+    if unit is not None:
+        found.append((f"unit: {type(unit).__name__}", of_unit(unit)))
+    return found
