@@ -7,14 +7,14 @@ credit into `.grad`; any optimiser of `torch.optim` does the rest.
 
 from noisynets.check import check
 from noisynets.decorrelation import Decorrelated, decorrelate
-from noisynets.devices import AdditiveGaussian, Noisy
+from noisynets.devices import AdditiveGaussian, Chip, Noisy
 from noisynets.errors import Diverged, InputError, NoisynetsError, SystemRefused
 from noisynets.estimate import Backpropagation, NodePerturbation
 from noisynets.losses import cross_entropy, squared_error
 from noisynets.outer import outer
 from noisynets.probe import Probe, find_nodes
 from noisynets.rules import RULES, Rule
-from noisynets.types import Estimate, Node, Report, Wrapper
+from noisynets.types import Effect, Estimate, Node, Report, Weights, Wrapper
 from noisynets.weight_space import SPSA, WeightPerturbation
 
 __version__ = "0.1.0"
@@ -24,8 +24,10 @@ __all__ = [
     "SPSA",
     "AdditiveGaussian",
     "Backpropagation",
+    "Chip",
     "Decorrelated",
     "Diverged",
+    "Effect",
     "Estimate",
     "InputError",
     "Node",
@@ -37,6 +39,7 @@ __all__ = [
     "Rule",
     "SystemRefused",
     "WeightPerturbation",
+    "Weights",
     "Wrapper",
     "check",
     "cross_entropy",

@@ -1,4 +1,4 @@
-"""The command line: train, resume, eval, show, list. Exit codes: 2 for bad input, 3 for divergence."""
+"""The command line: train, resume, eval, show, list. Exit codes: 2 bad input, 3 diverged."""
 
 from __future__ import annotations
 
@@ -113,8 +113,9 @@ def show(
     config = resolve(given)
 
     def build_with(points: int, chip: int) -> nn.Module:
-        seeds = {"device_seed": chip, "noise_seed": 1000 * chip}
-        settings = replace(network(config), hidden=(points,), **seeds)
+        settings = replace(
+            network(config), hidden=(points,), device_seed=chip, noise_seed=1000 * chip
+        )
         return SYSTEMS[config.system].build((1, 1, 1), 1, settings)
 
     name = system if config.device_preset == "none" else f"{system}-{config.device_preset}"

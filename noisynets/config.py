@@ -124,6 +124,9 @@ class Config:
     ] = 32
     slope: Annotated[float, _help("Of the LeakyReLU for negative activities.", "FLOAT")] = 0.2
     bits: Annotated[int, _help("Of the units of quantised-mlp: 2^bits levels.", "INT")] = 4
+    temperature: Annotated[
+        float, _help("Of the units of bernoulli-mlp, in units of the activity.", "FLOAT")
+    ] = 0.2
     init: Annotated[
         str, _help(f"Normal initial weights: {', '.join(INITIALISATIONS)}; biases are zero.")
     ] = "he"
@@ -197,14 +200,10 @@ dbp, dinp, dnp, inp, np, spsa, wp
 
 
 def seeds(config: Config) -> dict[str, int]:
-    """Independent seeds for the weights, the system's noise, the injected noise and the order.
-
-    The chip has a seed of its own, so that several runs can use the same.
-    """
+    """Independent seeds for the weights, the system's noise, the injected noise and the order."""
     names = ("weights", "system", "injection", "order")
     states = np.random.SeedSequence(config.seed).generate_state(len(names))
-    found = {name: int(state) for name, state in zip(names, states, strict=True)}
-    return found | {"device": config.device_seed}
+    return {name: int(state) for name, state in zip(names, states, strict=True)}
 
 
 def _check_names(config: Config) -> None:
@@ -234,7 +233,7 @@ def _problems(c: Config) -> Iterator[str]:
     for name, least in at_least.items():
         if getattr(c, name) < least:
             yield f"--{name.replace('_', '-')} {getattr(c, name)} must be at least {least}"
-    for name in ("lr", "sigma", "output_scale"):
+    for name in ("lr", "sigma", "output_scale", "temperature"):
         value = getattr(c, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             yield f"--{name.replace('_', '-')} {value:g} must be positive and finite"
@@ -258,10 +257,15 @@ def _problems(c: Config) -> Iterator[str]:
         yield "--intrinsic-noise 0: noisy-mlp without noise is 'mlp'"
     if still and c.noise_during != "both":
         yield f"--noise-during {c.noise_during}: the system has no noise of its own"
-    if c.device_preset == "none" and c.device_seed:
-        yield f"--device-seed {c.device_seed}: there is no device: give a --device-preset"
-    if c.system != "quantised-mlp" and c.bits != Config().bits:
-        yield f"--bits {c.bits}: only quantised-mlp has such units"
+    differ = [preset.name for preset in PRESETS.values() if preset.spread]
+    if c.device_seed and c.device_preset not in differ:
+        yield (
+            f"--device-seed {c.device_seed}: device {c.device_preset!r} is the same on every "
+            f"chip; devices that differ: {', '.join(differ)}"
+        )
+    for name in ("slope", "bits", "temperature"):
+        if name not in SYSTEMS[c.system].heeds and getattr(c, name) != getattr(Config(), name):
+            yield f"--{name} {getattr(c, name):g}: {c.system} has no such units"
 
 
 def _without_effect(c: Config) -> Iterator[str]:

@@ -49,6 +49,7 @@ class Build:
         init: name of the weights' initialisation, normal around 0, a key of `INITIALISATIONS`.
         output_scale: factor on the output layer's initial weights.
         bits: of the quantised units.
+        temperature: of the Bernoulli units, in units of the activity.
         intrinsic_noise: standard deviation of the system's own Gaussian noise at every node,
             in units of the activity; 0: none.
         device_preset: device that every layer is put on, a key of `PRESETS`; None: none.
@@ -64,6 +65,7 @@ class Build:
     init: str = "he"
     output_scale: float = 1.0
     bits: int = 4
+    temperature: float = 0.2
     intrinsic_noise: float = 0.0
     device_preset: str | None = None
     noise_during: str = "both"
@@ -94,7 +96,7 @@ UNITS: dict[str, Unit] = {
     "leaky": leaky,
     "sign": lambda build, seed: Sign(),
     "step": lambda build, seed: Step(),
-    "bernoulli": lambda build, seed: Bernoulli(seed=seed),
+    "bernoulli": lambda build, seed: Bernoulli(build.temperature, seed),
     "quantised": lambda build, seed: Quantiser(build.bits),
 }
 
@@ -188,6 +190,7 @@ class System:
         hidden: widths where none are given.
         intrinsic_noise: σ of its own noise where none is given.
         device_preset: device where none is given; None: none.
+        heeds: settings of its units, as `Build` names them.
     """
 
     name: str
@@ -196,6 +199,7 @@ class System:
     hidden: tuple[int, ...]
     intrinsic_noise: float = 0.0
     device_preset: str | None = None
+    heeds: tuple[str, ...] = ()
 
 
 SYSTEMS: dict[str, System] = {
@@ -207,8 +211,15 @@ SYSTEMS: dict[str, System] = {
             mlp,
             (64, 64),
             intrinsic_noise=0.1,
+            heeds=("slope",),
         ),
-        System("mlp", "LeakyReLU perceptron without noise of its own", mlp, (64, 64)),
+        System(
+            "mlp",
+            "LeakyReLU perceptron without noise of its own",
+            mlp,
+            (64, 64),
+            heeds=("slope",),
+        ),
         System(
             "sign-mlp",
             "perceptron of hard signs, ±1, with Gaussian noise of its own at every node",
@@ -229,6 +240,7 @@ SYSTEMS: dict[str, System] = {
             partial(mlp, unit="bernoulli"),
             (256, 256),
             intrinsic_noise=0.3,
+            heeds=("temperature",),
         ),
         System(
             "quantised-mlp",
@@ -236,6 +248,7 @@ SYSTEMS: dict[str, System] = {
             partial(mlp, unit="quantised"),
             (256, 256),
             intrinsic_noise=0.3,
+            heeds=("bits",),
         ),
         System(
             "analog-mlp",
@@ -243,12 +256,14 @@ SYSTEMS: dict[str, System] = {
             mlp,
             (256, 256),
             device_preset="pcm",
+            heeds=("slope",),
         ),
         System(
             "conv",
             "3×3 stride-2 convolutions with LeakyReLU, then a linear layer",
             conv,
             (32, 64, 128),
+            heeds=("slope",),
         ),
     )
 }

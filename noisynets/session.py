@@ -170,13 +170,14 @@ def settings(config: Config) -> Build:
         init=config.init,
         output_scale=config.output_scale,
         bits=config.bits,
+        temperature=config.temperature,
         intrinsic_noise=_given(config.intrinsic_noise),
         device_preset=None if config.device_preset == "none" else config.device_preset,
         noise_during=config.noise_during,
         freeze_hidden=config.freeze_hidden,
         weight_seed=seed["weights"],
         noise_seed=seed["system"],
-        device_seed=seed["device"],
+        device_seed=config.device_seed,
     )
 
 

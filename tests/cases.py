@@ -4,9 +4,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from own_effect import TwoLevels
+from own_unit import Fold
 from torch import Tensor, nn
 
 from noisynets import RULES, SPSA, NodePerturbation, Rule, WeightPerturbation, squared_error
+from noisynets import units as u
+from noisynets.devices import (
+    ADC,
+    DAC,
+    PCM,
+    PRESETS,
+    AdditiveGaussian,
+    Coloured,
+    GainOffset,
+    MultiplicativeGaussian,
+    Noisy,
+    Periphery,
+    ReRAM,
+    Shot,
+    StochasticSynapse,
+    StuckAt,
+    Telegraph,
+    WeightBounds,
+    WeightNoise,
+    WeightSpread,
+)
 
 RULE_CASES: list[Rule] = list(RULES.values())
 UNBIASED = ("np", "inp")
@@ -43,6 +66,141 @@ LAYER_CASES = [
     LayerCase("layer norm, two dimensions", lambda: nn.LayerNorm((4, 5)), (3, 4, 5)),
     LayerCase("layer norm without bias", lambda: nn.LayerNorm(5, bias=False), (2, 5)),
     LayerCase("group norm", lambda: nn.GroupNorm(2, 4), (4, 3, 3)),
+]
+
+
+def around(effect: Callable[[int, int], nn.Module]) -> Callable[[nn.Module, int, int], nn.Module]:
+    """Wrap a layer with an effect made from (device seed, cycle seed)."""
+    return lambda layer, device, cycle: Noisy(layer, effect(device, cycle), seed=cycle + 100)
+
+
+@dataclass(frozen=True)
+class EffectCase:
+    """A device effect.
+
+    wrap makes a layer on the device from (layer, device seed, cycle seed); noisy and spread say
+    whether the two seeds make a difference; of_activity makes the effect alone, from the same
+    seeds, where it may also follow its layer.
+    """
+
+    name: str
+    wrap: Callable[[nn.Module, int, int], nn.Module]
+    noisy: bool = True
+    spread: bool = False
+    of_activity: Callable[[int, int], nn.Module] | None = None
+
+
+def _activity(name: str, make: Callable[[int, int], nn.Module], **flags: bool) -> EffectCase:
+    return EffectCase(name, around(make), of_activity=make, **flags)
+
+
+EFFECT_CASES = [
+    _activity("additive", lambda d, c: AdditiveGaussian(0.3, c)),
+    _activity("multiplicative", lambda d, c: MultiplicativeGaussian(0.3, c)),
+    _activity("shot", lambda d, c: Shot(10.0, c)),
+    _activity("telegraph", lambda d, c: Telegraph(0.2, 0.3, seed=c)),
+    _activity("coloured", lambda d, c: Coloured(0.2, memory=8, seed=c)),
+    _activity(
+        "gain and offset",
+        lambda d, c: GainOffset(0.3, 0.2, device_seed=d),
+        noisy=False,
+        spread=True,
+    ),
+    _activity("adc", lambda d, c: ADC(4, 3.0), noisy=False),
+    EffectCase("dac", around(lambda d, c: DAC(3, 2.0)), noisy=False),
+    EffectCase("weight noise", around(lambda d, c: WeightNoise(0.1))),
+    EffectCase("stochastic synapse", around(lambda d, c: StochasticSynapse(0.5))),
+    EffectCase(
+        "weight spread", around(lambda d, c: WeightSpread(0.3, d)), noisy=False, spread=True
+    ),
+    EffectCase(
+        "weight bounds", around(lambda d, c: WeightBounds(0.2, 0.5, d)), noisy=False, spread=True
+    ),
+    EffectCase("stuck", around(lambda d, c: StuckAt(0.2, 0.2, d)), noisy=False, spread=True),
+    EffectCase(
+        "pcm", around(lambda d, c: PCM(1e5, per_call=9.0, device_seed=d, seed=c)), spread=True
+    ),
+    EffectCase("reram", around(lambda d, c: ReRAM(seed=c))),
+    EffectCase(
+        "periphery",
+        lambda layer, d, c: Periphery(layer, offset=0.3, nonlinearity=0.1, device_seed=d, seed=c),
+        spread=True,
+    ),
+    *[
+        EffectCase(f"preset {preset.name}", preset.wrap, spread=preset.spread)
+        for preset in PRESETS.values()
+    ],
+    EffectCase(
+        "several",
+        lambda layer, d, c: Noisy(
+            Periphery(Noisy(layer, WeightSpread(0.3, d), PCM(device_seed=d, seed=c), seed=c)),
+            Telegraph(seed=c + 1),
+            ADC(6, 8.0),
+        ),
+        spread=True,
+    ),
+    _activity("own example", lambda d, c: TwoLevels(0.3, seed=c)),
+]
+
+
+@dataclass(frozen=True)
+class UnitCase:
+    """A unit made from a seed, and its mean and variance for one activity."""
+
+    name: str
+    make: Callable[[int], nn.Module]
+    mean: Callable[[Tensor], Tensor]
+    variance: Callable[[Tensor], Tensor] = torch.zeros_like
+
+
+UNIT_CASES = [
+    UnitCase("step", lambda seed: u.Step(0.2), lambda a: torch.heaviside(a - 0.2, a.new_ones(()))),
+    UnitCase("sign", lambda seed: u.Sign(), lambda a: torch.where(a < 0, -1.0, 1.0)),
+    UnitCase(
+        "ternary", lambda seed: u.Ternary(0.5), lambda a: torch.where(a.abs() > 0.5, a.sign(), 0.0)
+    ),
+    UnitCase(
+        "quantiser",
+        lambda seed: u.Quantiser(2, -1.5, 1.5),
+        lambda a: (a.clamp(-1.5, 1.5) + 1.5).round() - 1.5,
+    ),
+    UnitCase(
+        "k winners",
+        lambda seed: u.KWinners(3),
+        lambda a: torch.where(a >= a.sort(1, descending=True).values[:, 2:3], a, 0.0),
+    ),
+    UnitCase(
+        "bernoulli",
+        lambda seed: u.Bernoulli(0.5, seed),
+        lambda a: 1 / (1 + torch.exp(-a / 0.5)),
+        lambda a: torch.exp(-a / 0.5) / (1 + torch.exp(-a / 0.5)) ** 2,
+    ),
+    UnitCase(
+        "stochastic rounding",
+        lambda seed: u.StochasticRounding(0.5, seed),
+        lambda a: a,
+        lambda a: 0.25 * (2 * a - (2 * a).floor()) * (1 - 2 * a + (2 * a).floor()),
+    ),
+    UnitCase(
+        "poisson",
+        lambda seed: u.Poisson(2.0, seed),
+        lambda a: 2 * a.relu(),
+        lambda a: 2 * a.relu(),
+    ),
+    UnitCase(
+        "single photon",
+        lambda seed: u.SinglePhoton(seed),
+        lambda a: 1 - torch.exp(-a.relu()),
+        lambda a: torch.exp(-a.relu()) * (1 - torch.exp(-a.relu())),
+    ),
+    UnitCase(
+        "own example",
+        lambda seed: Fold(steps=2, dead=0.0),
+        lambda a: (
+            torch.where((a.abs() >= 0.5) & (a.abs() <= 1.5), 0.5, 0.0)
+            + torch.where(a.abs() == 1, 0.5, 0.0)
+        ),
+    ),
 ]
 
 

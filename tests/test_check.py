@@ -15,6 +15,7 @@ from noisynets import (
     outer,
     squared_error,
 )
+from noisynets.devices import PCM
 
 X, Y = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
 
@@ -269,3 +270,46 @@ def test_a_loss_that_is_not_per_sample_is_refused() -> None:
     NodePerturbation(nn.Linear(3, 2), squared_error)(X, torch.randn(4, 2))
     with pytest.raises(InputError, match="one shape"):
         NodePerturbation(nn.Linear(3, 1), squared_error)(X, torch.randn(4))
+
+
+def test_effects_that_would_do_nothing_or_stand_twice_are_refused() -> None:
+    lost = nn.Sequential(nn.Linear(3, 2), PCM(), nn.ReLU(), nn.Linear(2, 2))
+    with pytest.raises(SystemRefused, match=r"'1' \(PCM\): acts inside a layer: wrap it"):
+        check(lost)
+    noise = AdditiveGaussian(0.1)
+    twice = nn.Sequential(nn.Linear(3, 3), noise, nn.ReLU(), nn.Linear(3, 3), noise)
+    with pytest.raises(SystemRefused, match="stands behind two layers"):
+        check(twice)
+    check(nn.Sequential(nn.Linear(3, 3), noise, nn.ReLU(), nn.Linear(3, 3), AdditiveGaussian(0.1)))
+
+
+def test_effects_behind_units_belong_to_no_node() -> None:
+    """Noise of what units hand on is the next layer's input."""
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), AdditiveGaussian(0.1), nn.Linear(3, 2))
+    assert [node.name for node in check(net)] == ["0", "3"]
+
+
+def test_a_chain_of_chains_is_followed_and_a_forward_of_ones_own_is_not() -> None:
+    first, second = AdditiveGaussian(0.1), AdditiveGaussian(0.2)
+    nested = nn.Sequential(nn.Sequential(nn.Sequential(nn.Linear(3, 3)), first), second, nn.ReLU())
+    (node,) = check(nested)
+    assert (node.name, node.outlet) == ("1", second) and node.inlet is nested[0][0][0]
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.noise = AdditiveGaussian(0.1)
+
+        def forward(self, x):
+            return self.noise(self.layer(x).relu())
+
+    assert [node.name for node in check(Own())] == ["layer"]
+
+
+def test_a_layer_that_goes_round_its_effect_is_named() -> None:
+    shared = nn.Linear(3, 3)
+    net = nn.Sequential(shared, AdditiveGaussian(0.1), nn.ReLU(), shared)
+    estimator = NodePerturbation(net, cross_entropy, sigma=0.1)
+    with pytest.raises(SystemRefused, match="'1': an effect that its layer did not reach"):
+        estimator(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))

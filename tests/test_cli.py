@@ -3,6 +3,7 @@
 import json
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from tiny import config
 
 from noisynets import cli
 from noisynets.data.mnist import FILES
+from noisynets.devices import PRESETS
+from noisynets.models import SYSTEMS
 from noisynets.run_folder import RunFolder, create
 from noisynets.train import train
 
@@ -58,6 +61,18 @@ def call(*args: str) -> int:
             ["train", "--epochs", "0", "--batch-size", "-3"],
             "--epochs 0 must be at least 1; --batch",
         ),
+        (["train", "--device-preset", "rram"], "did you mean 'reram'?"),
+        (["train", "--system", "analog-mlp", "--device-seed", "-1"], "--device-seed -1 must be"),
+        (["train", "--device-seed", "3"], "--device-seed 3: device 'none' is the same on every"),
+        (["train", "--system", "quantised-mlp", "--bits", "0"], "--bits 0 must be at least 1"),
+        (["train", "--bits", "3"], "--bits 3: noisy-mlp has no such units"),
+        (["train", "--system", "sign-mlp", "--slope", "0.1"], "sign-mlp has no such units"),
+        (["train", "--system", "bernoulli-mlp", "--temperature", "0"], "--temperature 0 must be"),
+        (["train", "--noise-during", "evalation"], "did you mean 'evaluation'?"),
+        (["train", "--system", "mlp", "--noise-during", "training"], "has no noise of its own"),
+        (["show", "sing-mlp"], "unknown system 'sing-mlp': did you mean 'sign-mlp'?"),
+        (["show", "analog-mlp", "--device-preset", "pcn"], "did you mean 'pcm'?"),
+        (["show", "quantised-mlp", "--bits", "0"], "--bits 0 must be at least 1"),
         (["train", "--lr", "inf"], "--lr inf must be positive"),
         (["train", "--data-dir", "/nowhere"], "/nowhere: no train-images"),
         (["resume", "/nowhere"], "/nowhere: no run folder"),
@@ -100,6 +115,41 @@ def test_train_resume_eval_and_list(tmp_path: Path, capsys) -> None:
     assert call("list") == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in ("mnist", "noisy-mlp", "conv", "danp", "spsa", "dbp"))
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_show_draws_every_system(system: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("show", system) == 0
+    (picture,) = tmp_path.iterdir()
+    assert capsys.readouterr().out.strip() == picture.name and picture.name.startswith(system)
+    assert call("show", system, "--device-preset", "mtj", "--out", "mtj.png") == 0
+    assert (tmp_path / "mtj.png").stat().st_size > 10_000
+
+
+def test_list_explains_every_system_and_device_in_a_line(capsys) -> None:
+    assert call("list") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for name in [*SYSTEMS, *PRESETS]:
+        assert [len(line) > 4 for line in lines if line[0] == name] == [True]
+
+
+def test_time_passes_on_the_device_before_it_is_read(tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "run")
+    assert call("train", *TINY, "--system", "analog-mlp", "--out", out) == 0
+    assert "in its own noise (device pcm)" in capsys.readouterr().out
+    losses = []
+    for seconds in ("0", "1e8"):
+        assert call("eval", out, "--split", "validation", "--after", seconds) == 0
+        losses.append(float(re.findall(r"loss ([\d.]+)", capsys.readouterr().out)[0]))
+    assert losses[0] != losses[1]
+    assert call("eval", out, "--after", "-1") == 2
+    assert "seconds -1 must be" in capsys.readouterr().err
+    dry = str(tmp_path / "dry")
+    assert call("train", *TINY, "--out", dry) == 0
+    capsys.readouterr()
+    assert call("eval", dry, "--after", "60") == 2
+    assert "nothing in this system drifts" in capsys.readouterr().err
 
 
 def test_help_states_units_and_defaults(capsys) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from noisynets.config import SCHEDULES, Config, resolve, seeds
 from noisynets.decorrelation import VARIANTS
+from noisynets.devices import PRESETS
 from noisynets.errors import InputError
 from noisynets.methods import METHODS
 from noisynets.models import SYSTEMS
@@ -31,6 +32,12 @@ names = st.sampled_from
             "sigma": numbers,
             "decor_lr": numbers,
             "intrinsic_noise": numbers,
+            "device_preset": st.none() | names([*PRESETS, "none", "nothing"]),
+            "device_seed": st.integers(-1, 3),
+            "noise_during": names(["both", "training", "evaluation", "never"]),
+            "freeze_hidden": st.booleans(),
+            "bits": st.integers(-1, 5),
+            "temperature": st.floats(allow_nan=True, allow_infinity=True),
             "resamples": st.integers(-1, 3),
             "seed": st.integers(-1, 3),
             "noise": st.none() | names([*SAMPLERS, "nothing"]),
@@ -56,8 +63,13 @@ def test_every_default_is_accepted() -> None:
     for rule, method in METHODS.items():
         for system in SYSTEMS:
             base = Config(rule=rule, system=system)
-            quiet = system != "noisy-mlp" or rule.endswith("anp") or method.perturbs != "nodes"
+            quiet = system in ("mlp", "conv") or rule.endswith("anp") or method.perturbs != "nodes"
             assert resolve(base if quiet else replace(base, sigma=0.1)).lr == method.lr
+
+
+def test_noise_in_evaluation_alone_leaves_training_to_an_injected_noise() -> None:
+    for during, sigma in (("both", None), ("training", None), ("evaluation", 0.01)):
+        assert resolve(Config(noise_during=during)).sigma == sigma
 
 
 def test_seeds_are_independent() -> None:

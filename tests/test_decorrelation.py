@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from noisynets import Backpropagation, NodePerturbation, SystemRefused, cross_entropy, decorrelate
+from noisynets import (
+    Backpropagation,
+    NodePerturbation,
+    Noisy,
+    SystemRefused,
+    cross_entropy,
+    decorrelate,
+)
 from noisynets.decorrelation import VARIANTS, decorrelated, decorrelations, unstable
 from noisynets.decorrelation.updates import kappa
 
@@ -192,16 +199,22 @@ def test_a_decorrelated_layer_that_is_not_called_is_named() -> None:
 def test_what_cannot_be_decorrelated_is_refused() -> None:
     with pytest.raises(SystemRefused, match="Conv1d"):
         decorrelated(nn.Conv1d(2, 2, 3))
-
-    class Doubled(nn.Conv2d):
-        def forward(self, x):
-            return 2 * super().forward(x)
-
-    with pytest.raises(SystemRefused, match="Doubled"):
-        decorrelate(nn.Sequential(Doubled(2, 2, 3)))
     with pytest.raises(SystemRefused, match="nothing to decorrelate"):
         decorrelate(nn.Sequential(nn.Conv1d(2, 2, 3)))
     with pytest.raises(ValueError, match="negative"):
         decorrelated(nn.Linear(2, 2), rate=-1.0)
     with pytest.raises(ValueError, match="did you mean 'offdiag'"):
         decorrelated(nn.Linear(2, 2), variant="ofdiag")
+
+
+def test_a_layers_own_forward_and_its_device_are_kept() -> None:
+    class Doubled(nn.Conv2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    x = torch.randn(4, 2, 5, 5)
+    for layer in (Doubled(2, 3, 3), Noisy(Doubled(2, 3, 3), nn.Hardtanh())):
+        net = decorrelate(nn.Sequential(layer))
+        torch.testing.assert_close(net(x), layer(x))
+        net[0].R.mul_(2)
+        assert not torch.allclose(net(x), layer(x))

@@ -124,7 +124,7 @@ def test_inputs_by_name_are_recorded() -> None:
 
 def test_wrappers_are_one_node_measured_outside_with_x_from_inside() -> None:
     net = decorrelate(nn.Sequential(Noisy(nn.Linear(4, 3), AdditiveGaussian(0.5))))
-    net[0].layer.R.mul_(2)
+    net[0].R.mul_(2)
     (node,) = find_nodes(net)
     assert (node.name, node.outlet, type(node.layer)) == ("0", net[0], nn.Linear)
     x = torch.randn(2, 4)

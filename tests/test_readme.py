@@ -1,10 +1,11 @@
 """What the README and the examples say runs."""
 
 import re
-import runpy
 import shlex
 from pathlib import Path
 
+import own_effect
+import own_unit
 import pytest
 
 from noisynets import cli
@@ -16,7 +17,9 @@ COMMANDS = sorted(
     {
         match
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-        for match in re.findall(r"noisynets (?:train|resume|eval|list)[^`\n;]*", page.read_text())
+        for match in re.findall(
+            r"noisynets (?:train|resume|eval|show|list)[^`\n;]*", page.read_text()
+        )
     }
 )
 
@@ -43,7 +46,7 @@ def test_commands_are_understood(command: str, monkeypatch) -> None:
         cli.main(words)
         assert len(seen) == 1
     else:
-        assert words[0] in ("resume", "eval", "list")
+        assert words[0] in ("resume", "eval", "show", "list")
 
 
 def test_the_promised_lines_are_there() -> None:
@@ -59,9 +62,14 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_example_with_noise_of_ones_own_learns() -> None:
-    example = runpy.run_path(str(ROOT / "examples" / "own_noise.py"))
-    assert example["main"](epochs=1) > 0.75
+@pytest.mark.parametrize(("example", "least"), [(own_effect, 0.75), (own_unit, 0.45)])
+def test_the_examples_learn(example, least: float) -> None:
+    assert example.main(epochs=1) > least
+
+
+def test_an_own_effect_and_an_own_unit_take_less_than_80_lines() -> None:
+    for example in (own_effect, own_unit):
+        assert len(Path(example.__file__).read_text().splitlines()) < 80
 
 
 def test_examples_are_short() -> None:

@@ -9,10 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import config, final, run, same
+from torch import nn
 
 import noisynets.train as loop
+from noisynets.devices import PCM, Coloured, Noisy, Telegraph
 from noisynets.methods import METHODS
+from noisynets.models import SYSTEMS, System
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import Session
 from noisynets.train import train
@@ -22,8 +26,30 @@ CASES = [
     {"system": "noisy-mlp"},
     {"system": "conv", "hidden": (4, 6), "rule": "danp", "demean": True},
     {"system": "conv", "hidden": (4,), "intrinsic_noise": 0.1, "rule": "danp"},
+    {"system": "bernoulli-mlp"},
+    {"system": "analog-mlp", "rule": "danp"},
+    {"system": "sign-mlp", "device_preset": "mtj", "rule": "anp"},
+    {"system": "slow-device"},
     {"rule": "anp", "resamples": 3, "noise": "rademacher", "optimiser": "sgd", "dtype": "float64"},
 ]
+
+
+def slow_device(shape, outputs, build) -> nn.Module:
+    """Everything that has a state in time: telegraph, 1/f noise, a drift clock, what is written."""
+    drifting = PCM(per_call=40.0, device_seed=1, seed=2)
+    first = Noisy(nn.Linear(16, 8), drifting, Telegraph(0.3, seed=3), seed=4)
+    layers = nn.Sequential(nn.Flatten(), first, nn.ReLU(), nn.Linear(8, 3), Coloured(0.3, seed=5))
+    generator = torch.Generator().manual_seed(build.weight_seed)
+    with torch.no_grad():
+        for p in layers.parameters():
+            p.normal_(0, 0.3, generator=generator)
+    return layers
+
+
+@pytest.fixture(autouse=True)
+def _slow_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = System("slow-device", "for tests", slow_device, (8,), intrinsic_noise=0.1)
+    monkeypatch.setitem(SYSTEMS, "slow-device", system)
 
 
 @pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))

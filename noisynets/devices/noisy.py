@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import singledispatch
 
 import torch
@@ -43,11 +44,11 @@ class Noisy(Wrapper):
         super().__init__()
         inner = layer if isinstance(layer, Noisy) else None
         self.layer: nn.Module = layer if inner is None else inner.layer
-        self.effects = nn.ModuleList([*(inner.effects if inner else ()), *effects])
+        first: Iterable[nn.Module] = () if inner is None else inner.effects
+        self.effects: nn.ModuleList = nn.ModuleList([*first, *effects])
         self.source: Source | None = None
         if self._within:
-            if not isinstance(getattr(self.core[1], "weight", None), Tensor):
-                raise SystemRefused(f"{self.core[1]} has no weight for a device to act on")
+            weight_of(self.core[1])
             kept = inner.source if inner is not None and seed is None else None
             self.source = kept or Source(seed)
 
@@ -66,7 +67,7 @@ class Noisy(Wrapper):
 
     def _product(self, x: Tensor, effects: list[Effect]) -> Tensor:
         prefix, core = self.core
-        weights = given = Weights(core.weight)  # a tensor, while a wrapper outside stands in for it
+        weights = given = Weights(weight_of(core))
         for effect in effects:
             x = effect.inputs(x)
             weights = effect.weights(weights)
@@ -84,6 +85,18 @@ class Noisy(Wrapper):
         with torch.no_grad():
             noise = through(core, weights.variance, x).sqrt_().mul_(self.source.normal(a))
         return a + noise
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """Return a layer's weight, or the tensor with which a wrapper outside stands in for it.
+
+    Raises:
+        SystemRefused: if it has none.
+    """
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor):
+        raise SystemRefused(f"{layer} has no weight for a device to act on")
+    return weight
 
 
 @singledispatch

@@ -40,7 +40,7 @@ def drift_mean(r: Tensor) -> Tensor:
 
 
 def drift_spread(r: Tensor) -> Tensor:
-    """s = clip(−0.0125 ln r − 0.0059, 0.008, 0.045), its spread between devices.
+    """S = clip(−0.0125 ln r − 0.0059, 0.008, 0.045), its spread between devices.
 
     >>> drift_spread(torch.tensor([0.0, 0.1, 1.0]))
     tensor([0.0450, 0.0229, 0.0080])
@@ -49,7 +49,7 @@ def drift_spread(r: Tensor) -> Tensor:
 
 
 def read_sigma(r: Tensor, age: Tensor) -> Tensor:
-    """q √ln((t + t_r)/2t_r), q = min(0.0088/r^0.65, 0.2): 1/f noise as a share of the conductance.
+    """Q √ln((t + t_r)/2t_r), q = min(0.0088/r^0.65, 0.2): 1/f noise as a share of the conductance.
 
     >>> read_sigma(torch.tensor([1.0]), torch.tensor([20.0]))
     tensor([0.0368])

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from noisynets.devices.checks import not_negative, positive
 from noisynets.devices.conductance import scale
 from noisynets.devices.converters import check_bits, quantise
+from noisynets.devices.noisy import weight_of
 from noisynets.devices.pattern import Pattern
 from noisynets.errors import SystemRefused
 from noisynets.noise import Source
@@ -22,8 +23,8 @@ class Periphery(Wrapper):
 
     With α = max|x| of each input vector (of each picture, for a convolution), γ = max|W| of the
     layer, and y = W DAC(x/α)/γ in the tile's own units: y ← y/(1 + n|y|/bound) + o z + N(0, σ²),
-    then a = α γ ADC(y) + b; b is added digitally. The form and the defaults are those of aihwkit's `IOParameters`
-    (`simulator/parameters/io.py`).
+    then a = α γ ADC(y) + b; b is added digitally. The form and the defaults are those of
+    aihwkit's `IOParameters` (`simulator/parameters/io.py`).
 
     Args:
         layer: a layer, or a wrapper of one: Periphery(Noisy(layer, PCM())).
@@ -74,7 +75,7 @@ class Periphery(Wrapper):
         bias = getattr(core, "bias", None)
         silent = {} if bias is None else {f"{prefix}bias": torch.zeros_like(bias)}
         y: Tensor = functional_call(self.layer, silent, (x,))
-        unit = scale(core.weight) * largest
+        unit = scale(weight_of(core)) * largest
         y = y / unit
         if self.nonlinearity:
             y = y / (1 + self.nonlinearity / self.bound * y.abs())

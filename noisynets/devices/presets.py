@@ -27,22 +27,26 @@ class Preset:
         name: as on the command line.
         summary: one line.
         wrap: (layer, seed of the device, seed of its behaviour in time) → the layer on the device.
+        spread: devices differ, so that the first seed matters.
     """
 
     name: str
     summary: str
     wrap: Callable[[nn.Module, int, int], Wrapper]
+    spread: bool = False
 
 
 def _pcm(layer: nn.Module, device: int, cycle: int) -> Wrapper:
-    pcm = PCM(device_seed=device, seed=cycle)
-    return Periphery(Noisy(layer, pcm, seed=cycle + 1), seed=cycle + 2)
+    pcm = PCM(time=60.0, device_seed=device, seed=cycle)
+    return _tile(Noisy(layer, pcm, seed=cycle + 1), device, cycle)
 
 
 def _reram(layer: nn.Module, device: int, cycle: int) -> Wrapper:
-    return Periphery(
-        Noisy(layer, ReRAM(seed=cycle), WeightNoise(0.01), seed=cycle + 1), seed=cycle + 2
-    )
+    return _tile(Noisy(layer, ReRAM(seed=cycle), WeightNoise(0.01), seed=cycle + 1), device, cycle)
+
+
+def _tile(layer: nn.Module, device: int, cycle: int) -> Wrapper:
+    return Periphery(layer, device_seed=device + 1, seed=cycle + 2)
 
 
 def _mtj(layer: nn.Module, device: int, cycle: int) -> Wrapper:
@@ -58,12 +62,13 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(
             "pcm",
-            "phase-change memory: programming noise, drift, 1/f read noise; 7-bit DAC, 9-bit ADC",
+            "phase-change memory a minute after writing: programming noise, drift, 1/f read noise",
             _pcm,
+            spread=True,
         ),
         Preset(
             "reram",
-            "resistive memory: programming noise, 1 % read noise; 7-bit DAC, 9-bit ADC",
+            "resistive memory a second after writing: programming noise, 1 % read noise",
             _reram,
         ),
         Preset(
