@@ -77,7 +77,7 @@ def draw_transfer(path: Path, title: str, panels: Sequence[tuple[str, Transfer]]
             reads = curve.samples[0, :3].numpy()
             axes.plot(a, reads.T, ".", ms=1.5, color="C1", alpha=0.7)
         axes.plot(a, mean, color="C0", label="mean")
-        axes.set(title=name, xlabel="activity without the device", ylabel="what comes out")
+        axes.set(title=name, xlabel="activity that goes in", ylabel="what comes out")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.suptitle(title)
