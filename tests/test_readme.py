@@ -29,7 +29,7 @@ def test_python_blocks_run_and_learn(block: str, tmp_path, monkeypatch, capsys) 
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
     (accuracy,) = re.findall(r"accuracy (0\.\d+)", capsys.readouterr().out)
-    assert float(accuracy) > 0.75  # one epoch; chance is 0.1
+    assert float(accuracy) > 0.7  # one epoch; chance is 0.1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
