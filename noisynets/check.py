@@ -118,16 +118,18 @@ def _mixes(module: nn.Module) -> str:
 
 def _misplaced(system: nn.Module, nodes: Sequence[Node]) -> list[str]:
     """Name effects that do nothing where they stand, or stand in two places."""
-    wrapped = {m for w in system.modules() if isinstance(w, Wrapper) for m in w.modules()}
+    wrappers = [module for module in system.modules() if isinstance(module, Wrapper)]
+    held = [effect for wrapper in wrappers for effect in getattr(wrapper, "effects", ())]
     outlets = [node.outlet for node in nodes]
     problems = []
     for name, module in system.named_modules():
         if not isinstance(module, Effect):
             continue
         where = f"{name!r} ({type(module).__name__})"
-        if module.acts_within and module not in wrapped:
+        if module.acts_within and module not in held:
             problems.append(f"{where}: acts inside a layer: wrap it: Noisy(layer, effect)")
-        if outlets.count(module) > 1:
+        keeps = any(m._buffers for m in module.modules())
+        if outlets.count(module) > 1 or (keeps and held.count(module) > 1):
             problems.append(f"{where}: stands behind two layers: give each its own")
     return problems
 

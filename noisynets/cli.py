@@ -85,6 +85,8 @@ def eval_(
             raise InputError(f"{run}: trained with --final-fit, so there is no validation set")
         examples = train_set if split == "train" or val_set is None else val_set
     if after:
+        if config.noise_during == "training":
+            raise InputError(f"--after {after:g}: {run} has its device in training alone")
         advance_(session.system, after)
     with threads(session):
         loss, accuracy = evaluate(session, examples)
@@ -120,6 +122,8 @@ def show(
 
     name = system if config.device_preset == "none" else f"{system}-{config.device_preset}"
     path = Path(f"{name}.png") if out is None else out
+    if not path.parent.is_dir():
+        raise InputError(f"--out {path}: there is no folder {path.parent}")
     noise = f", own noise {config.intrinsic_noise:g}" if config.intrinsic_noise else ""
     device = "" if config.device_preset == "none" else f" on {config.device_preset}"
     draw_transfer(path, f"{system}{device}{noise}", panels(build_with))

@@ -100,7 +100,7 @@ class Source(nn.Module):
         normal: (like, std=1) → N(0, std²), with shape, dtype and device of `like`.
         uniform: (like) → U(0, 1).
         bernoulli: (p) → 1 with probability p, else 0, element by element.
-        poisson: (rate) → counts, element by element.
+        poisson: (rate) → counts, element by element. Where a rate, or p, is NaN, so is the draw.
 
     >>> source = Source(seed=1)
     >>> source.normal(torch.zeros(3)).shape
@@ -127,10 +127,16 @@ class Source(nn.Module):
             return torch.empty_like(like).uniform_(generator=stream.on(like.device))
 
         def bernoulli(p: Tensor) -> Tensor:
-            return torch.empty_like(p).bernoulli_(p, generator=stream.on(p.device))
+            drawn = torch.empty_like(p).bernoulli_(p.nan_to_num(0), generator=stream.on(p.device))
+            return torch.where(p.isnan(), p, drawn)
 
         def poisson(rate: Tensor) -> Tensor:
-            return torch.poisson(rate, generator=stream.on(rate.device))
+            sound = rate.nan_to_num(0, posinf=0)
+            drawn = torch.poisson(sound, generator=stream.on(rate.device))
+            return torch.where(rate.isfinite(), drawn, rate)
+
+        def state_() -> tuple[int, Tensor]:
+            return seed, stream.state()
 
         self.normal, self.uniform, self.bernoulli, self.poisson = (
             normal,
@@ -138,20 +144,20 @@ class Source(nn.Module):
             bernoulli,
             poisson,
         )
-        self._state: Callable[[], Tensor] = stream.state
-        self._restore: Callable[[Tensor], None] = stream.restore
-        self._again = lambda: (seed, stream.state())
+        self._state: Callable[[], tuple[int, Tensor]] = state_
 
     def get_extra_state(self) -> Tensor:
-        """Return the state of the stream, for `state_dict()`."""
-        return self._state()
+        """Return the seed and the state of the stream as bytes, for `state_dict()`."""
+        seed, state = self._state()
+        return torch.cat([torch.tensor([seed]).view(torch.uint8), state])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Continue the stream, for `load_state_dict()`."""
-        self._restore(state)
+        state = state.cpu()
+        self._shut(int(state[:8].clone().view(torch.int64)), state[8:])
 
     def __getstate__(self) -> Any:
-        return self._again()
+        return self._state()
 
     def __setstate__(self, state: Any) -> None:
         nn.Module.__init__(self)

@@ -166,7 +166,8 @@ class Probe:
 
     def __enter__(self) -> Probe:
         for index, node in enumerate(self._nodes):
-            for module, what in {node.layer: "x", node.inlet: "raw"}.items():
+            product = node.layer.core[1] if isinstance(node.layer, Wrapper) else node.layer
+            for module, what in {product: "x", node.inlet: "raw"}.items():
                 if module is not node.outlet:
                     enter = module.register_forward_pre_hook(
                         self._enters(index, what), with_kwargs=True

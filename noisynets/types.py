@@ -97,8 +97,12 @@ class Effect(nn.Module):
     @property
     def acts_within(self) -> bool:
         """Whether it acts on inputs or weights, so that it must wrap its layer."""
-        kind = type(self)
-        return kind.inputs is not Effect.inputs or kind.weights is not Effect.weights
+        return type(self).inputs is not Effect.inputs or self.acts_on_weights
+
+    @property
+    def acts_on_weights(self) -> bool:
+        """Whether it acts on weights."""
+        return type(self).weights is not Effect.weights
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,19 @@ import math
 from noisynets.errors import InputError
 
 
+def finite(**values: float) -> None:
+    """Refuse a setting that is not finite.
+
+    >>> finite(mean=float("nan"))
+    Traceback (most recent call last):
+    ...
+    noisynets.errors.InputError: mean nan must be finite
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise InputError(f"{name} {value:g} must be finite")
+
+
 def not_negative(**values: float) -> None:
     """Refuse a setting that is negative or not finite.
 

@@ -51,11 +51,15 @@ def join(weights: Weights, g: Tensor, largest: Tensor, noise: Tensor | None = No
     return Weights(mean + (real - mean).detach(), variance)
 
 
+GRAIN = 1e-6
+
+
 class Array(Keeps):
     """Devices that are written whenever their target changes, each time a little off.
 
     g = max(g_target + σ z, 0), with a new z ~ N(0, 1) at every writing, for the devices that
-    are written and only for them.
+    are written and only for them. A change of less than a millionth of g_max is not worth one;
+    such changes add up until they are.
 
     Args:
         age: of a device at its first read, in seconds.
@@ -64,35 +68,45 @@ class Array(Keeps):
     Attributes:
         target: what was last written, shares of g_max.
         written: what came of it, shares of g_max.
-        age: time since then, per device, in seconds.
+        age: time since then, per device, in seconds, in float64.
+        waiting: time that will have passed at the next read, in seconds.
     """
 
     kept = ("target", "written", "age")
     target: Tensor | None
     written: Tensor | None
     age: Tensor | None
+    waiting: Tensor
 
     def __init__(self, age: float, seed: int | None = None) -> None:
         super().__init__()
         self.first_age = age
         self.source = Source(seed)
+        self.register_buffer("waiting", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
     def write(self, target: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Write what has changed; return conductances and ages, both of the shape of `target`."""
         off = (target + sigma * self.source.normal(target)).clamp_min_(0)
-        first = torch.full_like(target, self.first_age)
+        first = torch.full_like(target, self.first_age, dtype=torch.float64)
         if self.target is None or self.written is None or self.age is None:
             self.target, self.written, self.age = target, off, first
         else:
-            new = target != self.target
-            self.written = torch.where(new, off, self.written)
-            self.age = torch.where(new, first, self.age)
-            self.target = target
+            old, age = self.target.to(target), self.age.to(first)
+            new = (target - old).abs() > GRAIN
+            self.target = torch.where(new, target, old)
+            self.written = torch.where(new, off, self.written.to(target))
+            self.age = torch.where(new, first, age)
+        self.age = self.age + self.waiting.to(first)
+        self.waiting = torch.zeros_like(self.waiting)
         return self.written, self.age
 
     def advance_(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let time pass before the next read; what has changed until then is written first."""
+        self.waiting = self.waiting + seconds
+
+    def age_(self, seconds: float) -> None:
+        """Let time pass at once, for what is written now."""
         if self.age is not None:
             self.age = self.age + seconds
 
@@ -129,7 +143,7 @@ class StuckAt(Effect):
         largest = scale(weights.mean)
         g = split(weights.mean, largest)
         u = self.pattern(g)
-        stuck = torch.where(u < self.low, 0.0, 1.0)
+        stuck = (u >= self.low).to(g)
         free = u >= self.low + self.high
         real = join(weights, torch.where(free, g, stuck), largest)
         if real.variance is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noisynets.devices.checks import not_negative, probability
+from noisynets.devices.checks import finite, not_negative, probability
 from noisynets.devices.pattern import Keeps
 from noisynets.errors import InputError
 from noisynets.noise import Source
@@ -53,6 +53,7 @@ class Telegraph(Keeps, Effect):
     ) -> None:
         super().__init__()
         not_negative(amplitude=amplitude, white=white)
+        finite(mean=mean)
         probability(flips=flips)
         self.amplitude, self.flips, self.mean, self.white = amplitude, flips, mean, white
         self.source = Source(seed)
@@ -64,7 +65,8 @@ class Telegraph(Keeps, Effect):
             level = 1 - 2 * self.source.bernoulli(torch.full_like(a[0], 0.5))
         _check_shape(level, a[0])
         flips = self.source.bernoulli(torch.full_like(a, self.flips))
-        levels = level.to(a) * (1 - 2 * (flips.cumsum(0) % 2))
+        parity = flips.int().cumsum(0) % 2
+        levels = level.to(a) * (1 - 2 * parity).to(a)
         self.level = levels[-1].detach().clone()
         noise = self.mean + self.amplitude * levels
         return a + (noise + self.source.normal(a, self.white) if self.white else noise)
@@ -100,6 +102,7 @@ class Coloured(Keeps, Effect):
 
     kept = ("past",)
     past: Tensor | None
+    _filter: Tensor
 
     def __init__(
         self, sigma: float, beta: float = 1.0, memory: int = 256, *, seed: int | None = None
@@ -112,6 +115,7 @@ class Coloured(Keeps, Effect):
             raise InputError(f"memory {memory} must be at least 2 rows")
         self.sigma, self.beta, self.memory = sigma, beta, memory
         self.source = Source(seed)
+        self.register_buffer("_filter", self.filter(), persistent=False)
 
     def filter(self) -> Tensor:
         """h, (memory,), of unit power, in float64."""
@@ -130,9 +134,11 @@ class Coloured(Keeps, Effect):
         _check_shape(past[0], a[0])
         white = torch.cat([past.to(a), self.source.normal(a)])
         self.past = white[-reach:].detach().clone()
-        lag = reach + torch.arange(rows).unsqueeze(1) - torch.arange(rows + reach)
-        h = self.filter()[lag.clamp(0, reach)].where((lag >= 0) & (lag <= reach), 0)
-        return a + self.sigma * (h.to(a) @ white.flatten(1)).view_as(a)
+        wide = white if white.dtype == torch.float64 else white.float()
+        n = rows + 2 * reach
+        spectrum = torch.fft.rfft(self._filter.to(wide), n).view(-1, *[1] * (a.dim() - 1))
+        noise = torch.fft.irfft(torch.fft.rfft(wide, n, dim=0) * spectrum, n, dim=0)
+        return a + self.sigma * noise[reach : reach + rows].to(a)
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""

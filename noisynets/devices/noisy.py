@@ -32,7 +32,8 @@ class Noisy(Wrapper):
         seed: of the noise of the products; None draws one.
 
     Raises:
-        SystemRefused: for effects that the layer cannot have.
+        SystemRefused: for effects on the weights of a layer without any; in the first call, for
+            noise of products in a layer that is no plain product.
 
     >>> import torch
     >>> net = nn.Sequential(Noisy(nn.Linear(3, 2), nn.Hardtanh()), nn.ReLU())
@@ -47,7 +48,7 @@ class Noisy(Wrapper):
         first: Iterable[nn.Module] = () if inner is None else inner.effects
         self.effects: nn.ModuleList = nn.ModuleList([*first, *effects])
         self.source: Source | None = None
-        if self._within:
+        if any(e.acts_on_weights for e in self._within):
             weight_of(self.core[1])
             kept = inner.source if inner is not None and seed is None else None
             self.source = kept or Source(seed)
@@ -66,13 +67,14 @@ class Noisy(Wrapper):
         return a
 
     def _product(self, x: Tensor, effects: list[Effect]) -> Tensor:
-        prefix, core = self.core
-        weights = given = Weights(weight_of(core))
         for effect in effects:
             x = effect.inputs(x)
-            weights = effect.weights(weights)
-        if weights is given:
+        if self.source is None:
             return self.layer(x)
+        prefix, core = self.core
+        weights = Weights(weight_of(core))
+        for effect in effects:
+            weights = effect.weights(weights)
         a: Tensor = functional_call(self.layer, {f"{prefix}weight": weights.mean}, (x,))
         if weights.variance is None:
             return a
@@ -81,7 +83,6 @@ class Noisy(Wrapper):
                 f"noise of every product needs the layer itself, not {type(self.layer).__name__}: "
                 "put the effect next to the layer, Noisy(layer, effect), and wrap that"
             )
-        assert self.source is not None, "made with the effects on weights"
         with torch.no_grad():
             noise = through(core, weights.variance, x).sqrt_().mul_(self.source.normal(a))
         return a + noise
@@ -95,7 +96,7 @@ def weight_of(layer: nn.Module) -> Tensor:
     """
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, Tensor):
-        raise SystemRefused(f"{layer} has no weight for a device to act on")
+        raise SystemRefused(f"{type(layer).__name__} has no weight for a device to act on")
     return weight
 
 
@@ -142,6 +143,8 @@ class During(Wrapper):
         super().__init__()
         if phase not in ("training", "evaluation"):
             raise SystemRefused(f"phase {phase!r} is neither 'training' nor 'evaluation'")
+        if not isinstance(layer, Wrapper):
+            raise SystemRefused(f"{type(layer).__name__}: wrap a layer: Noisy(layer, effect)")
         self.layer = layer
         self.phase = phase
 

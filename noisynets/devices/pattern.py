@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from noisynets.errors import InputError
+
+_FIXED = 0x0F1CED
 
 
 class Keeps(nn.Module):
@@ -39,7 +42,8 @@ class Pattern(Keeps):
 
     Args:
         seed: of the chip; None draws one from PyTorch's global stream. The numbers are drawn on
-            the CPU, so that a seed means the same chip everywhere.
+            the CPU, so that a seed means the same chip everywhere. Equal seeds give equal
+            patterns: a chip's layers need one each, as `Chip` gives them.
         uniform: draw from U(0, 1) instead of N(0, 1).
 
     >>> made = Pattern(seed=7)
@@ -49,10 +53,12 @@ class Pattern(Keeps):
 
     kept = ("value",)
     value: Tensor | None
+    seed: Tensor
 
     def __init__(self, seed: int | None = None, *, uniform: bool = False) -> None:
         super().__init__()
-        self.seed = int(torch.randint(2**48, ())) if seed is None else seed
+        seed = int(torch.randint(2**48, ())) if seed is None else seed
+        self.register_buffer("seed", torch.tensor(seed))
         self.uniform = uniform
 
     def forward(self, like: Tensor) -> Tensor:
@@ -62,7 +68,9 @@ class Pattern(Keeps):
             InputError: for another shape than at the first call.
         """
         if self.value is None:
-            generator = torch.Generator().manual_seed(self.seed)
+            # A stream apart from those of the noise, which may have the same seed.
+            state = np.random.SeedSequence([int(self.seed), _FIXED]).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
             draw = torch.rand if self.uniform else torch.randn
             self.value = draw(like.shape, generator=generator).to(like)
         if self.value.shape != like.shape:

@@ -49,13 +49,15 @@ def drift_spread(r: Tensor) -> Tensor:
 
 
 def read_sigma(r: Tensor, age: Tensor) -> Tensor:
-    """Q √ln((t + t_r)/2t_r), q = min(0.0088/r^0.65, 0.2): 1/f noise as a share of the conductance.
+    """1/f noise as a share of the conductance: q √ln((t + t_r)/2t_r), q = min(0.0088/r^0.65, 0.2).
+
+    r is the conductance as it was written, before any drift.
 
     >>> read_sigma(torch.tensor([1.0]), torch.tensor([20.0]))
     tensor([0.0368])
     """
     q = (0.0088 / r.clamp_min(_SMALLEST).pow(0.65)).clamp_max(0.2)
-    return q * ((age + T_READ) / (2 * T_READ)).log().sqrt()
+    return q * ((age + T_READ) / (2 * T_READ)).log().sqrt().to(r)
 
 
 class PCM(Effect):
@@ -68,7 +70,7 @@ class PCM(Effect):
     Args:
         time: since a device was written, at the read that follows at once, in seconds; at least
             t₀ = 20 s. `advance_` lets more time pass.
-        per_call: time that passes with every forward call, in seconds.
+        per_call: time that passes after every forward call, in seconds.
         g_max: conductance of the largest weight, in µS; the programming noise is measured at 25.
         programming, drift, read: factors on the three; 0 leaves it out.
         device_seed: of the exponents ν; None draws one.
@@ -114,11 +116,11 @@ class PCM(Effect):
         sigma = self.programming * programming_sigma(target) * (G_MAX / self.g_max)
         g, age = self.array.write(target, sigma)
         exponent = (drift_mean(target) + drift_spread(target) * self.pattern(target)).abs()
-        g = g * (age / T0).pow(-self.drift * exponent)
-        noise = self.read * g * read_sigma(target, age)
+        drifted = g * (age / T0).to(g).pow(-self.drift * exponent)
+        noise = self.read * drifted * read_sigma(g, age)
         if self.per_call:
-            self.array.advance_(self.per_call)
-        return g, noise
+            self.array.age_(self.per_call)
+        return drifted, noise
 
     def weights(self, weights: Weights) -> Weights:
         """Return what the devices make of the weights."""

@@ -24,7 +24,8 @@ class Periphery(Wrapper):
     With α = max|x| of each input vector (of each picture, for a convolution), γ = max|W| of the
     layer, and y = W DAC(x/α)/γ in the tile's own units: y ← y/(1 + n|y|/bound) + o z + N(0, σ²),
     then a = α γ ADC(y) + b; b is added digitally. The form and the defaults are those of
-    aihwkit's `IOParameters` (`simulator/parameters/io.py`).
+    aihwkit's `IOParameters` (`simulator/parameters/io.py`), without its repeated reads at a lower
+    gain when an output is out of bounds: it is clipped.
 
     Args:
         layer: a layer, or a wrapper of one: Periphery(Noisy(layer, PCM())).
@@ -64,7 +65,8 @@ class Periphery(Wrapper):
         self.source = Source(seed)
         self.pattern = Pattern(device_seed)
         if not isinstance(self.core[1], nn.Linear | nn.Conv1d | nn.Conv2d):
-            raise SystemRefused(f"{self.core[1]}: only Linear and convolutions fit on a tile")
+            kind = type(self.core[1]).__name__
+            raise SystemRefused(f"{kind}: only Linear and convolutions fit on a tile")
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *in) → (B, *out)."""
@@ -75,7 +77,7 @@ class Periphery(Wrapper):
         bias = getattr(core, "bias", None)
         silent = {} if bias is None else {f"{prefix}bias": torch.zeros_like(bias)}
         y: Tensor = functional_call(self.layer, silent, (x,))
-        unit = scale(weight_of(core)) * largest
+        unit = (scale(weight_of(core)) * largest).clamp_min(_SMALLEST)
         y = y / unit
         if self.nonlinearity:
             y = y / (1 + self.nonlinearity / self.bound * y.abs())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from noisynets.devices.checks import not_negative
 from noisynets.devices.correlated import Telegraph
 from noisynets.devices.gaussian import AdditiveGaussian, Shot
 from noisynets.devices.noisy import Noisy
@@ -103,6 +104,7 @@ class Chip:
     def __init__(self, preset: str = "pcm", *, device_seed: int = 0, cycle_seed: int = 0) -> None:
         if preset not in PRESETS:
             raise unknown("device preset", preset, PRESETS)
+        not_negative(device_seed=device_seed, cycle_seed=cycle_seed)
         self.preset = PRESETS[preset]
         self._device = np.random.SeedSequence(device_seed)
         self._cycle = np.random.SeedSequence(cycle_seed)
