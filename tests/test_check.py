@@ -281,6 +281,12 @@ def test_effects_that_would_do_nothing_or_stand_twice_are_refused() -> None:
     with pytest.raises(SystemRefused, match="stands behind two layers"):
         check(twice)
     check(nn.Sequential(nn.Linear(3, 3), noise, nn.ReLU(), nn.Linear(3, 3), AdditiveGaussian(0.1)))
+    with pytest.raises(SystemRefused, match="PCM.*acts inside a layer"):
+        check(nn.Sequential(Noisy(nn.Linear(3, 3), nn.Sequential(PCM()))))
+    pcm = PCM()
+    shared = nn.Sequential(Noisy(nn.Linear(3, 3), pcm), nn.ReLU(), Noisy(nn.Linear(3, 3), pcm))
+    with pytest.raises(SystemRefused, match="PCM.*stands behind two layers"):
+        check(shared)
 
 
 def test_effects_behind_units_belong_to_no_node() -> None:

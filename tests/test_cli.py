@@ -70,6 +70,7 @@ def call(*args: str) -> int:
         (["train", "--system", "bernoulli-mlp", "--temperature", "0"], "--temperature 0 must be"),
         (["train", "--noise-during", "evalation"], "did you mean 'evaluation'?"),
         (["train", "--system", "mlp", "--noise-during", "training"], "has no noise of its own"),
+        (["show", "mlp", "--out", "nowhere/a.png"], "there is no folder nowhere"),
         (["show", "sing-mlp"], "unknown system 'sing-mlp': did you mean 'sign-mlp'?"),
         (["show", "analog-mlp", "--device-preset", "pcn"], "did you mean 'pcm'?"),
         (["show", "quantised-mlp", "--bits", "0"], "--bits 0 must be at least 1"),

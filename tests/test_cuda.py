@@ -9,6 +9,7 @@ from cases import Replay, flat, gradients, smooth_conv
 from noisynets import NodePerturbation, decorrelate, squared_error
 from noisynets.config import Config, resolve
 from noisynets.methods import METHODS
+from noisynets.models import SYSTEMS
 from noisynets.session import build
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -28,9 +29,14 @@ def test_estimates_agree_with_the_cpu(rule: str, decorrelated: bool) -> None:
     torch.testing.assert_close(flat(gradients(twin)).cpu(), flat(gradients(net)))
 
 
-@pytest.mark.parametrize("rule", METHODS)
-def test_a_session_continues_with_the_same_bits_and_never_waits(rule: str) -> None:
-    system = "noisy-mlp" if rule.endswith("anp") else "mlp"
+@pytest.mark.parametrize(
+    ("rule", "system"),
+    [
+        *[(rule, "noisy-mlp" if rule.endswith("anp") else "mlp") for rule in METHODS],
+        *[("danp", system) for system in SYSTEMS if system not in ("mlp", "noisy-mlp")],
+    ],
+)
+def test_a_session_continues_with_the_same_bits_and_never_waits(rule: str, system: str) -> None:
     config = resolve(Config(system=system, rule=rule, hidden=(16,), device="cuda"))
     session, twin = build(config), build(config)
     x, y = torch.rand(10, 1, 28, 28, device="cuda"), torch.arange(10, device="cuda")

@@ -9,8 +9,24 @@ from cases import EFFECT_CASES, gradients
 from safetensors.torch import load, save
 from torch import nn
 
-from noisynets import NodePerturbation, Noisy, decorrelate, find_nodes, squared_error
-from noisynets.devices import ADC, PCM, AdditiveGaussian, During, GainOffset, WeightSpread
+from noisynets import NodePerturbation, Noisy, Probe, decorrelate, find_nodes, squared_error
+from noisynets.devices import (
+    ADC,
+    DAC,
+    PCM,
+    PRESETS,
+    AdditiveGaussian,
+    During,
+    GainOffset,
+    Pattern,
+    Shot,
+    StuckAt,
+    Telegraph,
+    WeightSpread,
+)
+from noisynets.models import SYSTEMS, Build
+from noisynets.noise import Injection, Source
+from noisynets.units import Bernoulli, Poisson, StochasticRounding
 
 EACH = pytest.mark.parametrize("case", EFFECT_CASES, ids=lambda case: case.name)
 LAYERS = {
@@ -169,3 +185,56 @@ def test_noise_in_one_phase_alone(phase: str) -> None:
     decorrelated.R.mul_(2)
     bare = During("training", Noisy(decorrelated, AdditiveGaussian(0.1))).eval()
     assert torch.equal(bare(x), decorrelated(x))  # R is no device
+
+
+def test_no_two_streams_of_a_system_are_alike() -> None:
+    """Noises, units, product noise, writing, read-out, and the patterns of every chip."""
+    torch.manual_seed(0)
+    for name, system in SYSTEMS.items():
+        for preset in (None, *PRESETS):
+            build = Build(hidden=(7, 7), intrinsic_noise=0.1, device_preset=preset)
+            net = system.build((1, 7, 7), 7, build)
+            like = torch.zeros(7, 7)
+            drawn = [m.normal(like) for m in net.modules() if isinstance(m, Source)]
+            drawn += [m(like) for m in net.modules() if isinstance(m, Pattern) and m.value is None]
+            first = {round(float(z[0, 0]), 5) for z in drawn}
+            assert len(first) == len(drawn) >= 3, (name, preset)
+
+
+def test_a_state_saved_before_the_first_call_is_the_same_chip() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 4), torch.randn(5, 6)
+    one, other = (
+        Noisy(copy.deepcopy(layer), WeightSpread(0.3), PCM(), AdditiveGaussian(0.1))
+        for _ in range(2)
+    )
+    other.load_state_dict(load(save(one.state_dict())))
+    assert torch.equal(one(x), other(x))
+
+
+def test_a_broken_activity_stays_broken_instead_of_raising() -> None:
+    """So that the loop sees a diverged loss."""
+    a = torch.tensor([[float("nan"), 1.0, float("inf")]])
+    for module in (Shot(10.0), Bernoulli(), Poisson(), StochasticRounding()):
+        out = module(a)
+        assert out[0, 0].isnan() and out[0, 1].isfinite()
+
+
+def test_bfloat16_keeps_the_flips_and_the_faults() -> None:
+    noise = Telegraph(1.0, 0.5, mean=0, white=0, seed=1)
+    drawn = noise(torch.zeros(1000, 20, dtype=torch.bfloat16))
+    late = (drawn[901:] != drawn[900:-1]).float().mean()
+    assert 0.4 < late < 0.6
+    node = Noisy(nn.Linear(6, 4), StuckAt(0.2, 0.2)).bfloat16()
+    assert node(torch.ones(2, 6, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_a_decorrelated_convolution_learns_from_what_its_converter_lets_through() -> None:
+    net = decorrelate(nn.Sequential(Noisy(nn.Conv2d(2, 3, 3), DAC(2, 1.0)), nn.Flatten()))
+    x = torch.randn(4, 2, 3, 3)
+    probe = Probe(net, find_nodes(net), batch=4, resamples=1, injection=Injection(0.1))
+    with torch.no_grad(), probe:
+        net(probe.stack(x))
+    (report,) = probe.reports
+    assert set(report.x.unique().tolist()) == {-1.0, 0.0, 1.0}
+    assert torch.equal(report.raw, x)

@@ -340,6 +340,40 @@ def test_devices_are_written_when_their_target_changes_and_only_then() -> None:
     assert torch.equal(aged, torch.where(changed != target, 20.0, 120.0).double())
 
 
+def test_the_drift_clock_runs_with_the_calls_and_does_not_stall() -> None:
+    """10 s per call from 20 s on; and a microsecond per call after a year, in float32."""
+    device = PCM(per_call=10.0, programming=0, read=0, device_seed=1, seed=2)
+    r = torch.full((1, 50), 0.5, dtype=F64)
+    g = torch.stack([device.conductances(r)[0] for _ in range(4)])
+    nu = -(g[1] / g[0]).log() / math.log(30 / 20)
+    for call in (2, 3):
+        torch.testing.assert_close(g[call] / g[0], (1 + call / 2) ** -nu)
+    slow = PCM(time=3e7, per_call=1e-6, device_seed=1, seed=2)
+    for _ in range(100):
+        slow.conductances(r.float())
+    assert float(slow.array.age[0, 0] - 3e7) == pytest.approx(1e-4, rel=0.01)
+
+
+def test_what_was_changed_is_written_before_time_passes() -> None:
+    device = PCM(programming=0, read=0, device_seed=1, seed=2)
+    fresh = PCM(programming=0, read=0, device_seed=1, seed=2)
+    r = torch.full((1, 50), 0.5, dtype=F64)
+    device.conductances(0.7 * r)
+    for pcm_ in (device, fresh):
+        pcm_.advance_(DAY)
+    late = device.conductances(r)[0]
+    assert torch.equal(late, fresh.conductances(r)[0]) and (late < 0.8 * r).all()
+    assert torch.equal(late, device.conductances(r)[0])
+
+
+def test_another_precision_is_the_same_chip() -> None:
+    torch.manual_seed(0)
+    node = Noisy(nn.Linear(30, 20), PCM(1e6, read=0, device_seed=1, seed=2))
+    x = torch.randn(5, 30)
+    before = node(x)
+    torch.testing.assert_close(node.double()(x.double()).float(), before, rtol=1e-3, atol=1e-4)
+
+
 def test_time_passes_for_a_whole_system() -> None:
     chip = Chip("pcm", device_seed=1)
     net = nn.Sequential(chip(nn.Linear(30, 20)), nn.ReLU(), chip(nn.Linear(20, 5))).eval()
@@ -411,8 +445,30 @@ def test_the_periphery_computes_its_equation() -> None:
 
 def test_an_input_of_zeros_gives_the_bias() -> None:
     layer = nn.Conv2d(2, 3, 3)
-    out = Periphery(layer, sigma=0.0)(torch.zeros(2, 2, 5, 5))
-    torch.testing.assert_close(out, layer.bias.view(1, 3, 1, 1).expand_as(out))
+    for factor in (1.0, 0.0):
+        with torch.no_grad():
+            layer.weight.mul_(factor)
+        out = Periphery(layer, sigma=0.0)(torch.zeros(2, 2, 5, 5))
+        torch.testing.assert_close(out, layer.bias.view(1, 3, 1, 1).expand_as(out))
+
+
+def test_inputs_are_scaled_one_by_one() -> None:
+    """A picture, and a position of a Linear, does not feel how large the others are."""
+    torch.manual_seed(0)
+    for layer, x in ((nn.Conv2d(2, 3, 3), torch.randn(4, 2, 5, 5)), (linear(), torch.randn(4, 30))):
+        tile, x = Periphery(layer.double(), sigma=0.0), x.double()
+        scaled = x.clone()
+        scaled[1:] *= 100
+        torch.testing.assert_close(tile(scaled)[0], tile(x)[0])
+
+
+def test_a_stuck_device_has_no_noise() -> None:
+    stuck = StuckAt(1.0, 0.0).weights(WeightNoise(0.1).weights(Weights(torch.ones(3, 4))))
+    assert stuck.variance.abs().max() == 0
+    half = StuckAt(0.5, 0.0, device_seed=1)
+    W = torch.ones(50, 50)
+    found = half.weights(WeightNoise(0.1).weights(Weights(W)))
+    assert torch.equal(found.variance > 0, found.mean > 0)
 
 
 def test_the_photonic_preset_leaves_two_to_four_bits() -> None:
@@ -461,6 +517,11 @@ def test_the_photonic_preset_leaves_two_to_four_bits() -> None:
             lambda: Noisy(Periphery(nn.Linear(3, 2)), WeightNoise(0.1))(torch.ones(2, 3)),
             "put the effect next to the layer",
         ),
+        (lambda: Telegraph(mean=float("nan")), "mean nan must be finite"),
+        (lambda: Chip(device_seed=-1), "device_seed -1"),
+        (lambda: During("training", AdditiveGaussian(0.1)), "wrap a layer"),
+        (lambda: Noisy(nn.Sequential(nn.Linear(2, 2)), PCM()), "Sequential has no weight"),
+        (lambda: Periphery(nn.Sequential(nn.Linear(2, 2))), "Sequential: only Linear"),
         (lambda: _twice(WeightSpread(0.1)), "made for \\(2, 3\\) is used for \\(3, 2\\)"),
         (lambda: _twice(Telegraph()), "give each layer its own"),
     ],
