@@ -17,7 +17,7 @@ from noisynets.data import TASKS
 from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError, unknown
-from noisynets.methods import METHODS
+from noisynets.methods import BEST, METHODS
 from noisynets.models import INITIALISATIONS, SYSTEMS
 from noisynets.noise import SAMPLERS, check_sigma
 from noisynets.rules import SCALINGS
@@ -52,8 +52,11 @@ class Config:
     system: Annotated[str, _help(f"What is trained: {', '.join(SYSTEMS)}.")] = "noisy-mlp"
     rule: Annotated[
         str,
-        _help(f"How: {', '.join(METHODS)}; a leading d decorrelates every layer's inputs."),
-    ] = "anp"
+        _help(
+            f"How: {', '.join(METHODS)}; a leading d (before np, inp, anp, bp) decorrelates every "
+            f"layer's inputs. best is {BEST}."
+        ),
+    ] = "best"
     hidden: Annotated[
         tuple[int, ...] | None,
         _help("Widths of the hidden layers (channels for conv). Unset: the system's.", "INT ..."),
@@ -170,8 +173,9 @@ def resolve(config: Config) -> Config:
     Traceback (most recent call last):
     ...
     noisynets.errors.InputError: unknown rule 'amp': did you mean 'anp'? Known: anp, bp, danp, \
-dbp, dinp, dnp, inp, np, spsa, wp
+dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, spsa, wp
     """
+    config = replace(config, rule=BEST if config.rule == "best" else config.rule)
     _check_names(config)
     system, method = SYSTEMS[config.system], METHODS[config.rule]
     own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise

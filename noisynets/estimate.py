@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from noisynets import decorrelation
 from noisynets.check import check, check_called, check_dtype, check_noisy
 from noisynets.errors import InputError, unknown
+from noisynets.feedback import FEEDBACKS, Feedback, Pair, Watch, Wiring
 from noisynets.losses import losses
 from noisynets.noise import Injection, check_sigma
 from noisynets.outer import accumulate_
@@ -24,7 +27,7 @@ class NodePerturbation:
     Args:
         system: any module; its layers with weights are the nodes.
         loss: (outputs (R, ...), targets (R, ...)) → (R,), one value per row.
-        rule: a name in `RULES`, or a `Rule`.
+        rule: a name in `RULES` or in `FEEDBACKS`, a `Rule`, or a `Feedback`.
         sigma: standard deviation of the injected noise, in units of the activities. None is
             the intrinsic mode: nothing is injected, all passes carry the system's own noise,
             and only inputs, activities and losses are read.
@@ -51,7 +54,7 @@ class NodePerturbation:
         self,
         system: nn.Module,
         loss: Loss,
-        rule: str | Rule = "anp",
+        rule: str | Rule | Feedback = "anp",
         *,
         sigma: float | None = 1e-2,
         resamples: int = 1,
@@ -60,20 +63,22 @@ class NodePerturbation:
         seed: int = 0,
     ) -> None:
         if isinstance(rule, str):
-            if rule not in RULES:
-                raise unknown("rule", rule, RULES)
-            rule = RULES[rule]
+            if rule not in RULES and rule not in FEEDBACKS:
+                raise unknown("rule", rule, [*RULES, *FEEDBACKS])
+            rule = RULES[rule] if rule in RULES else FEEDBACKS[rule]()
         if scaling not in SCALINGS:
             raise unknown("scaling", scaling, SCALINGS)
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
-        _check_mode(rule, scaling, sigma)
+        if isinstance(rule, Rule):
+            _check_mode(rule, scaling, sigma)
         self.system = system
         self.loss = loss
         self.rule = rule
         self.scaling = SCALINGS[scaling]
         self.resamples = resamples
         self.injection = None if sigma is None else Injection(sigma, noise, seed)
+        self._wiring: Wiring | None = None
         self._surveyed: object = None
         self._survey()
 
@@ -82,17 +87,23 @@ class NodePerturbation:
         """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
         batch = _batch(inputs, targets)
         self._survey()
+        rule = self.rule
+        raw = rule if isinstance(rule, Rule) else None
         probe = Probe(
             self.system,
             self.nodes,
             batch=batch,
             resamples=self.resamples,
             injection=self.injection,
-            in_turn=self.rule.in_turn,
-            keep_noise=self.rule.reads_noise,
+            in_turn=raw is not None and raw.in_turn,
+            keep_noise=raw is None or raw.reads_noise,
+            keep_states=raw is None,
         )
         passes = 1 + probe.passes
-        with probe:
+        rows = passes * batch
+        watching = raw is None and self._wiring is None
+        watch = Watch(self.nodes, rows) if watching else nullcontext()
+        with probe, watch:
             outputs = self.system(probe.stack(inputs))
         stacked_targets = targets.repeat(passes, *[1] * (targets.dim() - 1))
         loss = losses(self.loss, outputs, stacked_targets).unflatten(0, (passes, batch))
@@ -100,20 +111,36 @@ class NodePerturbation:
         if not self._looked:
             self._look(probe)
 
-        credits = self.rule.credit(probe.reports, dloss / batch, self.scaling)
+        credits: Sequence[Tensor | None]
+        if isinstance(rule, Rule):
+            credits = rule.credit(probe.reports, dloss / batch, self.scaling)
+        else:
+            wiring = watch.wiring(outputs) if isinstance(watch, Watch) else self._wiring
+            assert wiring is not None
+            error = derivative(self.loss, reference(outputs, batch, passes), targets)
+            credits = rule(Pair(probe.reports, dloss / batch, error / batch, wiring))
+            recurrent = len(probe.reports) > len(self.nodes)
+            self._wiring = wiring if wiring.reported and not recurrent else None
         for report, credit in zip(probe.reports, credits, strict=True):
-            accumulate_(report.node.layer, report.x, credit)
+            if credit is not None:
+                accumulate_(report.node.layer, report.x, credit)
         decorrelation.learn_(probe.reports)
         return Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the state of the stream of injected noise."""
-        return {} if self.injection is None else {"stream": self.injection.stream.state()}
+        """Return the state of the stream of injected noise, and what feedback has learnt."""
+        found = {} if self.injection is None else {"stream": self.injection.stream.state()}
+        if not isinstance(self.rule, Rule):
+            found |= {f"feedback|{name}": value for name, value in self.rule.state().items()}
+        return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         if self.injection is not None:
             self.injection.stream.restore(state["stream"])
+        if not isinstance(self.rule, Rule):
+            learnt = {k.removeprefix("feedback|"): v for k, v in state.items() if k != "stream"}
+            self.rule.restore(learnt)
 
     def _survey(self) -> None:
         """Check the system wherever it is not as it was checked last.
@@ -127,6 +154,7 @@ class NodePerturbation:
         if found == self._surveyed:
             return
         self.nodes = check(self.system)
+        self._wiring = None
         if self.injection is not None:
             dtype = next(self.nodes[0].layer.parameters()).dtype
             check_sigma(self.injection.sigma, dtype)
@@ -140,6 +168,23 @@ class NodePerturbation:
         if self.injection is None:
             check_noisy(probe.reports)
         self._looked = True
+
+
+def derivative(loss: Loss, output: Any, targets: Tensor) -> Tensor:
+    """∂loss/∂output per sample, (B, ...): the loss is ours, and no pass is needed for it.
+
+    Raises:
+        InputError: for an output that is not one tensor, or a loss without a derivative.
+    """
+    if not isinstance(output, Tensor):
+        raise InputError("feedback starts from one output tensor; this system returns several")
+    with torch.enable_grad():
+        output = output.detach().requires_grad_()
+        value = losses(loss, output, targets).sum()
+        if not value.requires_grad:
+            raise InputError("feedback needs the derivative of the loss, and this loss has none")
+        (error,) = torch.autograd.grad(value, output)
+    return error
 
 
 def reference(outputs: Any, batch: int, passes: int) -> Any:

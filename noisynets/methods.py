@@ -109,6 +109,55 @@ def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-4) -> Method:
 NP = Method("np", RULES["np"].summary, partial(_node, rule="np"), lr=4e-3, sigma=1e-2)
 INP = Method("inp", RULES["inp"].summary, partial(_node, rule="inp"), lr=2e-3, sigma=1e-2)
 ANP = Method("anp", RULES["anp"].summary, partial(_node, rule="anp"), lr=3e-3, sigma=1e-2)
+MIRRORED = Method(
+    "mirrored",
+    "mirrored credit: each layer's map learnt from pairs, units' gains measured",
+    partial(_node, rule="mirrored"),
+    lr=3e-3,
+    sigma=1e-2,
+)
+LEARNED = Method(
+    "learned",
+    "learned credit: feedback from the output taught by the loss differences",
+    partial(_node, rule="learned"),
+    lr=3e-3,
+    sigma=1e-2,
+)
+INNOVATION = Method(
+    "innovation",
+    "anp along what entered at each node, without what came from upstream (unbiased)",
+    partial(_node, rule="innovation"),
+    lr=3e-3,
+    sigma=1e-2,
+)
+SHARE = Method(
+    "share",
+    "innovation, with the output's error exact and its share taken out (unbiased)",
+    partial(_node, rule="share"),
+    lr=3e-3,
+    sigma=1e-2,
+)
+DFA = Method(
+    "dfa",
+    "direct feedback alignment: random feedback from the output (control)",
+    partial(_node, rule="dfa"),
+    lr=3e-3,
+    sigma=1e-2,
+)
+FA = Method(
+    "fa",
+    "feedback alignment: random feedback layer by layer (control)",
+    partial(_node, rule="fa"),
+    lr=3e-3,
+    sigma=1e-2,
+)
+FROZEN = Method(
+    "frozen",
+    "the output layer alone, by its exact error (control)",
+    partial(_node, rule="frozen"),
+    lr=1e-2,
+    sigma=1e-2,
+)
 BP = Method(
     "bp",
     "backpropagation: the exact gradient",
@@ -137,6 +186,9 @@ SPSA_ = Method(
     noise="rademacher",
 )
 
+BEST = "mirrored"
+"""What `--rule best` stands for: no other rule here did better without knowing the system."""
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -146,6 +198,13 @@ METHODS: dict[str, Method] = {
         _decorrelated(NP, lr=2e-3),
         _decorrelated(INP, lr=2e-3),
         _decorrelated(ANP, lr=2e-3),
+        MIRRORED,
+        LEARNED,
+        INNOVATION,
+        SHARE,
+        DFA,
+        FA,
+        FROZEN,
         BP,
         _decorrelated(BP, lr=3e-3),
         WP,

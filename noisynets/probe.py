@@ -120,6 +120,7 @@ class Probe:
         in_turn: pass l·K + k perturbs node l alone, so that P = K · nodes; otherwise every
             noisy pass perturbs all nodes and P = K.
         keep_noise: whether reports carry ξ.
+        keep_states: whether reports carry the activity and the differences of the raw input.
 
     Attributes:
         reports: one per node and call, in the order of the calls.
@@ -143,6 +144,7 @@ class Probe:
         injection: Injection | None = None,
         in_turn: bool = False,
         keep_noise: bool = False,
+        keep_states: bool = False,
     ) -> None:
         self.reports: list[Report] = []
         self.batch = batch
@@ -150,6 +152,7 @@ class Probe:
         self._nodes = nodes
         self._injection = injection
         self._keep_noise = keep_noise
+        self._keep_states = keep_states
         self._own = [
             slice(i * resamples, (i + 1) * resamples) if in_turn else slice(0, resamples)
             for i in range(len(nodes))
@@ -196,7 +199,8 @@ class Probe:
 
     def _enters(self, index: int, what: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._entered[index, what] = _first(args, kwargs)[: self.batch].detach().clone()
+            entering = _first(args, kwargs).detach()
+            self._entered[index, what] = entering[: self._rows(what)].clone()
 
         return hook
 
@@ -205,9 +209,10 @@ class Probe:
 
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
             if node.inlet is module:
-                raw = _first(args, kwargs)[: self.batch].detach().clone()
+                whole = _first(args, kwargs).detach()[: self._rows("raw")].clone()
             else:
-                raw = self._entered.pop((index, "raw"))
+                whole = self._entered.pop((index, "raw"))
+            raw = whole[: self.batch]
             x = self._entered.pop((index, "x"), raw)
             if node is self._fork and not self.reports:
                 output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
@@ -230,11 +235,24 @@ class Probe:
                     own=own,
                     xi=xi if self._keep_noise else None,
                     sigma=injection.sigma if injection is not None else None,
+                    a=a[0].detach().clone() if self._keep_states else None,
+                    shift=self._shift(whole),
                 )
             )
             return output
 
         return hook
+
+    def _rows(self, what: str) -> int:
+        """How many rows of what enters are kept."""
+        return (1 + self.passes if self._keep_states and what == "raw" else 1) * self.batch
+
+    def _shift(self, whole: Tensor) -> Tensor | None:
+        """Differences of a raw input, once it has rows of all passes."""
+        if len(whole) == self.batch:
+            return None
+        passes = whole.unflatten(0, (1 + self.passes, self.batch))
+        return passes[1:] - passes[0]
 
     def _check_rows(self, node: Node, output: Tensor) -> None:
         rows = (1 + self.passes) * self.batch

@@ -135,6 +135,9 @@ class Report:
             hold these, and `dloss[own]` is theirs.
         xi: injected noise, (K, B, *out), where the rule reads it.
         sigma: its standard deviation, in units of a; None where nothing is injected.
+        a: the activity in the reference pass, (B, *out), where the rule asks for it.
+        shift: differences of the raw input, (K, B, *in), where the rule asks for them; None
+            also where the passes have not parted yet.
     """
 
     node: Node
@@ -144,6 +147,8 @@ class Report:
     own: slice
     xi: Tensor | None = None
     sigma: float | None = None
+    a: Tensor | None = None
+    shift: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def call(*args: str) -> int:
         (["train", "--rule", "bp", "--noise", "uniform"], "--noise: 'bp' injects nothing"),
         (["train", "--rule", "bp", "--resamples", "3"], "--resamples: 'bp' injects nothing"),
         (["train", "--rule", "anp", "--decor-lr", "0.1"], "--decor-lr: 'anp' does not decorr"),
-        (["train", "--demean"], "--demean: 'anp' does not decorrelate"),
+        (["train", "--demean"], "--demean: 'mirrored' does not decorrelate"),
         (["train", "--rule", "danp", "--decor-lr", "0"], "'danp' is 'anp'"),
         (["train", "--noise", "uniform"], "--noise: nothing is injected"),
         (["train", "--rule", "spsa", "--scaling", "root"], "--scaling: 'spsa' has none"),

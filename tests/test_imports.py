@@ -15,6 +15,7 @@ ORDER = [
     {"decorrelation"},
     {"weight_space"},
     {"check"},
+    {"feedback"},
     {"estimate"},
     {"methods"},
     {"devices", "units", "data"},

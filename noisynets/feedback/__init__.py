@@ -1,0 +1,7 @@
+"""Feedback: credit that is sent down from the output's error, taught by pairs of passes."""
+
+from noisynets.feedback.credit import FEEDBACKS, Feedback
+from noisynets.feedback.pair import Pair
+from noisynets.feedback.watch import Watch, Wiring
+
+__all__ = ["FEEDBACKS", "Feedback", "Pair", "Watch", "Wiring"]

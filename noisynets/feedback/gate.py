@@ -1,0 +1,70 @@
+"""The measured gate: a unit's local gain, from what it was given and what it gave."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Gate:
+    """E[δy δa | a] / E[δa² | a], a running histogram over a: no derivative, any unit.
+
+    The range follows the data: four standard deviations to both sides of the running mean.
+
+    Args:
+        bins: of the histogram.
+        forgetting: share by which each update replaces what came before.
+        rows: of a batch, at most, from which an update is made.
+
+    >>> a = torch.randn(400, 50)
+    >>> shift = 0.1 * torch.randn(400, 50)
+    >>> gate = Gate()
+    >>> for _ in range(50):
+    ...     gate.update_(a, shift, (a + shift).relu() - a.relu())
+    >>> gain = gate(torch.tensor([-1.0, 1.0]))
+    >>> bool(gain[0].abs() < 0.05), bool((gain[1] - 1).abs() < 0.05)
+    (True, True)
+    """
+
+    def __init__(self, bins: int = 64, forgetting: float = 0.02, rows: int = 64) -> None:
+        self.bins, self.forgetting, self.rows = bins, forgetting, rows
+        self._sums: Tensor | None = None  # (2, bins): δy δa, δa²
+        self._span: Tensor | None = None  # mean and mean square of a
+
+    @torch.no_grad()
+    def update_(self, a: Tensor, shift: Tensor, response: Tensor) -> None:
+        """Learn from activities, their differences δa and the unit's δy, all of one shape."""
+        a, shift, response = (t[: self.rows].flatten().float() for t in (a, shift, response))
+        span = torch.stack([a.mean(), a.square().mean()])
+        rate = self.forgetting
+        if self._sums is None or self._span is None:
+            self._span, self._sums, rate = span, a.new_zeros(2, self.bins), 1.0
+        self._span, self._sums = self._span.to(a.device).lerp(span, rate), self._sums.to(a.device)
+        products = torch.stack([response * shift, shift.square()])
+        seen = torch.zeros_like(self._sums).index_add_(1, self._bin(a), products)
+        self._sums = self._sums.lerp(seen, rate)
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """Return the gain at each activity, of the shape of `a`; 0 before the first update."""
+        if self._sums is None:
+            return torch.zeros_like(a)
+        top, bottom = self._sums
+        gain = torch.where(bottom > 0, top / bottom, 0)
+        return gain[self._bin(a.flatten().float())].view(a.shape).to(a.dtype)
+
+    def _bin(self, a: Tensor) -> Tensor:
+        assert self._span is not None
+        mean, square = self._span
+        reach = 4 * (square - mean.square()).clamp_min(1e-20).sqrt()
+        place = (a - (mean - reach)) * (self.bins / (2 * reach))
+        return place.clamp_(0, self.bins - 1).long()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+        if self._sums is None or self._span is None:
+            return {}
+        return {"sums": self._sums, "span": self._span}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        self._sums, self._span = state.get("sums"), state.get("span")

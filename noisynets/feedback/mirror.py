@@ -1,0 +1,217 @@
+"""Mirrors: what a layer makes of a difference of its inputs, learnt from measured differences."""
+
+from __future__ import annotations
+
+import zlib
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.grad import conv1d_input, conv2d_input
+
+from noisynets.outer import padded
+
+RIDGE = 0.01
+
+
+class Mirror:
+    """M with δa ≈ M δx, by affine projections: each update explains the rows it was shown.
+
+    M ← M + μ Eᵀ (δX δXᵀ + λ)⁻¹ δX, with the rows δX (N, n_in) and E = δA − δX Mᵀ. Their error
+    shrinks by 1 − μ, whatever the spectrum of the inputs, so that nothing diverges for μ ≤ 1; a
+    plain LMS is stable only for small μ, and slow along weak directions. Ozeki and Umeda (1984);
+    kin to the weight mirrors of Akrout et al., *Deep learning without weight transport* (2019).
+
+    Args:
+        layer: gives the geometry: no weight is read.
+        rate: μ. Larger is quicker, and noisier for good; larger at first only would fill Adam's
+            second moments with that noise.
+        rows: shown in one update, at most.
+    """
+
+    def __init__(self, layer: nn.Module, rate: float = 0.02, rows: int = 64) -> None:
+        self.layer, self.rate, self.rows = layer, rate, rows
+        self._map: Tensor | None = None
+        self._updates = 0
+
+    @torch.no_grad()
+    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Learn from differences: of the inputs (N, *in) and the activities (N, *out)."""
+        x, a = shown(self.layer, inputs, outputs, self.rows, self._updates)
+        if self._map is None:
+            self._map = x.new_zeros(a.shape[1], x.shape[1])
+        error = a - x @ self._map.T
+        gram = x @ x.T
+        scale = gram.diagonal().mean()
+        gram.diagonal().add_(RIDGE * scale + torch.finfo(x.dtype).tiny)
+        step = torch.cholesky_solve(error, torch.linalg.cholesky_ex(gram).L)
+        new = torch.addmm(self._map, step.T, x, alpha=self.rate)
+        self._map = torch.where(new.isfinite().all(), new, self._map)
+        self._updates += 1
+
+    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
+        """Mᵀ credit: of the activities (B, *out) → of the inputs, of `shape` (B, *in)."""
+        if self._map is None:
+            return credit.new_zeros(shape)
+        return adjoint(self.layer, self._map, credit, shape)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """M δx, (N, *in) → (N, *out), after the first update."""
+        assert self._map is not None, "maps learn before they are asked"
+        return forward(self.layer, self._map, inputs)
+
+    @property
+    def map(self) -> Tensor | None:
+        """M, (out, in of one product); None before the first update."""
+        return self._map
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+        return {} if self._map is None else {"map": self._map, "n": torch.tensor(self._updates)}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from a `state`."""
+        self._map = state["map"].to(device) if state else None
+        self._updates = int(state["n"]) if state else 0
+
+
+class Transport:
+    """A fixed random map in place of a mirror: feedback alignment, Lillicrap et al. (2016).
+
+    Args:
+        layer: gives the geometry.
+        name: of the node; decides the map together with `seed`.
+        seed: of the map.
+    """
+
+    def __init__(self, layer: nn.Module, name: str, seed: int = 0) -> None:
+        self.layer = layer
+        self._seed = zlib.crc32(f"{seed}:{name}".encode())
+        self._map: Tensor | None = None
+
+    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Learn nothing; draw the map at the first call, as He et al. (2015) draw weights."""
+        if self._map is None:
+            x, a = shown(self.layer, inputs, outputs, 1, 0)
+            generator = torch.Generator().manual_seed(self._seed)
+            drawn = torch.randn(a.shape[1], x.shape[1], generator=generator)
+            self._map = (drawn * (2 / x.shape[1]) ** 0.5).to(x)
+
+    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
+        """Bᵀ credit: of the activities (B, *out) → of the inputs (B, *in)."""
+        assert self._map is not None, "drawn at the first update"
+        return adjoint(self.layer, self._map, credit, shape)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Predict nothing: (N, *in) → zeros (N, *out)."""
+        assert self._map is not None, "drawn at the first update"
+        return torch.zeros_like(forward(self.layer, self._map, inputs))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: the seed says it all."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Do nothing."""
+
+
+@singledispatch
+def shown(
+    layer: nn.Module, inputs: Tensor, outputs: Tensor, rows: int, update: int
+) -> tuple[Tensor, Tensor]:
+    """Return single products to learn from: inputs (rows, n_in) and outputs (rows, n_out)."""
+    raise NotImplementedError(f"no mirror is known for {type(layer).__name__}")
+
+
+@singledispatch
+def adjoint(layer: nn.Module, m: Tensor, credit: Tensor, shape: torch.Size) -> Tensor:
+    """Mᵀ credit for the geometry of `layer`."""
+    raise NotImplementedError
+
+
+@singledispatch
+def forward(layer: nn.Module, m: Tensor, x: Tensor) -> Tensor:
+    """M x for the geometry of `layer`."""
+    raise NotImplementedError
+
+
+def has_mirror(layer: nn.Module) -> bool:
+    """Whether a layer's map can be mirrored."""
+    known = shown.dispatch(type(layer)) is not shown.dispatch(object)
+    plain = getattr(layer, "groups", 1) == 1 and getattr(layer, "padding_mode", "zeros") == "zeros"
+    return known and plain and not isinstance(getattr(layer, "padding", 0), str)
+
+
+@shown.register
+def _shown_linear(
+    layer: nn.Linear, inputs: Tensor, outputs: Tensor, rows: int, update: int
+) -> tuple[Tensor, Tensor]:
+    x, a = inputs.flatten(0, -2), outputs.flatten(0, -2)
+    step = max(1, len(x) // rows) if inputs.dim() > 2 else 1
+    return x[::step][:rows], a[::step][:rows]
+
+
+@adjoint.register
+def _adjoint_linear(layer: nn.Linear, m: Tensor, credit: Tensor, shape: torch.Size) -> Tensor:
+    return credit @ m
+
+
+@forward.register
+def _forward_linear(layer: nn.Linear, m: Tensor, x: Tensor) -> Tensor:
+    return x @ m.T
+
+
+@shown.register
+def _shown_conv2d(
+    layer: nn.Conv2d, inputs: Tensor, outputs: Tensor, rows: int, update: int
+) -> tuple[Tensor, Tensor]:
+    """Patches spread over pictures and positions, others at every update."""
+    x, padding = padded(layer, inputs[:rows])
+    patches = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
+    patches = patches.transpose(1, 2).flatten(0, 1)
+    a = outputs[:rows].flatten(2).transpose(1, 2).flatten(0, 1)
+    golden = (5**0.5 - 1) / 2
+    steps = torch.arange(rows, dtype=torch.float64, device=x.device) + update * rows
+    index = ((steps * golden).frac() * len(a)).long().clamp_max(len(a) - 1)
+    return patches[index], a[index]
+
+
+@adjoint.register
+def _adjoint_conv2d(layer: nn.Conv2d, m: Tensor, credit: Tensor, shape: torch.Size) -> Tensor:
+    kernel = m.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
+    return conv2d_input(shape, kernel, credit, layer.stride, layer.padding, layer.dilation)
+
+
+@forward.register
+def _forward_conv2d(layer: nn.Conv2d, m: Tensor, x: Tensor) -> Tensor:
+    kernel = m.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
+    return F.conv2d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
+
+
+@shown.register
+def _shown_conv1d(
+    layer: nn.Conv1d, inputs: Tensor, outputs: Tensor, rows: int, update: int
+) -> tuple[Tensor, Tensor]:
+    two = nn.Conv2d(
+        1,
+        1,
+        (1, layer.kernel_size[0]),
+        (1, layer.stride[0]),
+        (0, int(layer.padding[0])),
+        (1, layer.dilation[0]),
+        device="meta",
+    )
+    return _shown_conv2d(two, inputs.unsqueeze(2), outputs.unsqueeze(2), rows, update)
+
+
+@adjoint.register
+def _adjoint_conv1d(layer: nn.Conv1d, m: Tensor, credit: Tensor, shape: torch.Size) -> Tensor:
+    kernel = m.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
+    return conv1d_input(shape, kernel, credit, layer.stride, layer.padding, layer.dilation)
+
+
+@forward.register
+def _forward_conv1d(layer: nn.Conv1d, m: Tensor, x: Tensor) -> Tensor:
+    kernel = m.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
+    return F.conv1d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
