@@ -72,6 +72,8 @@ class NodePerturbation:
             raise InputError(f"resamples {resamples} must be at least 1")
         if isinstance(rule, Rule):
             _check_mode(rule, scaling, sigma)
+        elif scaling != "count":
+            raise InputError(f"feedback has no scaling: leave out {scaling!r}")
         self.system = system
         self.loss = loss
         self.rule = rule

@@ -365,6 +365,8 @@ def test_the_systems_own_noise_teaches_too(rule: str) -> None:
 
 
 def test_errors_are_the_librarys() -> None:
+    with pytest.raises(InputError, match="no scaling: leave out 'root'"):
+        NodePerturbation(nn.Linear(2, 2), squared_error, "mirrored", scaling="root")
     with pytest.raises(NoisynetsError, match="did you mean 'mirrored'"):
         NodePerturbation(nn.Linear(2, 2), squared_error, "mirored")
 

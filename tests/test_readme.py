@@ -7,6 +7,7 @@ from pathlib import Path
 import own_effect
 import own_unit
 import pytest
+import recurrent
 
 from noisynets import cli
 
@@ -65,6 +66,10 @@ def test_links_lead_somewhere() -> None:
 @pytest.mark.parametrize(("example", "least"), [(own_effect, 0.75), (own_unit, 0.45)])
 def test_the_examples_learn(example, least: float) -> None:
     assert example.main(epochs=1) > least
+
+
+def test_the_recurrent_example_learns_through_time() -> None:
+    assert recurrent.main(steps=100, test=500) > recurrent.main("frozen", steps=100, test=500)
 
 
 def test_an_own_effect_and_an_own_unit_take_less_than_80_lines() -> None:
