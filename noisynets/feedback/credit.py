@@ -35,12 +35,16 @@ class Gates:
 
     def __init__(self) -> None:
         self._gates: dict[str, Gate] = {}
+        self._step = 0
 
     def update_(self, pair: Pair) -> None:
-        """Learn from every kind of unit once."""
-        for name, unit in pair.units().items():
+        """Learn from every kind of unit whose turn it is."""
+        for turn, (name, unit) in enumerate(pair.units().items()):
+            if name in self._gates and not due(self._step + turn):
+                continue
             a, shift = pair.given(unit)
             self._gates.setdefault(name, Gate()).update_(a, shift[0], pair.response(unit)[0])
+        self._step += 1
 
     def __call__(self, unit: Unit, pair: Pair) -> Tensor:
         """Gain of a unit at each of its inputs in the reference pass, (B, ...)."""
@@ -54,11 +58,13 @@ class Gates:
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
-        return nested({name: gate.state() for name, gate in self._gates.items()})
+        found = nested({name: gate.state() for name, gate in self._gates.items()})
+        return found | {"step": torch.tensor(self._step)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        for name, part in unnested(state).items():
+        self._step = int(state["step"])
+        for name, part in unnested({k: v for k, v in state.items() if k != "step"}).items():
             self._gates[name] = Gate()
             self._gates[name].restore(part)
 
@@ -73,14 +79,16 @@ class Maps:
         self._step = 0
 
     def update_(self, pair: Pair) -> None:
-        """Learn each node's map once, from one of its calls after the other."""
+        """Learn the map of every node whose turn it is, from one of its calls after the other."""
         calls: dict[str, list[Report]] = {}
         for report in pair.reports:
             if report.shift is not None and has_mirror(geometry(report.node)):
                 calls.setdefault(report.node.name, []).append(report)
-        for name, reports in calls.items():
-            report = reports[self._step % len(reports)]
+        for turn, (name, reports) in enumerate(calls.items()):
             known = self._maps.get(name)
+            if known is not None and not due(self._step + turn):
+                continue
+            report = reports[self._step % len(reports)]
             if known is None:
                 known = self._maps[name] = self._new(report.node)
                 known.restore(self._kept.pop(name, {}), report.delta.device)
@@ -134,7 +142,8 @@ class Straight:
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report."""
         self._gates.update_(pair)
-        self._maps.update_(pair)
+        if pair.intrinsic:
+            self._maps.update_(pair)
         credits = pair.from_output(self._gates)
         hidden = set(range(len(pair.reports))) - pair.top
         for call, credit in self.teach(pair, hidden, self._maps, self._gates).items():
@@ -172,7 +181,7 @@ class Straight:
         """Continue from a `state`."""
         parts_ = unnested(state)
         self._maps.restore(parts_["maps"])
-        self._gates.restore(parts_.get("gates", {}))
+        self._gates.restore(parts_["gates"])
         for name, part in unnested(parts_.get("direct", {})).items():
             self._direct[name] = self._new(name)
             self._direct[name].restore(part)
@@ -197,7 +206,8 @@ class Innovation:
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report."""
         self._gates.update_(pair)
-        self._maps.update_(pair)
+        if pair.intrinsic:
+            self._maps.update_(pair)
         exact = pair.from_output(self._gates) if self.share else None
         found = estimates(pair, self._maps.innovations(pair), exact)
         top = pair.top if exact is not None else frozenset()
@@ -211,7 +221,7 @@ class Innovation:
         """Continue from a `state`."""
         found = unnested(state)
         self._maps.restore(found["maps"])
-        self._gates.restore(found.get("gates", {}))
+        self._gates.restore(found["gates"])
 
 
 class Backward:
@@ -283,7 +293,7 @@ class Backward:
         """Continue from a `state`."""
         found = unnested(state)
         self._maps.restore(found["maps"])
-        self._gates.restore(found.get("gates", {}))
+        self._gates.restore(found["gates"])
         self._straight.restore(found["straight"])
 
 
@@ -322,6 +332,14 @@ def estimates(
     square = torch.stack([e.flatten(2).square().sum(2) for e in innovations]).sum(0)
     factor = torch.where(square > 0, residual * size / square, 0)
     return [torch.einsum("kb,kb...->b...", factor / len(e), e) for e in innovations]
+
+
+ALWAYS, EVERY = 200, 4
+
+
+def due(step: int) -> bool:
+    """Whether it is somebody's turn to learn: in the first steps always, later every fourth."""
+    return step < ALWAYS or step % EVERY == 0
 
 
 def geometry(node: Node) -> nn.Module:

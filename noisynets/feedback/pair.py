@@ -70,6 +70,11 @@ class Pair:
                 responses[unit] = (call, path)
         object.__setattr__(self, "_responses", responses)
 
+    @property
+    def intrinsic(self) -> bool:
+        """Whether the noise is the system's own, so that nobody knows what entered where."""
+        return any(report.xi is None for report in self.reports)
+
     def units(self) -> dict[str, Unit]:
         """Return one unit of every kind."""
         every = [p for made in (*self.wiring.inputs, self.wiring.output) for p in parts(made)]
