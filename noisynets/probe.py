@@ -158,7 +158,7 @@ class Probe:
             for i in range(len(nodes))
         ]
         self._fork = fork(system, nodes) if injection is not None and self.passes else None
-        self._entered: dict[tuple[int, str], Tensor] = {}
+        self._entered: dict[tuple[int, str], tuple[Tensor, Tensor | None]] = {}
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Tensor) -> Tensor:
@@ -200,7 +200,8 @@ class Probe:
     def _enters(self, index: int, what: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             entering = _first(args, kwargs).detach()
-            self._entered[index, what] = entering[: self._rows(what)].clone()
+            shift = self._shift(entering) if what == "raw" else None
+            self._entered[index, what] = entering[: self.batch].clone(), shift
 
         return hook
 
@@ -209,11 +210,11 @@ class Probe:
 
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
             if node.inlet is module:
-                whole = _first(args, kwargs).detach()[: self._rows("raw")].clone()
+                entering = _first(args, kwargs).detach()
+                raw, shift = entering[: self.batch].clone(), self._shift(entering)
             else:
-                whole = self._entered.pop((index, "raw"))
-            raw = whole[: self.batch]
-            x = self._entered.pop((index, "x"), raw)
+                raw, shift = self._entered.pop((index, "raw"))
+            x, _ = self._entered.pop((index, "x"), (raw, None))
             if node is self._fork and not self.reports:
                 output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
             elif injection is not None and not _is_builtin(module):
@@ -236,20 +237,16 @@ class Probe:
                     xi=xi if self._keep_noise else None,
                     sigma=injection.sigma if injection is not None else None,
                     a=a[0].detach().clone() if self._keep_states else None,
-                    shift=self._shift(whole),
+                    shift=shift,
                 )
             )
             return output
 
         return hook
 
-    def _rows(self, what: str) -> int:
-        """How many rows of what enters are kept."""
-        return (1 + self.passes if self._keep_states and what == "raw" else 1) * self.batch
-
     def _shift(self, whole: Tensor) -> Tensor | None:
-        """Differences of a raw input, once it has rows of all passes."""
-        if len(whole) == self.batch:
+        """Differences of a raw input, if they are asked for and it has rows of all passes."""
+        if not self._keep_states or len(whole) == self.batch:
             return None
         passes = whole.unflatten(0, (1 + self.passes, self.batch))
         return passes[1:] - passes[0]
