@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from noisynets.feedback import FEEDBACKS, Feedback, Pair, Watch, Wiring
 from noisynets.losses import losses
 from noisynets.noise import Injection, check_sigma
 from noisynets.outer import accumulate_
-from noisynets.probe import Probe, find_nodes
+from noisynets.probe import Probe, find_nodes, is_chain
 from noisynets.rules import RULES, SCALINGS, Rule
 from noisynets.types import Estimate, Loss, Sampler
 
@@ -81,6 +82,7 @@ class NodePerturbation:
         self.resamples = resamples
         self.injection = None if sigma is None else Injection(sigma, noise, seed)
         self._wiring: Wiring | None = None
+        self._wired_for = torch.Size()
         self._surveyed: object = None
         self._survey()
 
@@ -103,7 +105,8 @@ class NodePerturbation:
         )
         passes = 1 + probe.passes
         rows = passes * batch
-        watching = raw is None and self._wiring is None
+        wired = self._wiring is not None and self._wired_for == inputs.shape[1:]
+        watching = raw is None and not wired
         watch = Watch(self.nodes, rows) if watching else nullcontext()
         with probe, watch:
             outputs = self.system(probe.stack(inputs))
@@ -121,8 +124,9 @@ class NodePerturbation:
             assert wiring is not None
             error = derivative(self.loss, reference(outputs, batch, passes), targets)
             credits = rule(Pair(probe.reports, dloss / batch, error / batch, wiring))
-            recurrent = len(probe.reports) > len(self.nodes)
-            self._wiring = wiring if wiring.reported and not recurrent else None
+            fixed = is_chain(self.system) and wiring.reported
+            self._wiring = replace(wiring, values={}) if fixed else None
+            self._wired_for = inputs.shape[1:]
         for report, credit in zip(probe.reports, credits, strict=True):
             if credit is not None:
                 accumulate_(report.node.layer, report.x, credit)

@@ -67,13 +67,14 @@ def _rows(module: nn.Module, name: str) -> list[Row]:
     own may call its children in any order: each is a row of its own.
     """
     children = [(f"{name}.{n}".lstrip("."), child) for n, child in module._modules.items() if child]
-    if not _is_chain(module):
+    if not is_chain(module):
         return [[child] for child in children]
-    nested = [_rows(m, path)[0] if _is_chain(m) and len(m) else [(path, m)] for path, m in children]
+    nested = [_rows(m, path)[0] if is_chain(m) and len(m) else [(path, m)] for path, m in children]
     return [[item for row in nested for item in row]]
 
 
-def _is_chain(module: nn.Module) -> TypeGuard[nn.Sequential]:
+def is_chain(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Whether each child surely feeds the next."""
     return type(module).forward is nn.Sequential.forward
 
 
@@ -90,7 +91,7 @@ def fork(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
     else something (a skip connection around the node, say) might see the rows before it.
     """
     link: nn.Module = system
-    while _is_chain(link):
+    while is_chain(link):
         reshapes = (nn.Flatten, nn.Unflatten, nn.Identity)
         link = next((m for m in link.children() if not isinstance(m, reshapes)), nn.Identity())
     return nodes[0] if _is_quiet(link) and link is nodes[0].outlet else None

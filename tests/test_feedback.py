@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -140,6 +141,146 @@ def test_with_the_true_maps_credit_is_the_gradient(name: str, told: Backward) ->
     squared_error(net(x), target).mean().backward()
     for parameter, true in gradients(net).items():
         torch.testing.assert_close(found[parameter], true, rtol=1e-9, atol=1e-9)
+
+
+def _half_then(a: Tensor) -> Tensor:
+    b = a.new_zeros(len(a), 2, 8)
+    b[:, 0] = a.tanh()
+    return b.flatten(1)
+
+
+SCALE = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 1.0, -1.0])
+MEASURED = {
+    "in place on a sum": (lambda a: F.relu_(a.view(-1, 2, 4).sum(1)), 4),
+    "in place on a copy": (lambda a: (a + a.tanh()).relu_(), 8),
+    "units on pieces": (lambda a: torch.cat([q.relu() for q in a.chunk(2, 1)], 1), 8),
+    "pieces of other sizes": (lambda a: torch.cat([q.relu() for q in a.split([3, 5], 1)], 1), 8),
+    "a factor per feature": (lambda a: a * SCALE, 8),
+    "a factor behind a unit": (lambda a: a.tanh() * SCALE, 8),
+    "two units": (lambda a: torch.cat([a.relu(), (2 * a).cos()], 1), 16),
+    "two units on pieces": (lambda a: torch.cat([a[:, :4].relu(), (3 * a[:, 4:]).tanh()], 1), 8),
+    "where": (lambda a: torch.where(a > 0, a, 0.1 * a), 8),
+    "a product with itself": (lambda a: a * (1 - a), 8),
+    "a constant beside": (lambda a: torch.cat([a.tanh(), torch.ones(len(a), 2)], 1), 10),
+    "a constant less": (lambda a: (1 - a).relu(), 8),
+    "added in place": (lambda a: a.tanh().clone().add_(a.sin()), 8),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_with_measured_gains_credit_is_the_gradient(name: str) -> None:
+    """True maps, measured gates, 300 pairs of 200: cosine above 0.99 and the right size."""
+    between, out = MEASURED[name]
+    torch.manual_seed(0)
+    net = _net(between, out)
+    rule = Backward(lambda node: Told(geometry(node)))
+    estimator = NodePerturbation(net, squared_error, rule, sigma=0.02)
+    for _ in range(300):
+        net.zero_grad()
+        x, y = torch.randn(200, 6), torch.randn(200, 3)
+        estimator(x, y)
+    found = gradients(net)["first.weight"]
+    squared_error(net(x), y).mean().backward()
+    true = gradients(net)["first.weight"]
+    assert cosine(found, true) > 0.99
+    assert float(found.norm() / true.norm()) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda a: torch.from_numpy(np.tanh(a.numpy())),
+        lambda a: F.softmax(a, 1),
+        lambda a: a[:, :4] * a[:, 4:],
+        lambda a: F.avg_pool2d(a.view(-1, 2, 2, 2), 2, divisor_override=1).flatten(1),
+        _half_then,
+    ],
+)
+def test_what_is_lost_or_opaque_is_named_and_still_taught(between) -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        out = between(torch.zeros(1, 8)).shape[1]
+    net = _net(between, out)
+    estimator = NodePerturbation(net, squared_error, "mirrored", sigma=0.05)
+    with pytest.warns(UserWarning, match="'first': what lies behind cannot be mirrored"):
+        estimator(torch.randn(50, 6), torch.randn(50, 3))
+    assert net.first.weight.grad.abs().sum() > 0
+
+
+def test_another_picture_size_is_wired_anew() -> None:
+    class Global(nn.Module):
+        def forward(self, a: Tensor) -> Tensor:
+            return a.tanh().mean((2, 3))
+
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), Global(), nn.Linear(4, 3))
+    estimator = NodePerturbation(net, squared_error, "mirrored")
+    for size in (8, 12, 8):
+        estimator(torch.randn(10, 1, size, size), torch.randn(10, 3))
+    assert net[0].weight.grad.isfinite().all()
+
+
+def test_long_recurrences_are_walked_once() -> None:
+    """A state that is used twice at every step has 2^T paths through T steps."""
+
+    class Leaky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.h, self.o = nn.Linear(5, 5), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x
+            for _ in range(40):
+                h = h + 0.1 * (torch.tanh(self.h(h)) - h)
+            return self.o(h)
+
+    net = Leaky()
+    NodePerturbation(net, squared_error, "mirrored")(torch.randn(10, 5), torch.randn(10, 3))
+    assert net.h.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("rule", FEEDBACKS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_broken_activities_teach_nothing_and_raise_nothing(rule: str, value: float) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3))
+    estimator = NodePerturbation(net, squared_error, rule, sigma=0.1)
+    for i in range(6):
+        x = torch.randn(20, 4)
+        x[3] = value if i in (0, 3) else 1.0
+        net.zero_grad()
+        estimator(x, torch.randn(20, 3))
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("rule", FEEDBACKS)
+def test_small_floats_and_single_samples_do(rule: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).bfloat16()
+    estimator = NodePerturbation(net, squared_error, rule, sigma=0.5, resamples=2)
+    for batch in (8, 1, 3):
+        estimator(torch.randn(batch, 4).bfloat16(), torch.randn(batch, 3).bfloat16())
+    assert net[2].weight.grad.isfinite().all()
+
+
+def test_feedback_restored_on_a_used_estimator_is_what_was_saved() -> None:
+    def estimator() -> NodePerturbation:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        return NodePerturbation(net, squared_error, "mirrored", sigma=0.1)
+
+    x, y = torch.randn(20, 4), torch.randn(20, 3)
+    first, used = estimator(), estimator()
+    first(x, y)
+    saved = {k: v.clone() for k, v in first.state().items()}
+    for _ in range(3):
+        used(2 * x, y)
+    used.restore(saved)
+    again = used.state()
+    assert again.keys() == saved.keys() and all(torch.equal(again[k], saved[k]) for k in saved)
+    used.system.zero_grad(), first.system.zero_grad()
+    used(x, y), first(x, y)
+    for one, other in zip(used.system.parameters(), first.system.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
 
 
 def test_what_cannot_be_passed_gets_learned_credit_and_is_named() -> None:

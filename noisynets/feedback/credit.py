@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from noisynets.feedback.direct import Direct, Fixed, Learned
 from noisynets.feedback.gate import Gate
 from noisynets.feedback.mirror import Mirror, Transport, has_mirror
-from noisynets.feedback.pair import Pair, deliver, kind
-from noisynets.feedback.wiring import Opaque, Unit, activities, parts
+from noisynets.feedback.pair import Pair, deliver
+from noisynets.feedback.wiring import Opaque, Unit, activities
 from noisynets.types import Node, Report, Wrapper
 
 
@@ -48,7 +48,7 @@ class Gates:
 
     def __call__(self, unit: Unit, pair: Pair) -> Tensor:
         """Gain of a unit at each of its inputs in the reference pass, (B, ...)."""
-        return self._gates[kind(unit, pair.reports)](pair.given(unit)[0])
+        return self._gates[pair.kind(unit)](pair.given(unit)[0])
 
     def of_activity(self, call: int, pair: Pair) -> Tensor:
         """Gain of the unit right behind a call's activity, (B, *out); 1 where there is none."""
@@ -64,6 +64,7 @@ class Gates:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         self._step = int(state["step"])
+        self._gates.clear()
         for name, part in unnested({k: v for k, v in state.items() if k != "step"}).items():
             self._gates[name] = Gate()
             self._gates[name].restore(part)
@@ -116,11 +117,12 @@ class Maps:
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
-        found = nested({name: known.state() for name, known in self._maps.items()})
+        found = nested(self._kept | {name: known.state() for name, known in self._maps.items()})
         return found | {"step": torch.tensor(self._step)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`; a map is restored when its node is met."""
+        self._maps.clear()
         self._step = int(state["step"])
         self._kept = unnested({k: v for k, v in state.items() if k != "step"})
 
@@ -182,6 +184,7 @@ class Straight:
         parts_ = unnested(state)
         self._maps.restore(parts_["maps"])
         self._gates.restore(parts_["gates"])
+        self._direct.clear()
         for name, part in unnested(parts_.get("direct", {})).items():
             self._direct[name] = self._new(name)
             self._direct[name].restore(part)
@@ -247,11 +250,11 @@ class Backward:
         self._gates.update_(pair)
         self._maps.update_(pair)
         credits = pair.from_output(self._gates)
-        hidden = self._hidden(pair)
+        top, hidden = list(credits), self._hidden(pair)
         taught = self._straight.teach(pair, hidden, self._maps, self._gates) if hidden else {}
         for call in reversed(range(len(credits))):
             if call in taught:
-                credits[call] = taught[call]
+                credits[call] = top[call] + taught[call]
             made, report = pair.wiring.inputs[call], pair.reports[call]
             if made is not None and report.node in self._maps:
                 below = self._maps[report.node](credits[call], report.raw.shape)
@@ -261,14 +264,14 @@ class Backward:
 
     def _hidden(self, pair: Pair) -> set[int]:
         """Calls whose activities go into something that credit cannot pass."""
-        hidden: set[int] = set()
-        for made, report in zip(pair.wiring.inputs, pair.reports, strict=True):
-            if not has_mirror(geometry(report.node)):
-                hidden |= activities(made)
-            for part in parts(made):
-                if isinstance(part, Opaque):
-                    hidden |= activities(part)
-        return hidden - pair.top
+        walled = [
+            made
+            for made, report in zip(pair.wiring.inputs, pair.reports, strict=True)
+            if not has_mirror(geometry(report.node))
+        ]
+        opaque = [part for part in pair.parts if isinstance(part, Opaque)]
+        lost = set(range(len(pair.reports))) - activities(*pair.wiring.inputs, pair.wiring.output)
+        return activities(*walled, *opaque) | lost
 
     def _warn(self, hidden: set[int], pair: Pair) -> None:
         if hidden and not self._warned:
@@ -300,17 +303,22 @@ class Backward:
 class Frozen:
     """The output's error trains the last node, and nothing else is trained: the control."""
 
+    def __init__(self) -> None:
+        self._gates = Gates()
+
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report; None for hidden ones."""
-        credits = pair.from_output(None)
+        self._gates.update_(pair)
+        credits = pair.from_output(self._gates)
         return [credit if call in pair.top else None for call, credit in enumerate(credits)]
 
     def state(self) -> dict[str, Tensor]:
-        """Return nothing: nothing is learnt."""
-        return {}
+        """Return what must be kept to continue with the same bits."""
+        return self._gates.state()
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Do nothing."""
+        """Continue from a `state`."""
+        self._gates.restore(state)
 
 
 def estimates(

@@ -80,6 +80,8 @@ class Learned:
     @torch.no_grad()
     def update_(self, estimate: Tensor, error: Tensor, gate: Tensor) -> None:
         """Learn from the rows of a batch: ĝ (B, n), e (B, n_e), and gates (B, n)."""
+        wide = torch.promote_types(error.dtype, torch.float32)
+        estimate, error, gate = (t.to(wide) for t in (estimate, error, gate))
         found = {
             "ge": (estimate * gate).T @ error / len(error),
             "ee": error.T @ error / len(error),
@@ -87,7 +89,11 @@ class Learned:
         }
         rate = max(self.forgetting, 1 / (1 + self._updates))  # at first, a plain mean
         old = {k: v.to(error.device) for k, v in self._moments.items()} or found
-        self._moments = {name: old[name].lerp(new, rate) for name, new in found.items()}
+        sound = torch.stack([new.isfinite().all() for new in found.values()]).all()
+        self._moments = {
+            name: torch.where(sound, old[name].lerp(new, rate), old[name].nan_to_num())
+            for name, new in found.items()
+        }
         self._updates += 1
 
     def __call__(self, error: Tensor, n: int) -> Tensor:
@@ -96,10 +102,10 @@ class Learned:
             return error.new_zeros(len(error), n)
         ge, ee, gate = (self._moments[name] for name in ("ge", "ee", "gate"))
         scale = ee.diagonal().mean()
-        ridge = torch.eye(len(ee), dtype=ee.dtype, device=ee.device) * scale * self.ridge
         tiny = torch.finfo(ee.dtype).tiny
-        solved, _ = torch.linalg.solve_ex(ee + ridge + tiny, ge.T)
-        return (error @ solved) / (gate + RARE * gate.mean() + tiny)
+        ridge = torch.eye(len(ee), dtype=ee.dtype, device=ee.device) * (scale * self.ridge + tiny)
+        solved, _ = torch.linalg.solve_ex(ee + ridge, ge.T)
+        return ((error.to(ee) @ solved) / (gate + RARE * gate.mean() + tiny)).to(error.dtype)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""

@@ -38,11 +38,14 @@ class Gate:
         span = torch.stack([a.mean(), a.square().mean()])
         rate = self.forgetting
         if self._sums is None or self._span is None:
-            self._span, self._sums, rate = span, a.new_zeros(2, self.bins), 1.0
-        self._span, self._sums = self._span.to(a.device).lerp(span, rate), self._sums.to(a.device)
+            self._span, self._sums, rate = span.nan_to_num(), a.new_zeros(2, self.bins), 1.0
+        old = self._span.to(a.device)
+        self._span = torch.where(span.isfinite().all(), old.lerp(span, rate), old)
+        self._sums = self._sums.to(a.device)
         products = torch.stack([response * shift, shift.square()])
         seen = torch.zeros_like(self._sums).index_add_(1, self._bin(a), products)
-        self._sums = self._sums.lerp(seen, rate)
+        sound = seen.isfinite().all() & span.isfinite().all()  # a diverged pass teaches nothing
+        self._sums = torch.where(sound, self._sums.lerp(seen, rate), self._sums)
 
     def __call__(self, a: Tensor) -> Tensor:
         """Return the gain at each activity, of the shape of `a`; 0 before the first update."""
@@ -57,7 +60,7 @@ class Gate:
         mean, square = self._span
         reach = 4 * (square - mean.square()).clamp_min(1e-20).sqrt()
         place = (a - (mean - reach)) * (self.bins / (2 * reach))
-        return place.clamp_(0, self.bins - 1).long()
+        return place.nan_to_num(0).clamp_(0, self.bins - 1).long()
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""

@@ -39,6 +39,8 @@ class Mirror:
     def update_(self, inputs: Tensor, outputs: Tensor) -> None:
         """Learn from differences: of the inputs (N, *in) and the activities (N, *out)."""
         x, a = shown(self.layer, inputs, outputs, self.rows, self._updates)
+        wide = torch.promote_types(x.dtype, torch.float32)  # there is no Cholesky for less
+        x, a = x.to(wide), a.to(wide)
         if self._map is None:
             self._map = x.new_zeros(a.shape[1], x.shape[1])
         error = a - x @ self._map.T
@@ -54,12 +56,12 @@ class Mirror:
         """Mᵀ credit: of the activities (B, *out) → of the inputs, of `shape` (B, *in)."""
         if self._map is None:
             return credit.new_zeros(shape)
-        return adjoint(self.layer, self._map, credit, shape)
+        return adjoint(self.layer, self._map.to(credit.dtype), credit, shape)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """M δx, (N, *in) → (N, *out), after the first update."""
         assert self._map is not None, "maps learn before they are asked"
-        return forward(self.layer, self._map, inputs)
+        return forward(self.layer, self._map.to(inputs.dtype), inputs)
 
     @property
     def map(self) -> Tensor | None:
@@ -148,8 +150,17 @@ def _shown_linear(
     layer: nn.Linear, inputs: Tensor, outputs: Tensor, rows: int, update: int
 ) -> tuple[Tensor, Tensor]:
     x, a = inputs.flatten(0, -2), outputs.flatten(0, -2)
-    step = max(1, len(x) // rows) if inputs.dim() > 2 else 1
-    return x[::step][:rows], a[::step][:rows]
+    if inputs.dim() == 2:
+        return x[:rows], a[:rows]
+    index = _spread(len(x), rows, update, x.device)
+    return x[index], a[index]
+
+
+def _spread(n: int, rows: int, update: int, device: torch.device) -> Tensor:
+    """`rows` indices below n, spread evenly, and others at every update."""
+    golden = (5**0.5 - 1) / 2
+    steps = torch.arange(rows, dtype=torch.float64, device=device) + update * rows
+    return ((steps * golden).frac() * n).long().clamp_max(n - 1)
 
 
 @adjoint.register
@@ -171,9 +182,7 @@ def _shown_conv2d(
     patches = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
     patches = patches.transpose(1, 2).flatten(0, 1)
     a = outputs[:rows].flatten(2).transpose(1, 2).flatten(0, 1)
-    golden = (5**0.5 - 1) / 2
-    steps = torch.arange(rows, dtype=torch.float64, device=x.device) + update * rows
-    index = ((steps * golden).frac() * len(a)).long().clamp_max(len(a) - 1)
+    index = _spread(len(a), rows, update, x.device)
     return patches[index], a[index]
 
 

@@ -19,6 +19,7 @@ from noisynets.feedback.wiring import (
     Sum,
     Unit,
     activities,
+    inner,
     parts,
 )
 from noisynets.types import Report
@@ -36,7 +37,8 @@ class Pair:
         error: ∂(mean loss)/∂output in the reference pass, (B, ...).
         wiring: what lies between the calls.
         top: calls whose activities make up the output without passing another node.
-        behind: the unit right behind a call's activity, by call.
+        behind: the unit right behind a call's activity, by call, where it is the only one.
+        parts: of all expressions, each once.
     """
 
     reports: Sequence[Report]
@@ -45,9 +47,12 @@ class Pair:
     wiring: Wiring
     top: frozenset[int] = field(init=False)
     behind: dict[int, Unit] = field(init=False)
+    parts: list[Expression] = field(init=False)
     _responses: dict[Unit, tuple[int, list[Moved]]] = field(init=False)
 
     def __post_init__(self) -> None:
+        everywhere = parts(*self.wiring.inputs, self.wiring.output)
+        object.__setattr__(self, "parts", everywhere)
         hidden = [p.operation for p in parts(self.wiring.output) if isinstance(p, Opaque)]
         if self.wiring.output is None or hidden:
             what = f" through {hidden[0]!r}" if hidden else ""
@@ -56,9 +61,10 @@ class Pair:
                 "error at the output, so leave such a step to the loss"
             )
         object.__setattr__(self, "top", frozenset(activities(self.wiring.output)))
-        everywhere = [p for m in (*self.wiring.inputs, self.wiring.output) for p in parts(m)]
         units = [p for p in everywhere if isinstance(p, Unit) and isinstance(p.of, Activity)]
-        behind = {u.of.call: u for u in units if isinstance(u.of, Activity)}
+        calls = [u.of.call for u in units if isinstance(u.of, Activity)]
+        once = [calls.count(call) == 1 for call in calls]
+        behind = {c: u for c, u, alone in zip(calls, units, once, strict=True) if alone}
         object.__setattr__(self, "behind", behind)
         responses: dict[Unit, tuple[int, list[Moved]]] = {}
         for call, made in enumerate(self.wiring.inputs):
@@ -77,8 +83,11 @@ class Pair:
 
     def units(self) -> dict[str, Unit]:
         """Return one unit of every kind."""
-        every = [p for made in (*self.wiring.inputs, self.wiring.output) for p in parts(made)]
-        return {kind(unit, self.reports): unit for unit in every if isinstance(unit, Unit)}
+        return {self.kind(part): part for part in self.parts if isinstance(part, Unit)}
+
+    def kind(self, unit: Unit) -> str:
+        """Name what a unit is and acts on, the same at every time step."""
+        return f"{unit.operation}({_made_of(unit.of, self.reports)})"
 
     def activity(self, call: int) -> Tensor:
         """Activity of a call in the reference pass, (B, *out)."""
@@ -104,7 +113,7 @@ class Pair:
             back = moved.adjoint(back)
         return back.unflatten(0, shift.shape[:2])
 
-    def from_output(self, gate: Gate | None) -> list[Tensor]:
+    def from_output(self, gate: Gate) -> list[Tensor]:
         """Credit of every call from the error alone: zero but for those at the top."""
         credits = [torch.zeros_like(report.delta[0]) for report in self.reports]
         deliver(self.wiring.output, self.error, credits, self, gate)
@@ -118,7 +127,7 @@ class Pair:
 
 
 def deliver(
-    made: Expression | None, credit: Tensor, credits: list[Tensor], pair: Pair, gate: Gate | None
+    made: Expression | None, credit: Tensor, credits: list[Tensor], pair: Pair, gate: Gate
 ) -> None:
     """Send the credit (B, ...) of an expression to the activities that it was made of.
 
@@ -127,31 +136,35 @@ def deliver(
         credit: of its value.
         credits: of all calls, added to.
         pair: gives values.
-        gate: (unit, pair) → its gain; None: there are none on the way.
+        gate: (unit, pair) → its gain.
     """
-    if made is None or isinstance(made, Opaque):
-        return
-    if isinstance(made, Activity):
-        credits[made.call] = credits[made.call] + credit.view_as(credits[made.call])
-    elif isinstance(made, Sum):
-        for term, factor in made.terms:
-            deliver(term, factor * credit, credits, pair, gate)
-    elif isinstance(made, Moved):
-        deliver(made.of, made.adjoint(credit), credits, pair, gate)
-    elif isinstance(made, MaxPool):
-        below = max_pool_adjoint(credit, pair.given(made)[0], made.settings)
-        deliver(made.of, below, credits, pair, gate)
-    else:
-        gain = 1 if gate is None else gate(made, pair)
-        deliver(made.of, credit * gain, credits, pair, gate)
+    found: dict[Expression, Tensor] = {} if made is None else {made: credit}
+
+    def send(to: Expression, c: Tensor) -> None:
+        found[to] = found[to] + c if to in found else c
+
+    for part in reversed(parts(made)):  # what an expression goes into comes before it
+        if part not in found:
+            continue
+        c = found.pop(part)
+        if isinstance(part, Activity):
+            old = credits[part.call]
+            credits[part.call] = old + c.to(old.dtype).view_as(old)
+        elif isinstance(part, Sum):
+            for term, factor in part.terms:
+                send(term, factor * c)
+        elif isinstance(part, Moved):
+            send(part.of, part.adjoint(c))
+        elif isinstance(part, MaxPool):
+            send(part.of, max_pool_adjoint(c, pair.given(part)[0], part.settings))
+        elif isinstance(part, Unit):
+            send(part.of, c * gate(part, pair))
 
 
-def kind(expression: Expression, reports: Sequence[Report]) -> str:
-    """Name what an expression is made of, the same at every time step."""
+def _made_of(expression: Expression, reports: Sequence[Report], depth: int = 4) -> str:
+    """Name what an expression is made of, down to some depth, the same at every time step."""
     if isinstance(expression, Activity):
         return reports[expression.call].node.name
-    if isinstance(expression, Sum):
-        return "+".join(kind(term, reports) for term, _ in expression.terms)
-    if isinstance(expression, Opaque):
-        return expression.operation
-    return f"{type(expression).__name__}({kind(expression.of, reports)})"
+    terms = [_made_of(part, reports, depth - 1) for part in inner(expression)] if depth else ["…"]
+    what = getattr(expression, "operation", type(expression).__name__)
+    return f"{what}({'+'.join(terms)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,8 +23,8 @@ from noisynets.feedback.wiring import (
     Opaque,
     Sum,
     Unit,
+    base,
     parts,
-    root,
 )
 from noisynets.types import Node
 
@@ -37,7 +38,7 @@ class Wiring:
     Attributes:
         inputs: per call, in their order; None where no activity went in.
         output: of the system; None where it is not one tensor made of activities.
-        values: what operations gave, (rows, ...), by their numbers.
+        values: that passed between the nodes, (rows, ...), by number.
     """
 
     inputs: tuple[Expression | None, ...]
@@ -48,10 +49,9 @@ class Wiring:
     def reported(self) -> bool:
         """Whether reports alone hold all the values that credit needs on its way."""
         seen = {part for made in self.inputs if (part := seen_in(made)) is not None}
-        everything = [part for made in (*self.inputs, self.output) for part in parts(made)]
         return all(
             part in seen if isinstance(part, Unit) else not isinstance(part, MaxPool)
-            for part in everything
+            for part in parts(*self.inputs, self.output)
         )
 
 
@@ -75,8 +75,9 @@ class Watch(TorchDispatchMode):
         self._values: dict[int, Tensor] = {}
         self._nodes = nodes
         self._rows = rows
-        self._operation = 0
         self._calls = 0
+        self._numbers = itertools.count()
+        self._before: dict[Key, Tensor] = {}
         self._inputs: list[Expression | None] = []
         self._entered: dict[Node, Expression | None] = {}
         self._made: dict[Key, Expression] = {}
@@ -112,8 +113,12 @@ class Watch(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Carry out one operation, and note what it did."""
+        self._before.clear()
+        if func._schema.is_mutable:  # what it acts on will be gone
+            for tensor in _tensors((args, kwargs)):
+                if self._expression(tensor) is not None:
+                    self._before[_key(tensor)] = tensor.detach().clone()
         out = func(*args, **(kwargs or {}))
-        self._operation += 1
         self._note(func, args, kwargs or {}, out)
         return out
 
@@ -145,26 +150,27 @@ class Watch(TorchDispatchMode):
             return
         self._alive.append(tensor)  # so that no other tensor takes its place in memory
         self._made[_key(tensor)] = expression
-        self._number[_key(tensor)] = self._operation
+        number = expression.after if isinstance(expression, Unit) else next(self._numbers)
+        self._number[_key(tensor)] = number
+        if isinstance(expression, Unit):
+            self._values[number] = tensor.detach().clone()
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: Any, out: Any) -> None:
         name = str(func.overloadpacket).removeprefix("aten.")
-        given = [a for a in _flat((args, kwargs)) if isinstance(a, Tensor)]
+        given = _tensors((args, kwargs))
         live = [(t, e) for t in given if (e := self._expression(t)) is not None]
         mutates = func._schema.is_mutable
-        results = [t for t in _flat(out) if isinstance(t, Tensor)]
+        results = _tensors(out)
         if name.endswith("_like") or name.startswith("new_") or not live:
             made: list[Expression | None] = [None] * len(results)
         else:
-            made = self._make(func, name.removesuffix("_"), args, kwargs, live, results)
+            made = self._make(func, name.removesuffix("_"), args, kwargs, given, live, results)
         for tensor, expression in zip(results, made, strict=True):
             if mutates:
                 self._forget_views(tensor)
             elif _key(tensor) in self._made:
                 continue  # a view of the whole: the same numbers in the same place
             self._set(tensor, expression)
-            if isinstance(expression, Unit):
-                self._values[self._operation] = tensor.detach().clone()
 
     def _forget_views(self, tensor: Tensor) -> None:
         """Other views of what was changed in place hold something else now."""
@@ -178,6 +184,7 @@ class Watch(TorchDispatchMode):
         name: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        given: list[Tensor],
         live: list[tuple[Tensor, Expression]],
         results: list[Tensor],
     ) -> list[Expression | None]:
@@ -185,33 +192,71 @@ class Watch(TorchDispatchMode):
         (tensor, expression), shape = live[0], tuple(results[0].shape)
         if any(len(r) != self._rows for r in results if r.dim()) or not shape:
             return opaque
-        roots = [root(e) for _, e in live]
-        alike = all(tuple(t.shape) == shape for t, _ in live)
         copied = name in COPIES and not isinstance(expression, Unit)
-        factor = None if isinstance(expression, Unit) or len(live) > 1 else _factor(name, args)
-        if factor is not None and tuple(tensor.shape) == shape:
-            return [Sum(((expression, factor),))]
         if name in RANDOM or (torch.Tag.pointwise in func.tags and not copied):
-            if alike and all(r == roots[0] for r in roots):
-                before = expression.before if isinstance(expression, Unit) else self._keep(tensor)
-                return [Unit(roots[0], before, self._operation)]
-            if alike and name in ("add", "sub") and len(live) == 2:
-                second = float(kwargs.get("alpha", 1)) * (1 if name == "add" else -1)
-                return [Sum(((live[0][1], 1.0), (live[1][1], second)))]
-            return opaque
+            made = self._pointwise(name, args, kwargs, given, live, shape)
+            return opaque if made is None else [made]
         if name == "max_pool2d_with_indices" and tensor.dim() == 4:
             return [MaxPool(expression, self._keep(tensor), _frozen(args[1:])), None]
         if name in ("cat", "stack"):
-            return [self._joined(name, args, results[0])] if len(live) == len(args[0]) else opaque
+            return [self._joined(name, args, results[0])]
         adjoints = moved(name, args, tensor, results)
         if adjoints is None:
             return opaque
-        return [Moved(expression, adjoint, undoes) for adjoint, undoes in adjoints]
+        what = f"{name}{args[1:]}"
+        return [
+            Moved(expression, adjoint, f"{what}[{i}]", undoes)
+            for i, (adjoint, undoes) in enumerate(adjoints)
+        ]
+
+    def _pointwise(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: list[Tensor],
+        live: list[tuple[Tensor, Expression]],
+        shape: tuple[int, ...],
+    ) -> Expression | None:
+        """Return what an element-wise operation makes of what is live; None: nobody knows."""
+        tensor, expression = live[0]
+        if any(tuple(t.shape) != shape for t, _ in live):
+            return None
+        known = {id(t) for t, _ in live}
+        others = [t for t in given if id(t) not in known and t.dim()]
+        whole = base(expression)
+        alike = all(base(e) is whole for _, e in live)
+        if others and name not in RANDOM:
+            return _with_constant(name, args, kwargs, live, others[0], self._rows, shape)
+        if len(live) == 1 and not isinstance(expression, Unit):
+            factor = _factor(name, args, kwargs)
+            if factor is not None:
+                return Sum(((expression, factor),))
+        before = self._value_of(whole, live) if alike else None
+        if before is None and len(live) == 1:
+            whole, before = expression, self._keep(tensor)
+        if before is not None:
+            operation = "·".join([*dict.fromkeys(_names(e) for _, e in live), name])
+            return Unit(whole, before, next(self._numbers), operation)
+        if name in ("add", "sub") and len(live) == 2 and not set(kwargs) - {"alpha"}:
+            second = float(kwargs.get("alpha", 1)) * (1 if name == "add" else -1)
+            return Sum(((live[0][1], 1.0), (live[1][1], second)))
+        return None
+
+    def _value_of(self, whole: Expression, live: list[tuple[Tensor, Expression]]) -> int | None:
+        """Return the number under which the value of `whole` is kept; None: it is not at hand."""
+        for tensor, expression in live:
+            if isinstance(expression, Unit):
+                return expression.before
+            if expression is whole:
+                return self._keep(tensor)
+        return -1 if isinstance(whole, Activity) else None  # an activity is reported
 
     def _keep(self, tensor: Tensor) -> int:
-        """Keep a value, and return the number of the operation that made it."""
+        """Keep a value as it was before the present operation, and return its number."""
         number = self._number[_key(tensor)]
-        self._values.setdefault(number, tensor.detach().clone())
+        if number not in self._values:
+            self._values[number] = self._before.get(_key(tensor), tensor).detach().clone()
         return number
 
     def _joined(self, name: str, args: tuple[Any, ...], out: Tensor) -> Expression:
@@ -221,16 +266,13 @@ class Watch(TorchDispatchMode):
         start = 0
         for part in args[0]:
             expression = self._expression(part)
-            assert expression is not None
-            if dim == 0:
-                return Opaque((expression,), name)
-            if name == "stack":
-                terms.append((Moved(expression, _select(dim, start)), 1.0))
-                start += 1
-            else:
-                width = part.shape[dim]
-                terms.append((Moved(expression, _narrow(dim, start, width)), 1.0))
-                start += width
+            width = 1 if name == "stack" else part.shape[dim]
+            if expression is not None:
+                if dim == 0:
+                    return Opaque((expression,), name)
+                take = _select(dim, start) if name == "stack" else _narrow(dim, start, width)
+                terms.append((Moved(expression, take, f"{name} {start}"), 1.0))
+            start += width
         return Sum(tuple(terms))
 
 
@@ -285,6 +327,9 @@ def moved(
         keep = len(args) > 2 and bool(args[2])
         return [(lambda c: _spread(c, inner, dims, keep, n if name == "mean" else 1), False)]
     if name == "avg_pool2d" and tensor.dim() == 4:
+        ceil, padded, divisor = (list(args[4:]) + [False, True, None][len(args[4:]) :])[:3]
+        if ceil or not padded or divisor is not None:
+            return None
         return [(lambda c: _avg_pool_adjoint(c, inner, args[1:]), False)]
     if name == "_adaptive_avg_pool2d" and tensor.dim() == 4:
         size = args[1]
@@ -297,20 +342,49 @@ def moved(
     return None
 
 
-def _factor(name: str, args: tuple[Any, ...]) -> float | None:
+def _names(expression: Expression) -> str:
+    return expression.operation if isinstance(expression, Unit) else "·"
+
+
+def _factor(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
     """Return the factor on the one live tensor in an affine operation; None: it is another."""
     if name == "neg":
         return -1.0
-    if len(args) < 2:
+    if len(args) < 2 or kwargs or not isinstance(args[0], Tensor):
         return None
-    first = isinstance(args[0], Tensor)
-    if name in ("add", "sub", "rsub"):
-        other = args[1]
-        if isinstance(other, Tensor) and other.dim():
-            return None
-        return 1.0 if name != "rsub" else -1.0
-    if name in ("mul", "div") and first and isinstance(args[1], int | float):
+    if name in ("add", "sub") or (name == "rsub" and len(args) == 2):
+        return -1.0 if name == "rsub" else 1.0
+    if name in ("mul", "div") and isinstance(args[1], int | float):
         return float(args[1]) if name == "mul" else 1 / args[1]
+    return None
+
+
+def _with_constant(
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    live: list[tuple[Tensor, Expression]],
+    constant: Tensor,
+    rows: int,
+    shape: tuple[int, ...],
+) -> Expression | None:
+    """Return what an operation with a tensor that is no activity makes; None: nobody knows.
+
+    Adding it changes no difference; multiplying with it, or dividing by it, is linear.
+    """
+    tensor, expression = live[0]
+    if len(live) > 1 or kwargs or len(args) != 2:
+        return None
+    if name in ("add", "sub"):
+        return Sum(((expression, 1.0 if name == "add" or args[0] is tensor else -1.0),))
+    if name == "mul" or (name == "div" and args[0] is tensor):
+        factor = (constant if name == "mul" else 1 / constant).detach().clone()
+        batched = factor.dim() == len(shape) and len(factor) == rows
+
+        def adjoint(c: Tensor) -> Tensor:
+            return c * (factor[: len(c)] if batched else factor).to(c.dtype)
+
+        return Moved(expression, adjoint, name)
     return None
 
 
@@ -391,12 +465,13 @@ def _narrow(dim: int, start: int, width: int) -> Callable[[Tensor], Tensor]:
     return lambda c: c.narrow(dim, start, width)
 
 
-def _flat(value: Any) -> list[Any]:
+def _tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in nested arguments or results, in order."""
+    if isinstance(value, Tensor):
+        return [value]
     if isinstance(value, dict):
         value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in _flat(item)]
-    return [value]
+    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple) else []
 
 
 def _frozen(value: Any) -> Any:

@@ -1,22 +1,25 @@
-"""What lies between the nodes, seen by watching one pass: units, reshapes, sums, poolings, time.
+"""What lies between the nodes: units, moves, sums, poolings, time.
 
 Credit travels from a node's input down to the activities it was made of. How these were combined
-is read off the operations that PyTorch carries out in a pass, one after another, as a profiler
-would: no operation is asked for its derivative, and none is known to be a certain unit. What acts
-element by element is a *unit*, whatever it does; its gain is measured (see `Gate`). What only moves
-or adds numbers around has an exact adjoint. Anything else is *opaque*.
+is read off the operations that PyTorch carries out in a pass (see `Watch`), one after another, as
+a profiler would: no operation is asked for its derivative, and none is known to be a certain unit.
+What acts element by element is a *unit*, whatever it does; its gain is measured (see `Gate`). What
+only moves, scales or adds numbers has an exact adjoint. Anything else is *opaque*.
+
+The expressions share their parts, as steps in time do: walk them with `parts`, which meets each
+once, and compare them by identity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Activity:
     """The activity of a node in one of its calls.
 
@@ -27,37 +30,41 @@ class Activity:
     call: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unit:
     """Something that acts element by element.
 
     Attributes:
         of: what it acts on.
-        before: tap of what goes in.
-        after: tap of what comes out.
+        before: number of the kept value that goes in (see `Wiring.values`).
+        after: number of the kept value that comes out.
+        operation: names of what it does, for telling kinds of units apart.
     """
 
     of: Expression
     before: int
     after: int
+    operation: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moved:
-    """A linear operation that moves, repeats or averages numbers within each sample.
+    """A linear operation that moves, scales, repeats or averages numbers within each sample.
 
     Attributes:
         of: what it acts on.
         adjoint: credit of its output (B, ...) → credit of its input (B, ...).
+        operation: its name and settings.
         undoes: whether the adjoint also turns the output back into the input.
     """
 
     of: Expression
     adjoint: Callable[[Tensor], Tensor]
+    operation: str
     undoes: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sum:
     """A weighted sum, term by term.
 
@@ -68,13 +75,13 @@ class Sum:
     terms: tuple[tuple[Expression, float], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaxPool:
     """The largest of a window: credit goes to where it was.
 
     Attributes:
         of: what it acts on.
-        before: tap of what goes in.
+        before: number of the kept value that goes in.
         settings: of `max_pool`, without the input.
     """
 
@@ -83,7 +90,7 @@ class MaxPool:
     settings: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Opaque:
     """Anything else that was made of activities.
 
@@ -99,26 +106,40 @@ class Opaque:
 Expression = Activity | Unit | Moved | Sum | MaxPool | Opaque
 
 
-def root(expression: Expression) -> Expression:
-    """Return what an expression is made of, without the unit around it."""
-    return expression.of if isinstance(expression, Unit) else expression
-
-
-def parts(expression: Expression | None) -> Iterator[Expression]:
-    """Yield an expression and everything that it is made of."""
-    if expression is None:
-        return
-    yield expression
+def inner(expression: Expression) -> tuple[Expression, ...]:
+    """Return what an expression is directly made of."""
+    if isinstance(expression, Activity):
+        return ()
     if isinstance(expression, Sum):
-        for term, _ in expression.terms:
-            yield from parts(term)
-    elif isinstance(expression, Opaque):
-        for part in expression.of:
-            yield from parts(part)
-    elif not isinstance(expression, Activity):
-        yield from parts(expression.of)
+        return tuple(term for term, _ in expression.terms)
+    return expression.of if isinstance(expression, Opaque) else (expression.of,)
 
 
-def activities(expression: Expression | None) -> set[int]:
-    """Return the calls whose activities went into an expression, opaque or not."""
-    return {part.call for part in parts(expression) if isinstance(part, Activity)}
+def parts(*expressions: Expression | None) -> list[Expression]:
+    """Return expressions and everything that they are made of, each once, parts first."""
+    found: dict[Expression, None] = {}
+    left = [(e, False) for e in expressions if e is not None]
+    while left:
+        expression, ready = left.pop()
+        if expression in found:
+            continue
+        if ready:
+            found[expression] = None
+            continue
+        left.append((expression, True))
+        left += [(part, False) for part in inner(expression) if part not in found]
+    return list(found)
+
+
+def activities(*expressions: Expression | None) -> set[int]:
+    """Return the calls whose activities went into expressions, opaque or not."""
+    return {part.call for part in parts(*expressions) if isinstance(part, Activity)}
+
+
+def base(expression: Expression) -> Expression:
+    """Return what an expression is a function of, element by element."""
+    while isinstance(expression, Unit) or (
+        isinstance(expression, Sum) and len(expression.terms) == 1
+    ):
+        expression = inner(expression)[0]
+    return expression
