@@ -69,7 +69,7 @@ def test_the_examples_learn(example, least: float) -> None:
 
 
 def test_the_recurrent_example_learns_through_time() -> None:
-    assert recurrent.main(steps=100, test=500) > recurrent.main("frozen", steps=100, test=500)
+    assert recurrent.main(steps=200, test=500) > recurrent.main("frozen", steps=200, test=500)
 
 
 def test_an_own_effect_and_an_own_unit_take_less_than_80_lines() -> None:

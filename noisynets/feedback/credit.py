@@ -38,10 +38,11 @@ class Gates:
         self._step = 0
 
     def update_(self, pair: Pair) -> None:
-        """Learn from every kind of unit whose turn it is."""
-        for turn, (name, unit) in enumerate(pair.units().items()):
+        """Learn every kind of unit whose turn it is, from one of its places after the other."""
+        for turn, (name, units) in enumerate(pair.units().items()):
             if name in self._gates and not due(self._step + turn):
                 continue
+            unit = units[self._step % len(units)]
             a, shift = pair.given(unit)
             self._gates.setdefault(name, Gate()).update_(a, shift[0], pair.response(unit)[0])
         self._step += 1

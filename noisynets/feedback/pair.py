@@ -81,9 +81,13 @@ class Pair:
         """Whether the noise is the system's own, so that nobody knows what entered where."""
         return any(report.xi is None for report in self.reports)
 
-    def units(self) -> dict[str, Unit]:
-        """Return one unit of every kind."""
-        return {self.kind(part): part for part in self.parts if isinstance(part, Unit)}
+    def units(self) -> dict[str, list[Unit]]:
+        """Return the units, by kind."""
+        found: dict[str, list[Unit]] = {}
+        for part in self.parts:
+            if isinstance(part, Unit):
+                found.setdefault(self.kind(part), []).append(part)
+        return found
 
     def kind(self, unit: Unit) -> str:
         """Name what a unit is and acts on, the same at every time step."""
