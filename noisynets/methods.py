@@ -111,7 +111,7 @@ INP = Method("inp", RULES["inp"].summary, partial(_node, rule="inp"), lr=2e-3, s
 ANP = Method("anp", RULES["anp"].summary, partial(_node, rule="anp"), lr=3e-3, sigma=1e-2)
 MIRRORED = Method(
     "mirrored",
-    "mirrored credit: each layer's map learnt from pairs, units' gains measured",
+    "mirrored credit: each layer's map learnt from pairs, units' gains measured (best)",
     partial(_node, rule="mirrored"),
     lr=3e-3,
     sigma=1e-2,
