@@ -15,7 +15,7 @@ from noisynets import InputError, NodePerturbation, SystemRefused, squared_error
 from noisynets.devices import AdditiveGaussian, Chip, GainOffset, Noisy, WeightSpread
 from noisynets.errors import NoisynetsError
 from noisynets.feedback import FEEDBACKS
-from noisynets.feedback.credit import Backward, Gates, Straight, geometry
+from noisynets.feedback.credit import ALWAYS, Backward, Gates, Straight, geometry
 from noisynets.feedback.direct import Learned
 from noisynets.feedback.gate import Gate
 from noisynets.feedback.mirror import Mirror
@@ -262,7 +262,8 @@ def test_small_floats_and_single_samples_do(rule: str) -> None:
     assert net[2].weight.grad.isfinite().all()
 
 
-def test_feedback_restored_on_a_used_estimator_is_what_was_saved() -> None:
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_feedback_restored_on_a_used_estimator_is_what_was_saved(steps: int) -> None:
     def estimator() -> NodePerturbation:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
@@ -270,7 +271,8 @@ def test_feedback_restored_on_a_used_estimator_is_what_was_saved() -> None:
 
     x, y = torch.randn(20, 4), torch.randn(20, 3)
     first, used = estimator(), estimator()
-    first(x, y)
+    for _ in range(ALWAYS + steps):  # in turns since then
+        first(x, y)
     saved = {k: v.clone() for k, v in first.state().items()}
     for _ in range(3):
         used(2 * x, y)

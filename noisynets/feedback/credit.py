@@ -87,13 +87,15 @@ class Maps:
             if report.shift is not None and has_mirror(geometry(report.node)):
                 calls.setdefault(report.node.name, []).append(report)
         for turn, (name, reports) in enumerate(calls.items()):
+            if name in self._kept:
+                self._maps[name] = self._new(reports[0].node)
+                self._maps[name].restore(self._kept.pop(name), reports[0].delta.device)
             known = self._maps.get(name)
             if known is not None and not due(self._step + turn):
                 continue
             report = reports[self._step % len(reports)]
             if known is None:
                 known = self._maps[name] = self._new(report.node)
-                known.restore(self._kept.pop(name, {}), report.delta.device)
             assert report.shift is not None
             known.update_(report.shift.flatten(0, 1), report.delta.flatten(0, 1))
         self._step += 1
