@@ -195,7 +195,7 @@ class Watch(TorchDispatchMode):
         copied = name in COPIES and not isinstance(expression, Unit)
         if name in RANDOM or (torch.Tag.pointwise in func.tags and not copied):
             made = self._pointwise(name, args, kwargs, given, live, shape)
-            return opaque if made is None else [made]
+            return opaque if made is None or len(results) > 1 else [made]
         if name == "max_pool2d_with_indices" and tensor.dim() == 4:
             return [MaxPool(expression, self._keep(tensor), _frozen(args[1:])), None]
         if name in ("cat", "stack"):
