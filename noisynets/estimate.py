@@ -19,7 +19,8 @@ from noisynets.noise import Injection, check_sigma
 from noisynets.outer import accumulate_
 from noisynets.probe import Probe, find_nodes, is_chain
 from noisynets.rules import RULES, SCALINGS, Rule
-from noisynets.types import Estimate, Loss, Sampler
+from noisynets.trial import has_state, populations
+from noisynets.types import Estimate, Loss, Sampler, Stepped
 
 
 class NodePerturbation:
@@ -36,6 +37,10 @@ class NodePerturbation:
         noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
         scaling: a name in `SCALINGS`.
         seed: of the injected noise.
+        credit_over: 'steps' gives credit to every call of a node; 'trial' to its mean over all
+            calls, which takes no more memory for more of them. None: 'trial' for feedback on a
+            system with a state, else 'steps'.
+        noise_over: 'step' injects anew in every call of a node, 'trial' the same in all of them.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -62,6 +67,8 @@ class NodePerturbation:
         noise: str | Sampler = "gaussian",
         scaling: str = "count",
         seed: int = 0,
+        credit_over: str | None = None,
+        noise_over: str = "step",
     ) -> None:
         if isinstance(rule, str):
             if rule not in RULES and rule not in FEEDBACKS:
@@ -75,9 +82,14 @@ class NodePerturbation:
             _check_mode(rule, scaling, sigma)
         elif scaling != "count":
             raise InputError(f"feedback has no scaling: leave out {scaling!r}")
+        fed = not isinstance(rule, Rule)
+        credit_over = credit_over or ("trial" if fed and has_state(system) else "steps")
+        _check_time(credit_over, noise_over, fed and has_state(system))
         self.system = system
         self.loss = loss
         self.rule = rule
+        self.credit_over = credit_over
+        self.noise_over = noise_over
         self.scaling = SCALINGS[scaling]
         self.resamples = resamples
         self.injection = None if sigma is None else Injection(sigma, noise, seed)
@@ -102,12 +114,15 @@ class NodePerturbation:
             in_turn=raw is not None and raw.in_turn,
             keep_noise=raw is None or raw.reads_noise,
             keep_states=raw is None,
+            on_average=self.credit_over == "trial",
+            hold_noise=self.noise_over == "trial",
         )
         passes = 1 + probe.passes
         rows = passes * batch
         wired = self._wiring is not None and self._wired_for == inputs.shape[1:]
         watching = raw is None and not wired
-        watch = Watch(self.nodes, rows) if watching else nullcontext()
+        trial = populations(self.system) if self.credit_over == "trial" else None
+        watch = Watch(self.nodes, rows, trial) if watching else nullcontext()
         with probe, watch:
             outputs = self.system(probe.stack(inputs))
         stacked_targets = targets.repeat(passes, *[1] * (targets.dim() - 1))
@@ -123,8 +138,10 @@ class NodePerturbation:
             wiring = watch.wiring(outputs) if isinstance(watch, Watch) else self._wiring
             assert wiring is not None
             error = derivative(self.loss, reference(outputs, batch, passes), targets)
-            credits = rule(Pair(probe.reports, dloss / batch, error / batch, wiring))
-            fixed = is_chain(self.system) and wiring.reported
+            credits = rule(
+                Pair(probe.reports, dloss / batch, error / batch, wiring, probe.responses)
+            )
+            fixed = is_chain(_network(self.system)) and wiring.reported
             self._wiring = replace(wiring, values={}) if fixed else None
             self._wired_for = inputs.shape[1:]
         for report, credit in zip(probe.reports, credits, strict=True):
@@ -224,6 +241,27 @@ def _check_mode(rule: Rule, scaling: str, sigma: float | None) -> None:
         raise InputError("scaling 'variance' needs the sigma of an injected noise: use 'count'")
     if scaling != "count" and not rule.scaled:
         raise InputError(f"rule {rule.name!r} has no scaling: leave out {scaling!r}")
+
+
+def _check_time(credit_over: str, noise_over: str, stepped_feedback: bool) -> None:
+    if credit_over not in ("steps", "trial"):
+        raise unknown("credit_over", credit_over, ("steps", "trial"))
+    if noise_over not in ("step", "trial"):
+        raise unknown("noise_over", noise_over, ("step", "trial"))
+    if credit_over == "steps" and noise_over == "trial":
+        raise InputError(
+            "noise that is the same in all steps says nothing about single ones: "
+            "use credit_over='trial', or noise_over='step'"
+        )
+    if credit_over == "steps" and stepped_feedback:
+        raise InputError(
+            "feedback knows a system with a state only on average: use credit_over='trial'"
+        )
+
+
+def _network(system: nn.Module) -> nn.Module:
+    """Return what is run in one step."""
+    return system.network if isinstance(system, Stepped) else system
 
 
 class Backpropagation:

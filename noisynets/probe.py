@@ -4,6 +4,9 @@ What it records it copies at once: an in-place unit may overwrite an activity, a
 system its state. One reference pass and P noisy passes run as one stacked batch, pass after pass:
 rows [0, B) are the reference, rows [(1+p)B, (2+p)B) the noisy pass p. So a system whose noise
 is correlated in time lives through the reference batch first and the noisy batches after it.
+
+A system that runs through a trial calls its nodes once per step. The probe then reports every
+call, or each node once, on average over the trial.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from torch.utils.hooks import RemovableHandle
 from noisynets.errors import SystemRefused
 from noisynets.noise import Injection
 from noisynets.outer import has_outer
-from noisynets.types import Effect, Node, Report, Wrapper
+from noisynets.trial import Account, Means, populations
+from noisynets.types import Effect, Node, Report, Response, Wrapper
 
 
 def find_nodes(system: nn.Module) -> list[Node]:
@@ -122,9 +126,13 @@ class Probe:
             noisy pass perturbs all nodes and P = K.
         keep_noise: whether reports carry ξ.
         keep_states: whether reports carry the activity and the differences of the raw input.
+        on_average: report each node once, as the mean over its calls, and each population.
+        hold_noise: inject the same ξ in all calls of a node.
 
     Attributes:
-        reports: one per node and call, in the order of the calls.
+        reports: one per node and call, in the order of the calls; or one per node, in the order
+            of the first calls, once the probe is closed.
+        responses: on average, one per population, once the probe is closed.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
@@ -146,14 +154,22 @@ class Probe:
         in_turn: bool = False,
         keep_noise: bool = False,
         keep_states: bool = False,
+        on_average: bool = False,
+        hold_noise: bool = False,
     ) -> None:
         self.reports: list[Report] = []
+        self.responses: dict[str, Response] = {}
         self.batch = batch
         self.passes = resamples * len(nodes) if in_turn else resamples
         self._nodes = nodes
         self._injection = injection
         self._keep_noise = keep_noise
         self._keep_states = keep_states
+        self._hold_noise = hold_noise
+        self._held: dict[int, Tensor] = {}
+        self._means: dict[int, Means] | None = {} if on_average else None
+        found = populations(system) if on_average and keep_states else {}
+        self._accounts = {Account(name, p): p for name, p in found.items()}
         self._own = [
             slice(i * resamples, (i + 1) * resamples) if in_turn else slice(0, resamples)
             for i in range(len(nodes))
@@ -179,6 +195,8 @@ class Probe:
                     self._handles.append(enter)
             leave = node.outlet.register_forward_hook(self._leaves(index), with_kwargs=True)
             self._handles.append(leave)
+        for account, population in self._accounts.items():
+            self._handles.append(population.register_forward_hook(_adds(account)))
         return self
 
     def __exit__(
@@ -190,6 +208,8 @@ class Probe:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._held.clear()
+        self._close_trial()
         unfinished = {self._nodes[index].name for index, _ in self._entered}
         self._entered.clear()
         if unfinished and kind is None:
@@ -216,7 +236,7 @@ class Probe:
             else:
                 raw, shift = self._entered.pop((index, "raw"))
             x, _ = self._entered.pop((index, "x"), (raw, None))
-            if node is self._fork and not self.reports:
+            if node is self._fork and not self.reports and not self._means:
                 output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
             elif injection is not None and not _is_builtin(module):
                 output = output.clone()  # others may hand out a tensor that they keep
@@ -225,25 +245,42 @@ class Probe:
             xi = None
             if injection is not None and self.passes:
                 noisy = a[1:][own]
-                xi = injection(noisy.shape, like=a)
+                xi = self._held.get(index)
+                if xi is None or xi.shape != noisy.shape:
+                    xi = injection(noisy.shape, like=a)
+                if self._hold_noise:
+                    self._held[index] = xi
                 noisy.add_(xi)  # in place: what a built-in layer returns is fresh
             delta = (a[1:][own] - a[0]).detach()
-            self.reports.append(
-                Report(
-                    node,
-                    x=x,
-                    raw=raw,
-                    delta=delta,
-                    own=own,
-                    xi=xi if self._keep_noise else None,
-                    sigma=injection.sigma if injection is not None else None,
-                    a=a[0].detach().clone() if self._keep_states else None,
-                    shift=shift,
-                )
+            report = Report(
+                node,
+                x=x,
+                raw=raw,
+                delta=delta,
+                own=own,
+                xi=xi if self._keep_noise else None,
+                sigma=injection.sigma if injection is not None else None,
+                a=a[0].detach().clone() if self._keep_states else None,
+                shift=shift,
             )
+            if self._means is None:
+                self.reports.append(report)
+            elif index in self._means:
+                self._means[index].add_(report)
+            else:
+                self._means[index] = Means(report, held=self._hold_noise)
             return output
 
         return hook
+
+    def _close_trial(self) -> None:
+        """Report what was added up over the trial."""
+        if self._means is None:
+            return
+        self.reports = [means.report() for means in self._means.values()]
+        found = (account.response(1 + self.passes, self.batch) for account in self._accounts)
+        self.responses = {response.name: response for response in found if response is not None}
+        self._means = {}
 
     def _shift(self, whole: Tensor) -> Tensor | None:
         """Differences of a raw input, if they are asked for and it has rows of all passes."""
@@ -260,6 +297,13 @@ class Probe:
                 f"{1 + self.passes} passes of a batch of {self.batch} make {rows}: keep the "
                 f"batch as the first dimension (found shape {tuple(output.shape)})"
             )
+
+
+def _adds(account: Account) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+        account.add_(args[0], output)
+
+    return hook
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

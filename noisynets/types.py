@@ -8,6 +8,7 @@ symbol   meaning                                                shape
 B, K     samples in the batch; noisy passes per reference pass
 P        noisy passes in all: K, or K per node where nodes are
          perturbed in turn
+T        time steps of a trial
 x        a layer's input in the reference pass                  (B, *in)
 a        a node's activity: W x + b, with whatever noise the
          system adds                                            (B, *out)
@@ -105,6 +106,40 @@ class Effect(nn.Module):
         return type(self).weights is not Effect.weights
 
 
+class Stateful(nn.Module):
+    """Keeps something from step to step of a trial, and nothing from trial to trial."""
+
+    def forget(self) -> None:
+        """Drop the state: the next call begins a trial."""
+        raise NotImplementedError
+
+
+class Population(Stateful):
+    """Nodes that act each for itself through the steps of a trial: neurons, or a read-out.
+
+    What goes in and what comes out can be measured, and `signals` names it; what is inside cannot,
+    but for the membrane potential of a population that says so.
+
+    Attributes:
+        signals: what an experimenter can measure.
+        final: what comes out counts at the last step alone; else at every step.
+    """
+
+    signals: tuple[str, ...] = ("current", "spikes")
+    final: bool = False
+
+    @property
+    def membrane(self) -> Tensor | None:
+        """Potential after the last step, (B, *out), where it is among the signals."""
+        return None
+
+
+class Stepped(nn.Module):
+    """Runs a network step by step through a trial."""
+
+    network: nn.Module
+
+
 @dataclass(frozen=True)
 class Node:
     """A layer with weights, and the modules between which its activity arises.
@@ -124,7 +159,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one node measured in one call: all that a rule may know.
+    """What one node measured in one call, or on average over a trial: all that a rule may know.
 
     Attributes:
         node: where it was measured.
@@ -149,6 +184,27 @@ class Report:
     sigma: float | None = None
     a: Tensor | None = None
     shift: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a population measured in one trial, as means over the steps.
+
+    Attributes:
+        name: path of the population in the system.
+        current: what went in, in the reference pass, (B, *out).
+        shift: its differences, (K, B, *out).
+        spikes: what came out, in the reference pass, (B, *out); of a read-out, at the last step.
+        change: its differences, (K, B, *out).
+        membrane: potential after the steps, (B, *out); None where it cannot be measured.
+    """
+
+    name: str
+    current: Tensor
+    shift: Tensor
+    spikes: Tensor
+    change: Tensor
+    membrane: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

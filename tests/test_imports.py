@@ -9,7 +9,7 @@ PACKAGE = Path(noisynets.__file__).parent
 ORDER = [
     {"errors"},
     {"types"},
-    {"noise", "losses", "outer"},
+    {"noise", "losses", "outer", "trial"},
     {"probe"},
     {"rules"},
     {"decorrelation"},
@@ -18,7 +18,7 @@ ORDER = [
     {"feedback"},
     {"estimate"},
     {"methods"},
-    {"devices", "units", "data"},
+    {"devices", "units", "spiking", "data"},
     {"models", "transfer"},
     {"config"},
     {"checkpoint"},
@@ -30,7 +30,8 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 ONLY = {  # what systems and data may know
     "devices": {"errors", "types", "noise", "devices"},
     "units": {"errors", "types", "noise"},
-    "models": {"errors", "types", "noise", "devices", "units"},
+    "spiking": {"errors", "types", "noise", "outer", "spiking"},
+    "models": {"errors", "types", "noise", "devices", "units", "spiking"},
     "data": {"errors", "data"},
 }
 

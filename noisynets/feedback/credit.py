@@ -272,7 +272,7 @@ class Backward:
             for made, report in zip(pair.wiring.inputs, pair.reports, strict=True)
             if not has_mirror(geometry(report.node))
         ]
-        opaque = [part for part in pair.parts if isinstance(part, Opaque)]
+        opaque = [p for p in pair.parts if isinstance(p, Opaque) or p in pair.blind]
         lost = set(range(len(pair.reports))) - activities(*pair.wiring.inputs, pair.wiring.output)
         return activities(*walled, *opaque) | lost
 

@@ -22,7 +22,7 @@ from noisynets.feedback.wiring import (
     inner,
     parts,
 )
-from noisynets.types import Report
+from noisynets.types import Report, Response
 
 Gate = Callable[[Unit, "Pair"], Tensor]
 
@@ -36,24 +36,34 @@ class Pair:
         dloss: (K, B), already divided by the batch.
         error: ∂(mean loss)/∂output in the reference pass, (B, ...).
         wiring: what lies between the calls.
+        responses: of populations, by their paths.
         top: calls whose activities make up the output without passing another node.
         behind: the unit right behind a call's activity, by call, where it is the only one.
         parts: of all expressions, each once.
+        blind: units and poolings that nothing was measured of; no credit passes them.
     """
 
     reports: Sequence[Report]
     dloss: Tensor
     error: Tensor
     wiring: Wiring
+    responses: dict[str, Response] = field(default_factory=dict)
     top: frozenset[int] = field(init=False)
     behind: dict[int, Unit] = field(init=False)
     parts: list[Expression] = field(init=False)
+    blind: frozenset[Expression] = field(init=False)
     _responses: dict[Unit, tuple[int, list[Moved]]] = field(init=False)
 
     def __post_init__(self) -> None:
         everywhere = parts(*self.wiring.inputs, self.wiring.output)
         object.__setattr__(self, "parts", everywhere)
-        hidden = [p.operation for p in parts(self.wiring.output) if isinstance(p, Opaque)]
+        unseen = self.wiring.unreported if self.wiring.on_average else ()
+        object.__setattr__(self, "blind", frozenset(unseen))
+        hidden = [
+            getattr(p, "operation", "a pooling")
+            for p in parts(self.wiring.output)
+            if isinstance(p, Opaque) or p in self.blind
+        ]
         if self.wiring.output is None or hidden:
             what = f" through {hidden[0]!r}" if hidden else ""
             raise SystemRefused(
@@ -85,7 +95,7 @@ class Pair:
         """Return the units, by kind."""
         found: dict[str, list[Unit]] = {}
         for part in self.parts:
-            if isinstance(part, Unit):
+            if isinstance(part, Unit) and part not in self.blind:
                 found.setdefault(self.kind(part), []).append(part)
         return found
 
@@ -101,12 +111,20 @@ class Pair:
 
     def given(self, unit: Unit | MaxPool) -> tuple[Tensor, Tensor]:
         """What went in: (B, ...), and its differences (K, B, ...)."""
+        if isinstance(unit, Unit) and unit.population:
+            response = self.responses[unit.population]
+            return response.current, response.shift
+        if isinstance(unit.of, Unit) and unit.of.population:
+            response = self.responses[unit.of.population]
+            return response.spikes, response.change
         if isinstance(unit.of, Activity):
             return self.activity(unit.of.call), self.reports[unit.of.call].delta
         return self._tapped(unit.before)
 
     def response(self, unit: Unit) -> Tensor:
         """Differences of what came out, (K, B, ...)."""
+        if unit.population:
+            return self.responses[unit.population].change
         if unit not in self._responses:
             return self._tapped(unit.after)[1]
         call, path = self._responses[unit]
@@ -148,7 +166,7 @@ def deliver(
         found[to] = found[to] + c if to in found else c
 
     for part in reversed(parts(made)):  # what an expression goes into comes before it
-        if part not in found:
+        if part not in found or part in pair.blind:
             continue
         c = found.pop(part)
         if isinstance(part, Activity):

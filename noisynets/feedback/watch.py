@@ -26,7 +26,7 @@ from noisynets.feedback.wiring import (
     base,
     parts,
 )
-from noisynets.types import Node
+from noisynets.types import Node, Population
 
 Key = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
@@ -39,20 +39,33 @@ class Wiring:
         inputs: per call, in their order; None where no activity went in.
         output: of the system; None where it is not one tensor made of activities.
         values: that passed between the nodes, (rows, ...), by number.
+        on_average: over a trial; values are then those of the first step, and say nothing.
     """
 
     inputs: tuple[Expression | None, ...]
     output: Expression | None
     values: dict[int, Tensor]
+    on_average: bool = False
 
     @property
     def reported(self) -> bool:
         """Whether reports alone hold all the values that credit needs on its way."""
+        return not self.unreported
+
+    @property
+    def unreported(self) -> set[Expression]:
+        """Units and poolings of which no report has what went in and what came out."""
         seen = {part for made in self.inputs if (part := seen_in(made)) is not None}
-        return all(
-            part in seen if isinstance(part, Unit) else not isinstance(part, MaxPool)
+        return {
+            part
             for part in parts(*self.inputs, self.output)
-        )
+            if (isinstance(part, Unit) and part not in seen and not part.population)
+            or (isinstance(part, MaxPool) and not _pools_spikes(part))
+        }
+
+
+def _pools_spikes(pool: MaxPool) -> bool:
+    return isinstance(pool.of, Unit) and bool(pool.of.population)
 
 
 def seen_in(made: Expression | None) -> Unit | None:
@@ -68,10 +81,19 @@ class Watch(TorchDispatchMode):
     Args:
         nodes: whose calls are watched.
         rows: of the stacked batch.
+        trial: populations by their paths, where reports are means over a trial: they are not
+            looked into, and only the first step is watched; None: every call counts.
     """
 
-    def __init__(self, nodes: Sequence[Node], rows: int) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], rows: int, trial: dict[str, Population] | None = None
+    ) -> None:
         super().__init__()
+        self._trial = trial
+        self._met: set[Node] = set()
+        self._over = False  # the first step of a trial
+        self._inside: dict[str, Expression | None] = {}
+        self._units: dict[str, Unit] = {}
         self._values: dict[int, Tensor] = {}
         self._nodes = nodes
         self._rows = rows
@@ -90,6 +112,10 @@ class Watch(TorchDispatchMode):
             enter = node.inlet.register_forward_pre_hook(self._enters(node), with_kwargs=True)
             leave = node.outlet.register_forward_hook(self._leaves(node))
             self._handles += [enter, leave]
+        for name, population in (self._trial or {}).items():
+            enter = population.register_forward_pre_hook(self._goes_in(name))
+            leave = population.register_forward_hook(self._comes_out(name))
+            self._handles += [enter, leave]
         super().__enter__()
         return self
 
@@ -107,12 +133,14 @@ class Watch(TorchDispatchMode):
     def wiring(self, output: Any) -> Wiring:
         """Return what was found, once the system has given its `output`."""
         made = self._expression(output) if isinstance(output, Tensor) else None
-        return Wiring(tuple(self._inputs), made, self._values)
+        return Wiring(tuple(self._inputs), made, self._values, self._trial is not None)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Carry out one operation, and note what it did."""
+        if self._over or self._inside:
+            return func(*args, **(kwargs or {}))
         self._before.clear()
         if func._schema.is_mutable:  # what it acts on will be gone
             for tensor in _tensors((args, kwargs)):
@@ -127,15 +155,37 @@ class Watch(TorchDispatchMode):
     def _enters(self, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             raw = args[0] if args else next(iter(kwargs.values()))
-            self._entered[node] = self._expression(raw)
+            self._over = self._over or (self._trial is not None and node in self._met)
+            self._met.add(node)
+            if not self._over:
+                self._entered[node] = self._expression(raw)
 
         return hook
 
     def _leaves(self, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            if self._over:
+                return
             self._inputs.append(self._entered.pop(node))
             self._set(output, Activity(self._calls))
             self._calls += 1
+
+        return hook
+
+    def _goes_in(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            self._inside[name] = None if self._over else self._expression(args[0])
+
+        return hook
+
+    def _comes_out(self, name: str) -> Callable[..., None]:
+        def hook(module: Population, args: Any, output: Tensor) -> None:
+            made = self._inside.pop(name)
+            if made is not None:
+                kind = type(module).__name__
+                self._units[name] = Unit(made, -1, next(self._numbers), kind, population=name)
+            if name in self._units and (not self._over or module.final):
+                self._set(output, self._units[name])
 
         return hook
 

@@ -39,12 +39,14 @@ class Unit:
         before: number of the kept value that goes in (see `Wiring.values`).
         after: number of the kept value that comes out.
         operation: names of what it does, for telling kinds of units apart.
+        population: path of the population that it is, on average over a trial; '' for others.
     """
 
     of: Expression
     before: int
     after: int
     operation: str
+    population: str = ""
 
 
 @dataclass(frozen=True, eq=False)

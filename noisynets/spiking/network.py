@@ -1,0 +1,83 @@
+"""Spiking(network): a network of layers and neurons, run step by step through a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.errors import InputError
+from noisynets.spiking.readouts import MeanMembrane, Readout
+from noisynets.types import Stateful, Stepped
+
+
+class Spiking(Stepped):
+    """Runs a network through the T steps of a trial, from rest, and reads out.
+
+    Nothing is left of a trial when it is over: two networks never touch each other's state.
+
+    Args:
+        network: what happens in one step, (B, *in) → (B, *out): layers and neurons.
+        steps: T, for inputs that are the same in every step; None: the inputs' own T.
+        readout: of what the network gives in each step; None: `MeanMembrane()`.
+
+    Raises:
+        InputError: for T < 1, or inputs of another length.
+
+    >>> from noisynets.spiking import Leaky
+    >>> net = Spiking(nn.Sequential(nn.Linear(4, 8), Leaky(0.9), nn.Linear(8, 3)), steps=10)
+    >>> net(torch.rand(5, 1, 4)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self, network: nn.Module, steps: int | None = None, readout: Readout | None = None
+    ) -> None:
+        super().__init__()
+        if steps is not None and steps < 1:
+            raise InputError(f"steps {steps} must be at least 1")
+        self.network = network
+        self.steps = steps
+        self.readout = MeanMembrane() if readout is None else readout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (B, T, *in), or (B, 1, *in) if they stay the same → output (B, *out)."""
+        given = x.shape[1] if x.dim() > 1 else 0
+        steps = given if self.steps is None else self.steps
+        if given < 1 or given not in (1, steps):
+            raise InputError(
+                f"inputs of shape {tuple(x.shape)} for {steps} steps: give (B, {steps}, ...), or "
+                "(B, 1, ...) for inputs that stay the same"
+            )
+        dtype = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
+        with trial(self):
+            for t in range(steps):
+                output: Tensor = self.readout(self.network(x[:, t % given].to(dtype)))
+        return output
+
+    def extra_repr(self) -> str:
+        """Show the settings in `print(module)`."""
+        return f"steps={self.steps}"
+
+
+@contextmanager
+def trial(system: nn.Module) -> Iterator[None]:
+    """Begin from rest, and leave no state behind, whatever happens.
+
+    >>> from noisynets.spiking import Leaky
+    >>> neuron = Leaky(beta=0.9)
+    >>> with trial(neuron):
+    ...     _ = neuron(torch.ones(1, 1))
+    >>> [float(neuron(torch.full((1, 1), 0.6))) for _ in range(2)]
+    [0.0, 1.0]
+    """
+    stateful = [module for module in system.modules() if isinstance(module, Stateful)]
+    for module in stateful:
+        module.forget()
+    try:
+        yield
+    finally:
+        for module in stateful:
+            module.forget()
