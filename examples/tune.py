@@ -3,7 +3,7 @@
     python examples/tune.py --rules np anp --lrs 3e-4 1e-3 3e-3 --sigmas 1e-3 1e-2 --out runs/tune
 
 Each candidate is a run folder under --out, so an interrupted search continues where it was. The
-last lines printed are a Markdown table, best validation accuracy first.
+last lines printed are a Markdown table, the best on validation first.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import multiprocessing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from noisynets.config import Config, resolve
+from noisynets.config import Config, resolve, task_of
 from noisynets.errors import Diverged, InputError
 from noisynets.methods import METHODS
 from noisynets.run_folder import RunFolder, create
@@ -58,7 +60,7 @@ def candidates(search: Search) -> list[Config]:
 
 
 def run(job: tuple[Config, Path]) -> tuple[Config, float]:
-    """Validation accuracy of one candidate; 0 if it diverged."""
+    """Validation score of one candidate, the more the better; −inf if it diverged."""
     config, out = job
     settings = json.dumps(asdict(config)).encode()
     name = f"{config.system}-{config.rule}-{hashlib.sha256(settings).hexdigest()[:12]}"
@@ -70,8 +72,16 @@ def run(job: tuple[Config, Path]) -> tuple[Config, float]:
     try:
         summary = folder.summary() or train(folder, progress_bar=False, test=False)
     except Diverged:
-        return config, 0.0
-    return config, summary["val_accuracy"] or 0.0
+        return config, -math.inf
+    return config, score(config, summary)
+
+
+def score(config: Config, summary: dict[str, Any]) -> float:
+    """What a run is chosen by: its task's last judgement, or its measure; errors count negative."""
+    task = task_of(config)
+    name = task.measure.name if task.closing is None else task.closing.name
+    value: float = summary[f"val_{name}"]
+    return value if task.measure.higher else -value
 
 
 def main(search: Search) -> None:
@@ -79,14 +89,14 @@ def main(search: Search) -> None:
     jobs = [(config, search.out) for config in candidates(search)]
     with multiprocessing.get_context("spawn").Pool(search.jobs) as pool:
         results = []
-        for config, accuracy in pool.imap_unordered(run, jobs):
-            results.append((config, accuracy))
-            print(f"{len(results)}/{len(jobs)} {config.rule} lr={config.lr:g} {accuracy:.4f}")
-    print("\n| rule | lr | sigma | decor-lr | validation accuracy |\n|---|---|---|---|---|")
-    for config, accuracy in sorted(results, key=lambda r: (r[0].rule, -r[1])):
+        for config, value in pool.imap_unordered(run, jobs):
+            results.append((config, value))
+            print(f"{len(results)}/{len(jobs)} {config.rule} lr={config.lr:g} {value:.4f}")
+    print("\n| rule | lr | sigma | decor-lr | validation score |\n|---|---|---|---|---|")
+    for config, value in sorted(results, key=lambda r: (r[0].rule, -r[1])):
         sigma = "-" if config.sigma is None else f"{config.sigma:g}"
         decor = f"{config.decor_lr:g}" if config.decor_lr else "-"
-        print(f"| {config.rule} | {config.lr:g} | {sigma} | {decor} | {accuracy:.4f} |")
+        print(f"| {config.rule} | {config.lr:g} | {sigma} | {decor} | {value:.4f} |")
 
 
 if __name__ == "__main__":

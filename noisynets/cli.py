@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from torch import nn
 
-from noisynets.config import Config, resolve
-from noisynets.data import TASKS
+from noisynets.config import Config, resolve, task_of
+from noisynets.data import FROM_FILES, TASKS
 from noisynets.devices import PRESETS, advance_
 from noisynets.errors import InputError, NoisynetsError
 from noisynets.methods import METHODS
@@ -89,8 +89,9 @@ def eval_(
             raise InputError(f"--after {after:g}: {run} has its device in training alone")
         advance_(session.system, after)
     with threads(session):
-        loss, accuracy = evaluate(session, examples)
-    print(f"{split} accuracy {accuracy:.4f}, loss {loss:.4f} ({len(examples)} examples)")
+        loss, score = evaluate(session, examples)
+    name = session.task.measure.name
+    print(f"{split} {name} {score:.4f}, loss {loss:.4f} ({len(examples)} examples)")
 
 
 def show(
@@ -135,6 +136,10 @@ def list_() -> None:
     print("tasks:")
     for task in TASKS.values():
         print(f"  {task.name:13s} {task.summary}")
+        if task.reference:
+            print(f"  {'':13s} reference: {task.reference}")
+    for name, summary in FROM_FILES.items():
+        print(f"  {name:13s} {summary}")
     print("systems:")
     for system in SYSTEMS.values():
         print(f"  {system.name:13s} {system.summary}")
@@ -179,12 +184,17 @@ def _run(folder: RunFolder, data: Data | None = None, device: str | None = None)
 
 
 def _report(folder: RunFolder, summary: dict[str, Any]) -> None:
-    config, accuracy = folder.config("auto"), summary["test_accuracy"]  # wherever it was run
+    config = folder.config("auto")  # wherever it was run
+    task = task_of(config)
+    score = task.measure.name
+    found = summary[f"test_{score}"]
     noises = [f"sigma {config.intrinsic_noise:g}"] if config.intrinsic_noise else []
     noises += [f"device {config.device_preset}"] if config.device_preset != "none" else []
     heard = noises and config.noise_during != "training"
     noise = f" in its own noise ({', '.join(noises)})" if heard else ""
-    tested = "not tested" if accuracy is None else f"test accuracy {accuracy:.4f}"
+    tested = "not tested" if found is None else f"test {score} {found:.4f}"
+    if found is not None and task.closing is not None:
+        tested += f", {task.closing.name} {summary[f'test_{task.closing.name}']:.4f}"
     print(f"{tested}{noise}, {summary['seconds']:.0f} s of training, {folder.curves}")
 
 

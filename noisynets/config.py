@@ -13,14 +13,15 @@ import numpy as np
 import torch
 import tyro
 
-from noisynets.data import TASKS
+from noisynets.data import FROM_FILES, TASKS, Task, find_task
 from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError, unknown
 from noisynets.methods import BEST, METHODS
-from noisynets.models import INITIALISATIONS, SYSTEMS
+from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS, SYSTEMS
 from noisynets.noise import SAMPLERS, check_sigma
 from noisynets.rules import SCALINGS
+from noisynets.spiking import ENCODERS, READOUTS
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 OPTIMISERS = ("adam", "sgd")
@@ -47,7 +48,9 @@ class Config:
     """Train a system on a task, then test it once. `noisynets list` names what there is."""
 
     task: Annotated[
-        str, tyro.conf.Positional, _help(f"What to learn: {', '.join(TASKS)}.", "TASK")
+        str,
+        tyro.conf.Positional,
+        _help(f"What to learn: {', '.join([*TASKS, *FROM_FILES])}.", "TASK"),
     ] = "mnist"
     system: Annotated[str, _help(f"What is trained: {', '.join(SYSTEMS)}.")] = "noisy-mlp"
     rule: Annotated[
@@ -89,6 +92,10 @@ class Config:
             "FLOAT",
         ),
     ] = None
+    noise_over: Annotated[
+        str,
+        _help("Of spiking systems: noise is drawn anew in every step, or once per trial."),
+    ] = "step"
     device_preset: Annotated[
         str | None,
         _help(
@@ -126,6 +133,53 @@ class Config:
         int, _help("Examples (patches), at most, for one update of the decorrelation.", "INT")
     ] = 32
     slope: Annotated[float, _help("Of the LeakyReLU for negative activities.", "FLOAT")] = 0.2
+    steps: Annotated[
+        int | None,
+        _help(
+            "T, time steps of a trial. Unset: 10; for events in time theirs, or at most 100 bins.",
+            "INT",
+        ),
+    ] = None
+    encoder: Annotated[
+        str | None,
+        _help(
+            f"What a spiking system sees of its input: {', '.join(ENCODERS)} (events in time, "
+            "counted in bins). Unset: current; frames for events in time."
+        ),
+    ] = None
+    readout: Annotated[
+        str,
+        _help(
+            f"Of spiking systems: {', '.join(READOUTS)} (mean potential of neurons that do not "
+            "fire, number of spikes, time of the first spike)."
+        ),
+    ] = "membrane"
+    neuron: Annotated[str, _help(f"Of spiking systems: {', '.join(NEURONS)}.")] = "leaky"
+    beta: Annotated[
+        float, _help("Share of a membrane potential that is left after a step.", "FLOAT")
+    ] = 0.9
+    threshold: Annotated[float, _help("Potential at which a neuron fires.", "FLOAT")] = 1.0
+    firing: Annotated[
+        str, _help(f"When neurons fire: {', '.join(FIRINGS)} (noisy threshold, escape rate).")
+    ] = "threshold"
+    firing_noise: Annotated[
+        float,
+        _help(
+            "In units of the potential: standard deviation of a noisy threshold, width of an "
+            "escape rate.",
+            "FLOAT",
+        ),
+    ] = 0.1
+    membrane_noise: Annotated[
+        float, _help("Standard deviation of what each step adds to the potentials.", "FLOAT")
+    ] = 0.0
+    credit_over: Annotated[
+        str | None,
+        _help(
+            "Of spiking systems: steps gives credit to every step, trial to the mean over a trial, "
+            "in memory that does not grow with it. Unset: trial; steps for events in time."
+        ),
+    ] = None
     bits: Annotated[int, _help("Of the units of quantised-mlp: 2^bits levels.", "INT")] = 4
     temperature: Annotated[
         float, _help("Of the units of bernoulli-mlp, in units of the activity.", "FLOAT")
@@ -157,7 +211,10 @@ class Config:
         ),
     ] = 0
     data_dir: Annotated[
-        str | None, _help("Folder with the task's files. Unset: the package's own.", "PATH")
+        str | None,
+        _help(
+            "Folder with the task's files; for events, the file. Unset: the package's own.", "PATH"
+        ),
     ] = None
 
 
@@ -177,12 +234,15 @@ dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, 
     """
     config = replace(config, rule=BEST if config.rule == "best" else config.rule)
     _check_names(config)
+    task = task_of(config)
     system, method = SYSTEMS[config.system], METHODS[config.rule]
     own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
     preset = system.device_preset if config.device_preset is None else config.device_preset
     preset = None if preset == "none" else preset
     noisy = (own > 0 or preset is not None) and config.noise_during != "evaluation"
     sigma = method.sigma_in_noise if noisy else method.sigma
+    if sigma and system.sigma and not noisy and method.perturbs == "nodes":
+        sigma = system.sigma
     sigma = sigma if config.sigma is None else config.sigma
     filled = replace(
         config,
@@ -194,30 +254,55 @@ dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, 
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
         noise=method.noise if config.noise is None and sigma is not None else config.noise,
         decor_schedule=config.decor_schedule or config.schedule,
+        **_time(config, task),
         device=_device(config.device),
         data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
     )
-    problems = list(_problems(filled))
+    problems = [*_problems(filled), *_time_problems(filled, task)]
     if problems:
         raise InputError("; ".join(problems))
     return filled
 
 
+def task_of(config: Config) -> Task:
+    """Return the task that settings name."""
+    return find_task(config.task, None if config.data_dir is None else Path(config.data_dir))
+
+
+def _time(config: Config, task: Task) -> dict[str, Any]:
+    """Fill in what a system that lives in time needs to know; 0 steps for any other."""
+    if not SYSTEMS[config.system].spiking:
+        return {}
+    steps = next(n for n in range(100, 0, -1) if task.steps % n == 0) if task.steps else 10
+    return {
+        "steps": (task.steps if task.steps <= 100 and task.steps else steps)
+        if config.steps is None
+        else config.steps,
+        "encoder": config.encoder or ("frames" if task.steps else "current"),
+        "credit_over": config.credit_over or ("steps" if task.steps else "trial"),
+    }
+
+
 def seeds(config: Config) -> dict[str, int]:
-    """Independent seeds for the weights, the system's noise, the injected noise and the order."""
-    names = ("weights", "system", "injection", "order")
+    """Independent seeds: weights, the system's noise, injected noise, order, encoding."""
+    names = ("weights", "system", "injection", "order", "encoding")
     states = np.random.SeedSequence(config.seed).generate_state(len(names))
     return {name: int(state) for name, state in zip(names, states, strict=True)}
 
 
 def _check_names(config: Config) -> None:
     for kind, name, known in (
-        ("task", config.task, TASKS),
         ("system", config.system, SYSTEMS),
         ("rule", config.rule, METHODS),
         ("noise", config.noise or "gaussian", SAMPLERS),
         ("device preset", config.device_preset or "none", [*PRESETS, "none"]),
         ("phase of the noise", config.noise_during, ("both", "training", "evaluation")),
+        ("encoder", config.encoder or "current", ENCODERS),
+        ("read-out", config.readout, READOUTS),
+        ("neuron", config.neuron, NEURONS),
+        ("firing", config.firing, FIRINGS),
+        ("phase of the noise", config.noise_over, ("step", "trial")),
+        ("phase of the credit", config.credit_over or "trial", ("steps", "trial")),
         ("scaling", config.scaling, SCALINGS),
         ("decorrelation variant", config.decor_variant, VARIANTS),
         ("initialisation", config.init, INITIALISATIONS),
@@ -237,11 +322,11 @@ def _problems(c: Config) -> Iterator[str]:
     for name, least in at_least.items():
         if getattr(c, name) < least:
             yield f"--{name.replace('_', '-')} {getattr(c, name)} must be at least {least}"
-    for name in ("lr", "sigma", "output_scale", "temperature"):
+    for name in ("lr", "sigma", "output_scale", "temperature", "threshold", "firing_noise"):
         value = getattr(c, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             yield f"--{name.replace('_', '-')} {value:g} must be positive and finite"
-    for name in ("decor_lr", "intrinsic_noise", "slope"):
+    for name in ("decor_lr", "intrinsic_noise", "slope", "membrane_noise"):
         value = getattr(c, name)
         if not (math.isfinite(value) and value >= 0):
             yield f"--{name.replace('_', '-')} {value:g} must be finite and not negative"
@@ -267,9 +352,39 @@ def _problems(c: Config) -> Iterator[str]:
             f"--device-seed {c.device_seed}: device {c.device_preset!r} is the same on every "
             f"chip; devices that differ: {', '.join(differ)}"
         )
-    for name in ("slope", "bits", "temperature"):
+    for name in sorted({name for system in SYSTEMS.values() for name in system.heeds}):
         if name not in SYSTEMS[c.system].heeds and getattr(c, name) != getattr(Config(), name):
-            yield f"--{name} {getattr(c, name):g}: {c.system} has no such units"
+            yield f"--{name.replace('_', '-')} {getattr(c, name)}: {c.system} has no such units"
+
+
+def _time_problems(c: Config, task: Task) -> Iterator[str]:
+    """Name settings of trials that make no sense."""
+    default = Config()
+    if not SYSTEMS[c.system].spiking:
+        for name in ("steps", "encoder", "noise_over", "credit_over"):
+            if getattr(c, name) != getattr(default, name):
+                option = name.replace("_", "-")
+                yield f"--{option} {getattr(c, name)}: {c.system} does not live in time"
+        return
+    steps = c.steps or 0
+    if steps < 1:
+        yield f"--steps {steps} must be at least 1"
+    elif task.steps and task.steps % steps:
+        yield f"--steps {steps}: the {task.steps} steps of {c.task} do not divide into so many bins"
+    if bool(task.steps) != (c.encoder == "frames"):
+        known = "frames" if task.steps else ", ".join(name for name in ENCODERS if name != "frames")
+        yield f"--encoder {c.encoder}: {c.task} takes {known}"
+    if not (math.isfinite(c.beta) and 0 <= c.beta <= 1):
+        yield f"--beta {c.beta:g} must be within 0..1"
+    if c.neuron in ("alpha", "lapicque") and not 0 < c.beta < 1:
+        yield f"--beta {c.beta:g}: {c.neuron} needs a share between 0 and 1"
+    if c.firing == "threshold" and c.firing_noise != default.firing_noise:
+        yield f"--firing-noise {c.firing_noise:g}: a hard threshold has none"
+    quiet = c.intrinsic_noise == 0 and c.sigma is None
+    if c.noise_over == "trial" and quiet:
+        yield "--noise-over trial: there is no noise"
+    if c.credit_over == "steps" and c.noise_over == "trial" and METHODS[c.rule].perturbs == "nodes":
+        yield "--noise-over trial: says nothing about single steps: use --credit-over trial"
 
 
 def _without_effect(c: Config) -> Iterator[str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from noisynets import decorrelation
 from noisynets.check import check, check_called, check_dtype, check_noisy
 from noisynets.errors import InputError, unknown
-from noisynets.feedback import FEEDBACKS, Feedback, Pair, Watch, Wiring
+from noisynets.feedback import FEEDBACKS, Feedback, InTime, Pair, Traced, Watch, Wiring
 from noisynets.losses import losses
 from noisynets.noise import Injection, check_sigma
 from noisynets.outer import accumulate_
@@ -82,14 +82,18 @@ class NodePerturbation:
             _check_mode(rule, scaling, sigma)
         elif scaling != "count":
             raise InputError(f"feedback has no scaling: leave out {scaling!r}")
-        fed = not isinstance(rule, Rule)
-        credit_over = credit_over or ("trial" if fed and has_state(system) else "steps")
-        _check_time(credit_over, noise_over, fed and has_state(system))
+        stepped = False
+        if not isinstance(rule, Rule) and has_state(system):
+            stepped = True
+            rule = InTime(rule) if credit_over == "steps" else rule
+        credit_over = credit_over or ("trial" if stepped else "steps")
+        _check_time(credit_over, noise_over)
         self.system = system
         self.loss = loss
         self.rule = rule
         self.credit_over = credit_over
         self.noise_over = noise_over
+        self._on_average = credit_over == "trial" or stepped
         self.scaling = SCALINGS[scaling]
         self.resamples = resamples
         self.injection = None if sigma is None else Injection(sigma, noise, seed)
@@ -114,14 +118,15 @@ class NodePerturbation:
             in_turn=raw is not None and raw.in_turn,
             keep_noise=raw is None or raw.reads_noise,
             keep_states=raw is None,
-            on_average=self.credit_over == "trial",
+            on_average=self._on_average,
+            keep_steps=isinstance(rule, InTime),
             hold_noise=self.noise_over == "trial",
         )
         passes = 1 + probe.passes
         rows = passes * batch
         wired = self._wiring is not None and self._wired_for == inputs.shape[1:]
         watching = raw is None and not wired
-        trial = populations(self.system) if self.credit_over == "trial" else None
+        trial = populations(self.system) if self._on_average else None
         watch = Watch(self.nodes, rows, trial) if watching else nullcontext()
         with probe, watch:
             outputs = self.system(probe.stack(inputs))
@@ -131,7 +136,7 @@ class NodePerturbation:
         if not self._looked:
             self._look(probe)
 
-        credits: Sequence[Tensor | None]
+        credits: Sequence[Tensor | Traced | None]
         if isinstance(rule, Rule):
             credits = rule.credit(probe.reports, dloss / batch, self.scaling)
         else:
@@ -145,7 +150,9 @@ class NodePerturbation:
             self._wiring = replace(wiring, values={}) if fixed else None
             self._wired_for = inputs.shape[1:]
         for report, credit in zip(probe.reports, credits, strict=True):
-            if credit is not None:
+            if isinstance(credit, Traced):
+                accumulate_(report.node.layer, credit.x.flatten(0, 1), credit.credit.flatten(0, 1))
+            elif credit is not None:
                 accumulate_(report.node.layer, report.x, credit)
         decorrelation.learn_(probe.reports)
         return Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
@@ -243,7 +250,7 @@ def _check_mode(rule: Rule, scaling: str, sigma: float | None) -> None:
         raise InputError(f"rule {rule.name!r} has no scaling: leave out {scaling!r}")
 
 
-def _check_time(credit_over: str, noise_over: str, stepped_feedback: bool) -> None:
+def _check_time(credit_over: str, noise_over: str) -> None:
     if credit_over not in ("steps", "trial"):
         raise unknown("credit_over", credit_over, ("steps", "trial"))
     if noise_over not in ("step", "trial"):
@@ -252,10 +259,6 @@ def _check_time(credit_over: str, noise_over: str, stepped_feedback: bool) -> No
         raise InputError(
             "noise that is the same in all steps says nothing about single ones: "
             "use credit_over='trial', or noise_over='step'"
-        )
-    if credit_over == "steps" and stepped_feedback:
-        raise InputError(
-            "feedback knows a system with a state only on average: use credit_over='trial'"
         )
 
 

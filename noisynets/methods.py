@@ -30,6 +30,8 @@ class Perturbation:
         noise: distribution of the injected noise.
         scaling: of the rules that scale by a norm.
         seed: of the injected noise.
+        credit_over: 'steps' or 'trial', for systems that live in time; None: the estimator's.
+        noise_over: whether noise is injected anew in every 'step', or once per 'trial'.
     """
 
     sigma: float | None
@@ -37,6 +39,8 @@ class Perturbation:
     noise: str
     scaling: str
     seed: int
+    credit_over: str | None = None
+    noise_over: str = "step"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estim
         noise=p.noise,
         scaling=p.scaling,
         seed=p.seed,
+        credit_over=p.credit_over,
+        noise_over=p.noise_over if p.sigma is not None else "step",
     )
 
 

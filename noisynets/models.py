@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
-from noisynets.devices import PRESETS, AdditiveGaussian, Chip, During, Noisy
+from noisynets.devices import PRESETS, AdditiveGaussian, Chip, During, Noisy, TrialGaussian
 from noisynets.errors import InputError, unknown
+from noisynets.spiking import (
+    READOUTS,
+    Alpha,
+    EscapeRate,
+    Lapicque,
+    Leaky,
+    Neuron,
+    NoisyThreshold,
+    Recurrent,
+    Spiking,
+    Synaptic,
+    Threshold,
+)
 from noisynets.types import Wrapper
 from noisynets.units import Bernoulli, Quantiser, Sign, Step
 
@@ -50,8 +63,17 @@ class Build:
         output_scale: factor on the output layer's initial weights.
         bits: of the quantised units.
         temperature: of the Bernoulli units, in units of the activity.
+        steps: T of a trial; 0: as many as the input has.
+        neuron: of spiking layers, a key of `NEURONS`.
+        beta: share of a membrane potential that is left after a step.
+        threshold: at which neurons fire.
+        firing: how neurons fire, a key of `FIRINGS`.
+        firing_noise: in units of the potential: σ of a noisy threshold, Δ of an escape rate.
+        membrane_noise: σ of what is added to membrane potentials in every step.
+        readout: of spiking networks, a key of `READOUTS`.
         intrinsic_noise: standard deviation of the system's own Gaussian noise at every node,
             in units of the activity; 0: none.
+        noise_over: whether that is drawn anew in every 'step' of a trial, or once per 'trial'.
         device_preset: device that every layer is put on, a key of `PRESETS`; None: none.
         noise_during: 'training', 'evaluation' or 'both': when noise and devices act.
         freeze_hidden: train the output layer alone, on what the hidden layers happen to compute.
@@ -66,7 +88,16 @@ class Build:
     output_scale: float = 1.0
     bits: int = 4
     temperature: float = 0.2
+    steps: int = 0
+    neuron: str = "leaky"
+    beta: float = 0.9
+    threshold: float = 1.0
+    firing: str = "threshold"
+    firing_noise: float = 0.1
+    membrane_noise: float = 0.0
+    readout: str = "membrane"
     intrinsic_noise: float = 0.0
+    noise_over: str = "step"
     device_preset: str | None = None
     noise_during: str = "both"
     freeze_hidden: bool = False
@@ -79,6 +110,13 @@ class Build:
             raise unknown("device preset", self.device_preset, PRESETS)
         if self.init not in INITIALISATIONS:
             raise unknown("initialisation", self.init, INITIALISATIONS)
+        for kind, name, known in (
+            ("neuron", self.neuron, NEURONS),
+            ("firing", self.firing, FIRINGS),
+            ("read-out", self.readout, READOUTS),
+        ):
+            if name not in known:
+                raise unknown(kind, name, known)
         if any(width < 1 for width in self.hidden):
             raise InputError(f"hidden {tuple(self.hidden)}: every width must be at least 1")
 
@@ -98,13 +136,44 @@ UNITS: dict[str, Unit] = {
     "step": lambda build, seed: Step(),
     "bernoulli": lambda build, seed: Bernoulli(build.temperature, seed),
     "quantised": lambda build, seed: Quantiser(build.bits),
+    "spiking": lambda build, seed: neurons(build, seed),
+}
+
+ALPHA = 0.8  # share of a synaptic current that is left after a step
+NEURONS: dict[str, Callable[..., Neuron]] = {
+    "leaky": Leaky,
+    "lapicque": Lapicque,
+    "synaptic": partial(Synaptic, ALPHA),
+    "alpha": lambda beta, **settings: Alpha(beta, 0.8 * beta, **settings),
+}
+FIRINGS: dict[str, Callable[[float, int], nn.Module]] = {
+    "threshold": lambda noise, seed: Threshold(),
+    "noisy": NoisyThreshold,
+    "escape": lambda noise, seed: EscapeRate(noise, seed=seed),
 }
 
 
+def neurons(build: Build, seed: int) -> Neuron:
+    """Spiking neurons."""
+    return NEURONS[build.neuron](
+        build.beta,
+        threshold=build.threshold,
+        firing=FIRINGS[build.firing](build.firing_noise, seed),
+        membrane_noise=build.membrane_noise,
+        seed=seed + 500_000,
+    )
+
+
 def mlp(
-    input_shape: Sequence[int], outputs: int, build: Build, unit: str = "leaky"
+    input_shape: Sequence[int],
+    outputs: int,
+    build: Build,
+    unit: str = "leaky",
+    recurrent: bool = False,
 ) -> nn.Sequential:
     """Flatten, then Linear and units for every hidden width, then Linear.
+
+    Recurrent: the units are neurons, whose spikes come back to their layer in the next step.
 
     >>> mlp((1, 28, 28), 10, Build(hidden=(64, 64)))(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -113,40 +182,98 @@ def mlp(
     layers = [
         skip_init(nn.Linear, n_in, n_out) for n_in, n_out in zip(widths, widths[1:], strict=False)
     ]
-    return _assemble(layers, build, UNITS[unit], flatten_at=0)
+    loops = [skip_init(nn.Linear, n, n) for n in build.hidden if recurrent]
+    return _assemble(layers, build, UNITS[unit], flatten_at=0, loops=loops)
 
 
-def conv(input_shape: Sequence[int], outputs: int, build: Build) -> nn.Sequential:
-    """Convolutions of 3×3, stride 2, one for every hidden width; LeakyReLU; then Linear.
+def conv(
+    input_shape: Sequence[int], outputs: int, build: Build, unit: str = "leaky"
+) -> nn.Sequential:
+    """Convolutions of 3×3, stride 2, one for every hidden width, with units; then Linear.
 
     >>> conv((1, 28, 28), 10, Build(hidden=(8, 16)))(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
+    if len(input_shape) != 3:
+        raise InputError(
+            f"inputs of shape {tuple(input_shape)}: a convolutional system needs pictures, "
+            "(channels, height, width)"
+        )
     channels, height, width = input_shape
     layers: list[nn.Module] = []
     for n in build.hidden:
         layers.append(skip_init(nn.Conv2d, channels, n, 3, stride=2, padding=1))
         channels, height, width = n, (height + 1) // 2, (width + 1) // 2
     layers.append(skip_init(nn.Linear, channels * height * width, outputs))
-    return _assemble(layers, build, leaky, flatten_at=len(layers) - 1)
+    return _assemble(layers, build, UNITS[unit], flatten_at=len(layers) - 1)
+
+
+def lif(input_shape: Sequence[int], outputs: int, build: Build) -> Spiking:
+    """Spiking perceptron: neurons behind every hidden layer, and a read-out of the last one.
+
+    >>> lif((1, 28, 28), 10, Build(hidden=(64,), steps=5))(torch.zeros(2, 1, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    return _spiking(mlp(input_shape, outputs, build, unit="spiking"), build)
+
+
+def lif_conv(input_shape: Sequence[int], outputs: int, build: Build) -> Spiking:
+    """Spiking convolutional network, of the layers of `conv`.
+
+    >>> lif_conv((1, 28, 28), 10, Build(hidden=(4,), steps=5))(torch.zeros(2, 1, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    return _spiking(conv(input_shape, outputs, build, unit="spiking"), build)
+
+
+def rlif(input_shape: Sequence[int], outputs: int, build: Build) -> Spiking:
+    """Recurrent spiking perceptron: the spikes of every hidden layer come back to it.
+
+    >>> rlif((4,), 3, Build(hidden=(8,), steps=5))(torch.zeros(2, 1, 4)).shape
+    torch.Size([2, 3])
+    """
+    return _spiking(mlp(input_shape, outputs, build, unit="spiking", recurrent=True), build)
+
+
+def _spiking(network: nn.Sequential, build: Build) -> Spiking:
+    """Run a network through trials, and read it out."""
+    readout = READOUTS[build.readout](neurons(build, build.noise_seed + 200), build.beta)
+    return Spiking(network, build.steps or None, readout)
 
 
 def _assemble(
-    layers: Sequence[nn.Module], build: Build, unit: Unit, flatten_at: int
+    layers: Sequence[nn.Module],
+    build: Build,
+    unit: Unit,
+    flatten_at: int,
+    loops: Sequence[nn.Module] = (),
 ) -> nn.Sequential:
-    """Initialise the layers, put them on their device, and units and a flattening between them."""
+    """Initialise the layers, put them on their device, and units and a flattening between them.
+
+    Loops are layers that lead back, one for each hidden layer.
+    """
     initialise_(layers, build)
+    if loops:
+        seed = build.weight_seed + 1_000_003
+        initialise_(loops, replace(build, init="lecun", output_scale=1.0, weight_seed=seed))
     chip = _chip(build)
     modules: list[nn.Module] = []
     for i, layer in enumerate(layers):
         last = i == len(layers) - 1
         if build.freeze_hidden and not last:
             layer.requires_grad_(False)
+            nn.ModuleList(loops).requires_grad_(False)
         if i == flatten_at:
             modules.append(nn.Flatten())
         modules.append(_on_device(layer, build, chip, seed=build.noise_seed + i))
-        if not last:
-            modules.append(unit(build, build.noise_seed + len(layers) + i))
+        if last:
+            break
+        units = unit(build, build.noise_seed + len(layers) + i)
+        if loops:
+            assert isinstance(units, Neuron), "only neurons live in time"
+            loop = _on_device(loops[i], build, chip, seed=build.noise_seed + 100 + i)
+            units = Recurrent(units, loop)
+        modules.append(units)
     return nn.Sequential(*modules)
 
 
@@ -159,7 +286,8 @@ def _chip(build: Build) -> Chip | None:
 def _on_device(layer: nn.Module, build: Build, chip: Chip | None, seed: int) -> nn.Module:
     node: nn.Module = layer if chip is None else chip(layer)
     if build.intrinsic_noise:
-        node = Noisy(node, AdditiveGaussian(build.intrinsic_noise, seed))
+        kind = TrialGaussian if build.noise_over == "trial" else AdditiveGaussian
+        node = Noisy(node, kind(build.intrinsic_noise, seed))
     if isinstance(node, Wrapper) and build.noise_during != "both":
         node = During(build.noise_during, node)
     return node
@@ -191,6 +319,8 @@ class System:
         intrinsic_noise: σ of its own noise where none is given.
         device_preset: device where none is given; None: none.
         heeds: settings of its units, as `Build` names them.
+        spiking: takes its inputs step by step, (B, T, *in).
+        sigma: of what is injected into it where it has no noise of its own; None: the rule's.
     """
 
     name: str
@@ -200,7 +330,11 @@ class System:
     intrinsic_noise: float = 0.0
     device_preset: str | None = None
     heeds: tuple[str, ...] = ()
+    spiking: bool = False
+    sigma: float | None = None
 
+
+_LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
 
 SYSTEMS: dict[str, System] = {
     system.name: system
@@ -264,6 +398,43 @@ SYSTEMS: dict[str, System] = {
             conv,
             (32, 64, 128),
             heeds=("slope",),
+        ),
+        System(
+            "lif",
+            "perceptron of spiking neurons without noise of its own",
+            lif,
+            (256,),
+            heeds=_LIF,
+            spiking=True,
+            sigma=0.3,
+        ),
+        System(
+            "noisy-lif",
+            "perceptron of spiking neurons with Gaussian noise of its own at every node and step",
+            lif,
+            (256,),
+            intrinsic_noise=0.3,
+            heeds=_LIF,
+            spiking=True,
+            sigma=0.3,
+        ),
+        System(
+            "rlif",
+            "recurrent perceptron of spiking neurons without noise of its own",
+            rlif,
+            (128,),
+            heeds=_LIF,
+            spiking=True,
+            sigma=0.3,
+        ),
+        System(
+            "lif-conv",
+            "3×3 stride-2 convolutions with spiking neurons, then a linear layer",
+            lif_conv,
+            (16, 32),
+            heeds=_LIF,
+            spiking=True,
+            sigma=0.3,
         ),
     )
 }

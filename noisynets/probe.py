@@ -127,6 +127,7 @@ class Probe:
         keep_noise: whether reports carry ξ.
         keep_states: whether reports carry the activity and the differences of the raw input.
         on_average: report each node once, as the mean over its calls, and each population.
+        keep_steps: on average, also report the inputs of every step, and what populations did.
         hold_noise: inject the same ξ in all calls of a node.
 
     Attributes:
@@ -155,6 +156,7 @@ class Probe:
         keep_noise: bool = False,
         keep_states: bool = False,
         on_average: bool = False,
+        keep_steps: bool = False,
         hold_noise: bool = False,
     ) -> None:
         self.reports: list[Report] = []
@@ -169,7 +171,11 @@ class Probe:
         self._held: dict[int, Tensor] = {}
         self._means: dict[int, Means] | None = {} if on_average else None
         found = populations(system) if on_average and keep_states else {}
-        self._accounts = {Account(name, p): p for name, p in found.items()}
+        self._keep_steps = keep_steps
+        self._accounts = [
+            Account(name, population, 1 + self.passes, batch, keep_steps)
+            for name, population in found.items()
+        ]
         self._own = [
             slice(i * resamples, (i + 1) * resamples) if in_turn else slice(0, resamples)
             for i in range(len(nodes))
@@ -195,8 +201,8 @@ class Probe:
                     self._handles.append(enter)
             leave = node.outlet.register_forward_hook(self._leaves(index), with_kwargs=True)
             self._handles.append(leave)
-        for account, population in self._accounts.items():
-            self._handles.append(population.register_forward_hook(_adds(account)))
+        for account in self._accounts:
+            self._handles.append(account.population.register_forward_hook(_adds(account)))
         return self
 
     def __exit__(
@@ -268,7 +274,7 @@ class Probe:
             elif index in self._means:
                 self._means[index].add_(report)
             else:
-                self._means[index] = Means(report, held=self._hold_noise)
+                self._means[index] = Means(report, self._hold_noise, self._keep_steps)
             return output
 
         return hook
@@ -278,7 +284,7 @@ class Probe:
         if self._means is None:
             return
         self.reports = [means.report() for means in self._means.values()]
-        found = (account.response(1 + self.passes, self.batch) for account in self._accounts)
+        found = (account.response() for account in self._accounts)
         self.responses = {response.name: response for response in found if response is not None}
         self._means = {}
 

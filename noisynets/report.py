@@ -10,17 +10,22 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from noisynets.checkpoint import write_atomically
+from noisynets.data import ACCURACY, Measure
 from noisynets.transfer import Transfer
 
 
-def draw_curves(path: Path, rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
-    """Draw loss and accuracy against epochs, with the test accuracy, as a PNG.
+def draw_curves(
+    path: Path, rows: Sequence[dict[str, Any]], summary: dict[str, Any], measure: Measure
+) -> None:
+    """Draw loss and score against epochs, with the score on the test set, as a PNG.
 
     Args:
         path: of the picture.
         rows: of metrics.csv.
         summary: of the run.
+        measure: what was judged.
     """
+    score, factor = measure.name, 100 if measure is ACCURACY else 1
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
@@ -28,15 +33,15 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]], summary: dict[str, A
         if rows[0][f"{part}_loss"] is None:
             continue
         left.plot(epochs, [row[f"{part}_loss"] for row in rows], style, label=label, marker=".")
-        accuracy = [100 * row[f"{part}_accuracy"] for row in rows]
-        right.plot(epochs, accuracy, style, label=label, marker=".")
-    if summary["test_accuracy"] is not None:
-        test = 100 * summary["test_accuracy"]
+        scores = [factor * row[f"{part}_{score}"] for row in rows]
+        right.plot(epochs, scores, style, label=label, marker=".")
+    if summary[f"test_{score}"] is not None:
+        test = factor * summary[f"test_{score}"]
         label = f"test, once at the end: {test:.2f} %"
         right.axhline(test, color="0.4", lw=1, ls=":", label=label)
-    left.set(xlabel="epoch", ylabel="cross-entropy")
+    left.set(xlabel="epoch", ylabel=measure.loss.__name__.replace("_", "-"))
     left.set_ylim(bottom=0)
-    right.set(xlabel="epoch", ylabel="accuracy (%)")
+    right.set(xlabel="epoch", ylabel=f"{score} (%)" if measure is ACCURACY else score)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()

@@ -14,16 +14,14 @@ from noisynets.checkpoint import write_atomically
 from noisynets.config import Config, resolve
 from noisynets.errors import InputError
 
-# seconds are those of training: loading data and evaluating are not in them
-METRICS = (
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "sample_forwards",
-    "seconds",
-)
+
+def columns(score: str) -> tuple[str, ...]:
+    """Columns of metrics.csv, for the name of a score.
+
+    The seconds are those of training: loading data and evaluating are not in them.
+    """
+    judged = ("train_loss", f"train_{score}", "val_loss", f"val_{score}")
+    return ("epoch", *judged, "sample_forwards", "seconds")
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,10 @@ class RunFolder:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{file}: cannot be read ({error})") from error
 
-    def write_metrics(self, rows: Sequence[dict[str, Any]]) -> None:
+    def write_metrics(self, rows: Sequence[dict[str, Any]], score: str = "accuracy") -> None:
         """Write metrics.csv: a row per epoch."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer = csv.DictWriter(text, columns(score), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self.path / "metrics.csv", text.getvalue().encode())

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from noisynets.config import DTYPES, SCHEDULES, Config, seeds
-from noisynets.data import TASKS, Task
+from noisynets.config import DTYPES, SCHEDULES, Config, seeds, task_of
+from noisynets.data import Measure, Task
 from noisynets.decorrelation import Decorrelated, decorrelate, decorrelations
 from noisynets.errors import InputError
-from noisynets.losses import cross_entropy
 from noisynets.methods import METHODS, Perturbation
 from noisynets.models import SYSTEMS, Build
+from noisynets.noise import Stream
+from noisynets.spiking import ENCODERS
 from noisynets.types import Estimate, Estimator
 
 
@@ -23,7 +24,8 @@ from noisynets.types import Estimate, Estimator
 class Meter:
     """Sums over the examples seen, kept on the device until they are read.
 
-    >>> meter = Meter.zero(torch.device("cpu"))
+    >>> from noisynets.data import ACCURACY
+    >>> meter = Meter.zero(torch.device("cpu"), ACCURACY)
     >>> meter.add(torch.tensor([1.0, 3.0]), torch.tensor([[2.0, 1.0], [2.0, 1.0]]),
     ...           torch.tensor([0, 1]))
     >>> meter.read()
@@ -32,22 +34,23 @@ class Meter:
 
     sums: Tensor
     count: int
+    measure: Measure
 
     @classmethod
-    def zero(cls, device: torch.device) -> Meter:
+    def zero(cls, device: torch.device, measure: Measure) -> Meter:
         """Return an empty meter."""
-        return cls(torch.zeros(2, dtype=torch.float64, device=device), 0)
+        return cls(torch.zeros(2, dtype=torch.float64, device=device), 0, measure)
 
     def add(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
-        """Count in losses (B,), outputs (B, classes) and labels (B,)."""
+        """Count in losses (B,), outputs (B, ...) and targets (B, ...)."""
         self.sums[0] += loss.sum()
-        self.sums[1] += (output.argmax(1) == y).sum()
+        self.sums[1] += self.measure.score(output, y).sum()
         self.count += len(y)
 
     def read(self) -> tuple[float, float]:
-        """Mean loss and accuracy; synchronises the device."""
-        loss, correct = self.sums.tolist()
-        return loss / max(self.count, 1), correct / max(self.count, 1)
+        """Mean loss and score; synchronises the device."""
+        loss, score = self.sums.tolist()
+        return loss / max(self.count, 1), score / max(self.count, 1)
 
 
 @dataclass
@@ -83,6 +86,14 @@ class Session:
     decorrelations: list[Decorrelated]
     meter: Meter
     progress: Progress
+    encoding: Stream | None
+
+    def encode(self, x: Tensor, stream: Stream | None) -> Tensor:
+        """What the system sees of inputs (B, ...); random spikes are drawn from `stream`."""
+        c = self.config
+        if c.encoder is None or stream is None:
+            return x
+        return ENCODERS[c.encoder](x, _given(c.steps), stream.on(x.device))
 
     def step_(self, x: Tensor, y: Tensor, done: float) -> Estimate:
         """One update of the weights from one batch, after a fraction `done` of the run."""
@@ -92,7 +103,7 @@ class Session:
         for module in self.decorrelations:
             module.rate = _given(c.decor_lr) * SCHEDULES[c.decor_schedule or c.schedule](done)
         self.optimiser.zero_grad()
-        estimate = self.estimator(x, y)
+        estimate = self.estimator(self.encode(x, self.encoding), y)
         self.optimiser.step()
         return estimate
 
@@ -102,6 +113,7 @@ class Session:
             "system": self.system.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "estimator": self.estimator.state(),
+            "encoding": None if self.encoding is None else self.encoding.state(),
             "meter": {"sums": self.meter.sums, "count": self.meter.count},
             "progress": asdict(self.progress),
         }
@@ -116,8 +128,10 @@ class Session:
             self.system.load_state_dict(state["system"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.estimator.restore(state["estimator"])
+            if self.encoding is not None:
+                self.encoding.restore(state["encoding"])
             sums = state["meter"]["sums"].to(self.meter.sums.device)
-            self.meter = Meter(sums, state["meter"]["count"])
+            self.meter = Meter(sums, state["meter"]["count"], self.task.measure)
             self.progress = Progress(**state["progress"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
@@ -130,9 +144,12 @@ def build(config: Config) -> Session:
     Raises:
         InputError: for settings that contradict each other.
     """
-    task, method, seed = TASKS[config.task], METHODS[config.rule], seeds(config)
+    task, method, seed = task_of(config), METHODS[config.rule], seeds(config)
     device, dtype = torch.device(config.device), DTYPES[config.dtype]
-    system = SYSTEMS[config.system].build(task.input_shape, task.classes, settings(config))
+    kind = SYSTEMS[config.system]
+    timed = task.steps and not kind.spiking
+    shape = (task.steps, *task.input_shape) if timed else task.input_shape
+    system = kind.build(shape, task.classes, settings(config))
     system = system.to(device=device, dtype=dtype)
     if config.decor_lr:
         system = decorrelate(
@@ -148,16 +165,19 @@ def build(config: Config) -> Session:
         noise=config.noise or method.noise,
         scaling=config.scaling,
         seed=seed["injection"],
+        credit_over=config.credit_over,
+        noise_over=config.noise_over,
     )
     return Session(
         config=config,
         task=task,
         system=system,
-        estimator=method.make(system, cross_entropy, perturbation),
+        estimator=method.make(system, task.measure.loss, perturbation),
         optimiser=_optimiser(config, system),
         decorrelations=[module for _, module in decorrelations(system)],
-        meter=Meter.zero(device),
+        meter=Meter.zero(device, task.measure),
         progress=Progress(),
+        encoding=Stream(seed["encoding"]) if config.encoder else None,
     )
 
 
@@ -171,7 +191,16 @@ def settings(config: Config) -> Build:
         output_scale=config.output_scale,
         bits=config.bits,
         temperature=config.temperature,
+        steps=config.steps or 0,
+        neuron=config.neuron,
+        beta=config.beta,
+        threshold=config.threshold,
+        firing=config.firing,
+        firing_noise=config.firing_noise,
+        membrane_noise=config.membrane_noise,
+        readout=config.readout,
         intrinsic_noise=_given(config.intrinsic_noise),
+        noise_over=config.noise_over,
         device_preset=None if config.device_preset == "none" else config.device_preset,
         noise_during=config.noise_during,
         freeze_hidden=config.freeze_hidden,
@@ -188,7 +217,10 @@ def _optimiser(config: Config, system: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(system.parameters(), lr=lr, fused=True)
 
 
-def _given(value: float | None) -> float:
+Number = TypeVar("Number", int, float)
+
+
+def _given(value: Number | None) -> Number:
     """Return a setting that `resolve` has filled in."""
     assert value is not None, "the settings are not resolved"
     return value

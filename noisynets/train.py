@@ -15,11 +15,11 @@ from torch import nn
 from tqdm import tqdm
 
 from noisynets.checkpoint import load_state, save_state
-from noisynets.config import DTYPES, Config, seeds
-from noisynets.data import TASKS, Examples
+from noisynets.config import DTYPES, Config, seeds, task_of
+from noisynets.data import Examples
 from noisynets.decorrelation import unstable
 from noisynets.errors import Diverged, InputError
-from noisynets.losses import cross_entropy
+from noisynets.noise import Stream
 from noisynets.report import draw_curves
 from noisynets.run_folder import RunFolder
 from noisynets.session import Meter, Session, build
@@ -74,8 +74,9 @@ def train(
             except InputError as error:
                 raise InputError(f"{error}; then: noisynets resume {folder.path}") from error
         results["train"] = evaluate(session, train_set)
-    summary = _summary(session, results, diverged=False)
-    draw_curves(folder.curves, session.progress.rows, summary)
+        closing = close(session, ("val", "test") if test else ("val",))
+    summary = _summary(session, results, diverged=False) | closing
+    draw_curves(folder.curves, session.progress.rows, summary, session.task.measure)
     folder.write_summary(summary)
     return summary
 
@@ -86,14 +87,14 @@ def load_data(config: Config) -> Data:
     Raises:
         InputError: for files that are missing or damaged, or examples that make no sense.
     """
-    train_set, val_set = TASKS[config.task].training(_data_dir(config), config.final_fit)
+    train_set, val_set = task_of(config).training(_data_dir(config), config.final_fit)
     device = torch.device(config.device)
     return train_set.to(device), None if val_set is None else val_set.to(device)
 
 
 def load_test(config: Config) -> Examples:
     """Load the test set: to be read once, when everything is chosen."""
-    return TASKS[config.task].test(_data_dir(config)).to(torch.device(config.device))
+    return task_of(config).test(_data_dir(config)).to(torch.device(config.device))
 
 
 def _data_dir(config: Config) -> Path | None:
@@ -126,13 +127,31 @@ def threads(session: Session) -> Iterator[None]:
 
 
 def evaluate(session: Session, examples: Examples) -> tuple[float, float]:
-    """Mean loss and accuracy, in the system's own noise, as `system.eval()` has it."""
-    meter = Meter.zero(examples.y.device)
+    """Mean loss and score, in the system's own noise, as `system.eval()` has it."""
+    measure = session.task.measure
+    meter = Meter.zero(examples.y.device, measure)
+    stream = Stream(seeds(session.config)["encoding"] + 1)
     with torch.no_grad(), _evaluating(session.system):
         for x, y in examples.batches(EVALUATION_BATCH, DTYPES[session.config.dtype]):
-            output = session.system(x)
-            meter.add(cross_entropy(output, y), output, y)
+            output = session.system(session.encode(x, stream))
+            meter.add(measure.loss(output, y), output, y)
     return meter.read()
+
+
+def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:
+    """Judge a trained system as its task wants it in the end: nothing for most tasks."""
+    closing = session.task.closing
+    if closing is None:
+        return {}
+    stream = Stream(seeds(session.config)["encoding"] + 2)
+    device, dtype = torch.device(session.config.device), DTYPES[session.config.dtype]
+
+    def predict(x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = session.system(session.encode(x.to(device, dtype), stream))
+        return output.cpu()
+
+    with torch.no_grad(), _evaluating(session.system):
+        return {f"{part}_{closing.name}": closing.judge(predict, part) for part in parts}
 
 
 @contextmanager
@@ -154,10 +173,10 @@ def _run_epochs(
     val_set: Examples | None,
     progress_bar: bool,
 ) -> None:
-    config, progress = session.config, session.progress
+    config, progress, score = session.config, session.progress, session.task.measure.name
     if not folder.checkpoint.is_file():
         _save(folder, session)
-    folder.write_metrics(progress.rows)
+    folder.write_metrics(progress.rows, score)
     steps = math.ceil(len(train_set) / config.batch_size)
     bar = tqdm(
         total=config.epochs * steps,
@@ -171,23 +190,23 @@ def _run_epochs(
     with bar:
         while progress.epoch < config.epochs:
             _run_epoch(folder, session, train_set, bar)
-            train_loss, train_accuracy = session.meter.read()
+            train_loss, train_score = session.meter.read()
             val = evaluate(session, held_out)
             _check_divergence(session, val[0])  # of the last update, too
             progress.epoch, progress.step = progress.epoch + 1, 0
             row = {
                 "epoch": progress.epoch,
                 "train_loss": train_loss,
-                "train_accuracy": train_accuracy,
+                f"train_{score}": train_score,
                 "val_loss": None if val_set is None else val[0],
-                "val_accuracy": None if val_set is None else val[1],
+                f"val_{score}": None if val_set is None else val[1],
                 "sample_forwards": progress.sample_forwards,
                 "seconds": round(progress.seconds, 3),
             }
             progress.rows.append(row)
-            session.meter = Meter.zero(train_set.y.device)
+            session.meter = Meter.zero(train_set.y.device, session.task.measure)
             _save(folder, session)
-            folder.write_metrics(progress.rows)
+            folder.write_metrics(progress.rows, score)
 
 
 def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: Any) -> None:
@@ -196,7 +215,7 @@ def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: An
     order = _order(config, progress.epoch, len(train_set)).to(train_set.y.device)
     batches = order.split(config.batch_size)
     total = config.epochs * len(batches)
-    guard = Meter.zero(train_set.y.device)
+    guard = Meter.zero(train_set.y.device, session.task.measure)
     clock = saved = time.perf_counter()
     for step in range(progress.step, len(batches)):
         x, y = train_set.batch(batches[step], DTYPES[config.dtype])
@@ -214,7 +233,7 @@ def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: An
             _check_divergence(session, loss)
             where = f"epoch {progress.epoch + 1}/{config.epochs}"
             bar.set_postfix_str(f"{where}, loss {loss:.4f}", refresh=False)
-            guard = Meter.zero(train_set.y.device)
+            guard = Meter.zero(train_set.y.device, session.task.measure)
             now = time.perf_counter()
             progress.seconds, clock = progress.seconds + now - clock, now
             if now - saved > CHECKPOINT_SECONDS and progress.step < len(batches):
@@ -257,11 +276,12 @@ def _summary(
 ) -> dict[str, Any]:
     config, progress = session.config, session.progress
     last = progress.rows[-1] if progress.rows else {}
+    score = session.task.measure.name
     return {
-        "test_accuracy": results["test"][1] if "test" in results else None,
+        f"test_{score}": results["test"][1] if "test" in results else None,
         "test_loss": results["test"][0] if "test" in results else None,
-        "val_accuracy": last.get("val_accuracy"),
-        "train_accuracy": results["train"][1] if "train" in results else None,
+        f"val_{score}": last.get(f"val_{score}"),
+        f"train_{score}": results["train"][1] if "train" in results else None,
         "sample_forwards": progress.sample_forwards,
         "seconds": round(progress.seconds, 3),
         "peak_memory_mb": _peak_memory_mb(config.device),

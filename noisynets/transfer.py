@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from noisynets.errors import SystemRefused
 from noisynets.probe import find_nodes
+from noisynets.trial import populations
+from noisynets.types import Population, Stepped
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,51 @@ class Transfer:
         return self.samples.mean(1).std(0, correction=0)
 
 
+class Rate(nn.Module):
+    """Mean spikes of a population under a constant current: its f-I curve.
+
+    Args:
+        population: of neurons.
+        steps: T of a trial.
+    """
+
+    def __init__(self, population: Population, steps: int) -> None:
+        super().__init__()
+        self.population = population
+        self.steps = steps
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Currents, any shape → mean spikes per step, the same shape."""
+        self.population.forget()
+        total = sum((self.population(a) for _ in range(self.steps)), torch.zeros_like(a))
+        self.population.forget()
+        return total / self.steps
+
+
+STEPS = 100
+"""Of a trial, where a system does not say."""
+
+
 def split(system: nn.Module) -> tuple[nn.Sequential, nn.Module, nn.Module | None]:
     """Return a chain's first layer with its device, the bare layer, and the unit behind it.
+
+    Of a system that runs through trials, the unit is the neuron, over a whole trial.
 
     Raises:
         SystemRefused: for a system that is no chain.
     """
+    steps = 0
+    if isinstance(system, Stepped):
+        steps, system = getattr(system, "steps", None) or STEPS, system.network
     node = find_nodes(system)[0]
     children = list(system.children()) if isinstance(system, nn.Sequential) else []
     if node.inlet not in children or node.outlet not in children:
         raise SystemRefused("only a chain, nn.Sequential, has a first layer and a unit to show")
     first, last = children.index(node.inlet), children.index(node.outlet)
     behind = children[last + 1] if last + 2 < len(children) else None
+    inside = list(populations(behind).values()) if behind is not None else []
+    if inside:
+        behind = Rate(inside[0], steps or STEPS)
     return nn.Sequential(*children[first : last + 1]), node.layer, behind
 
 
@@ -105,5 +140,8 @@ def panels(build: Callable[[int, int], nn.Module]) -> Sequence[tuple[str, Transf
     device = ("bare layer", 1) if list(node) == [layer] else ("layer on its device", 5)
     found = [(device[0], of_device(build, chips=device[1]))]
     if unit is not None:
-        found.append((f"unit: {type(unit).__name__}", of_unit(unit)))
+        name = f"unit: {type(unit).__name__}"
+        if isinstance(unit, Rate):
+            name = f"{type(unit.population).__name__}: spikes per step, {unit.steps} steps"
+        found.append((name, of_unit(unit)))
     return found

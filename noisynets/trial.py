@@ -10,7 +10,9 @@ credit varies little within a trial.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from noisynets.types import Population, Report, Response, Stateful
@@ -22,13 +24,16 @@ class Means:
     """The mean of a node's reports.
 
     Args:
+        first: the first report.
         held: whether the injected noise stays the same through the trial; else it is drawn anew
             in every step, so that the mean of T draws has the standard deviation σ/√T.
+        keep_steps: keep the input of every step.
     """
 
-    def __init__(self, first: Report, held: bool) -> None:
+    def __init__(self, first: Report, held: bool, keep_steps: bool = False) -> None:
         self._first = first
         self._held = held
+        self._steps = [first.x] if keep_steps else None
         self._sums = {
             name: value.clone()
             for name in TENSORS
@@ -41,52 +46,73 @@ class Means:
         """Add the report of one step."""
         for name, total in self._sums.items():
             total += getattr(report, name)
+        if self._steps is not None:
+            self._steps.append(report.x)
         self._count += 1
 
     def report(self) -> Report:
         """Return the mean so far."""
         n = self._count
-        means: dict[str, Tensor] = {name: total / n for name, total in self._sums.items()}
+        means: dict[str, Any] = {name: total / n for name, total in self._sums.items()}
         means.setdefault("raw", means["x"])
         sigma = self._first.sigma
         if sigma is not None and not self._held:
             sigma = sigma / n**0.5
-        return replace(self._first, sigma=sigma, **means)
+        steps = None if self._steps is None else torch.stack(self._steps, 1)
+        return replace(self._first, sigma=sigma, steps=steps, **means)
+
+
+ROWS = 16
+"""Samples whose steps are kept in all passes, to learn from."""
 
 
 class Account:
-    """What went into a population and what came out, rows of all passes, added up over a trial."""
+    """What went into a population and what came out, rows of all passes, added up over a trial.
 
-    def __init__(self, name: str, population: Population) -> None:
+    Args:
+        name: path of the population.
+        population: whose it is.
+        passes: 1 + K.
+        batch: B.
+        keep_steps: keep every step.
+    """
+
+    def __init__(
+        self, name: str, population: Population, passes: int, batch: int, keep_steps: bool = False
+    ) -> None:
         self.name = name
-        self._population = population
-        self._in: Tensor | None = None
-        self._out: Tensor | None = None
+        self.population = population
+        self._rows = (passes, batch)
+        self._sums: list[Tensor] = []
+        self._steps: list[Tensor] | None = [] if keep_steps and not population.final else None
+        self._pairs: list[Tensor] = []
         self._membrane: Tensor | None = None
         self._count = 0
 
     def add_(self, current: Tensor, output: Tensor) -> None:
         """Add one step."""
         current, output = current.detach(), output.detach()
-        self._count += 1
-        self._membrane = self._population.membrane
-        if self._in is None or self._out is None:
-            self._in, self._out = current.clone(), output.clone()
+        if len(current) != self._rows[0] * self._rows[1]:
             return
-        self._in += current
-        if self._population.final:
-            self._out = output.clone()
+        self._count += 1
+        self._membrane = self.population.membrane
+        if self._count == 1:
+            self._sums = [current.clone(), output.clone()]
         else:
-            self._out += output
+            self._sums[0] += current
+            self._sums[1] = output.clone() if self.population.final else self._sums[1] + output
+        if self._steps is not None:
+            both = torch.stack([current, output]).unflatten(1, self._rows)
+            self._steps.append(both[:, 0].clone())
+            self._pairs.append(both[:, :, :ROWS].clone())
 
-    def response(self, passes: int, batch: int) -> Response | None:
+    def response(self) -> Response | None:
         """Return the means; None if it was never called with rows of all passes."""
-        if self._in is None or self._out is None or len(self._in) != passes * batch:
+        if not self._count:
             return None
-        n = self._count
-        current = (self._in / n).unflatten(0, (passes, batch))
-        output = self._out if self._population.final else self._out / n
-        spikes = output.unflatten(0, (passes, batch))
+        current = (self._sums[0] / self._count).unflatten(0, self._rows)
+        spikes = self._sums[1] if self.population.final else self._sums[1] / self._count
+        spikes = spikes.unflatten(0, self._rows)
         membrane = self._membrane
         return Response(
             self.name,
@@ -94,7 +120,9 @@ class Account:
             shift=current[1:] - current[0],
             spikes=spikes[0],
             change=spikes[1:] - spikes[0],
-            membrane=None if membrane is None else membrane[:batch].detach().clone(),
+            membrane=None if membrane is None else membrane[: self._rows[1]].detach().clone(),
+            steps=torch.stack(self._steps, 2) if self._steps else None,
+            pairs=torch.stack(self._pairs, 3) if self._pairs else None,
         )
 
 
@@ -111,4 +139,3 @@ def populations(system: nn.Module, name: str = "") -> dict[str, Population]:
 def has_state(system: nn.Module) -> bool:
     """Whether anything in a system keeps a state from step to step."""
     return any(isinstance(module, Stateful) for module in system.modules())
-

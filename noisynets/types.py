@@ -173,6 +173,8 @@ class Report:
         a: the activity in the reference pass, (B, *out), where the rule asks for it.
         shift: differences of the raw input, (K, B, *in), where the rule asks for them; None
             also where the passes have not parted yet.
+        steps: x in every step of a trial, (B, T, *in), where the rest is a mean over them and
+            the rule asks for it.
     """
 
     node: Node
@@ -184,6 +186,7 @@ class Report:
     sigma: float | None = None
     a: Tensor | None = None
     shift: Tensor | None = None
+    steps: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,10 @@ class Response:
         shift: its differences, (K, B, *out).
         spikes: what came out, in the reference pass, (B, *out); of a read-out, at the last step.
         change: its differences, (K, B, *out).
-        membrane: potential after the steps, (B, *out); None where it cannot be measured.
+        membrane: potential after the last step, (B, *out); None where it cannot be measured.
+        steps: current and spikes in every step of the reference pass, (2, B, T, *out), where the
+            rule asks for them.
+        pairs: the same in all passes, of some samples, (2, 1 + K, R, T, *out).
     """
 
     name: str
@@ -205,6 +211,8 @@ class Response:
     spikes: Tensor
     change: Tensor
     membrane: Tensor | None = None
+    steps: Tensor | None = None
+    pairs: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ ONLY = {  # what systems and data may know
     "units": {"errors", "types", "noise"},
     "spiking": {"errors", "types", "noise", "outer", "spiking"},
     "models": {"errors", "types", "noise", "devices", "units", "spiking"},
-    "data": {"errors", "data"},
+    "data": {"errors", "types", "losses", "data"},
 }
 
 

@@ -25,6 +25,7 @@ SYSTEMS = [
     {"system": "bernoulli-mlp"},
     {"system": "analog-mlp"},
     {"system": "analog-mlp", "device_preset": "mtj", "rule": "danp"},
+    {"system": "noisy-lif", "firing": "escape", "rule": "mirrored"},
 ]
 EACH = pytest.mark.parametrize("settings", SYSTEMS, ids=lambda s: "-".join(s.values()))
 
@@ -56,6 +57,7 @@ def within_reach(start: object) -> list[object]:
 def test_no_rule_probe_or_loop_holds_the_systems_generator(settings) -> None:
     session = build(config(**settings))
     session.step_(*batch(), done=0.0)
+    session.encoding = None  # what an input is turned into spikes with is ours
     assert [m for m in session.system.modules() if isinstance(m, Source)]
     assert within_reach(session) == []
     (source, *_) = (m for m in session.system.modules() if isinstance(m, Source))
@@ -68,6 +70,7 @@ def test_no_rule_probe_or_loop_holds_the_systems_generator(settings) -> None:
 def test_noise_is_drawn_only_while_the_system_computes(settings, monkeypatch) -> None:
     session = build(config(**settings))
     computing, drawn, on = [False], [], Stream.on
+    session.encoding = None
     session.system.register_forward_pre_hook(lambda *_: computing.__setitem__(0, True))
     session.system.register_forward_hook(lambda *_: computing.__setitem__(0, False))
     monkeypatch.setattr(Stream, "on", lambda self, dev: drawn.append(computing[0]) or on(self, dev))

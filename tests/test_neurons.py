@@ -68,9 +68,7 @@ def currents(steps: int = STEPS) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "reset", "delay"), CASES)
-def test_every_neuron_agrees_with_snntorch_step_by_step(
-    kind: str, reset: str, delay: bool
-) -> None:
+def test_every_neuron_agrees_with_snntorch_step_by_step(kind: str, reset: str, delay: bool) -> None:
     torch.manual_seed(0)
     reference = theirs(kind, reset, delay)
     ours = adapt(reference).double()
@@ -98,7 +96,7 @@ def test_surrogate_gradients_agree_with_snntorch(kind: str) -> None:
         with trial(ours):
             sum(neuron(a @ w).sum() * t for t, a in enumerate(currents(12).float())).backward()
         found.append(w.grad)
-    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.99])

@@ -7,14 +7,14 @@ import pytest
 from tiny import config, metrics, run
 
 from noisynets.errors import InputError
-from noisynets.run_folder import METRICS, create
+from noisynets.run_folder import columns, create
 from noisynets.train import open_session
 
 
 def test_the_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", rule="danp")
     rows = metrics(folder)
-    assert tuple(rows[0]) == METRICS and [r["epoch"] for r in rows] == ["1", "2", "3"]
+    assert tuple(rows[0]) == columns("accuracy") and [r["epoch"] for r in rows] == ["1", "2", "3"]
     assert int(rows[-1]["sample_forwards"]) == 3 * 250 * 2
     summary = json.loads((folder.path / "summary.json").read_text())
     assert {

@@ -1,8 +1,54 @@
 """Tasks and their data, one data set per file."""
 
+from pathlib import Path
+
+from noisynets.data import events, tonic_sets
+from noisynets.data.mackey_glass import MACKEY_GLASS
+from noisynets.data.measure import ACCURACY, NMSE, Measure
 from noisynets.data.mnist import MNIST
+from noisynets.data.randman import RANDMAN
 from noisynets.data.task import Examples, Task
+from noisynets.data.yin_yang import YIN_YANG
+from noisynets.errors import InputError, unknown
 
-TASKS: dict[str, Task] = {task.name: task for task in (MNIST,)}
+TASKS: dict[str, Task] = {task.name: task for task in (MNIST, YIN_YANG, RANDMAN, MACKEY_GLASS)}
+FROM_FILES = {
+    "events": "events of a sensor, from the .npz file given by --data-dir",
+    "tonic:NAME": "a data set of events that tonic knows (extra [tonic])",
+}
 
-__all__ = ["TASKS", "Examples", "Task"]
+
+def find_task(name: str, folder: Path | None = None) -> Task:
+    """Return a task by name; what its files describe is read from them.
+
+    Args:
+        name: a key of `TASKS`, 'events', or 'tonic:' and the name of a set.
+        folder: where the files are; for 'events', the file itself.
+
+    Raises:
+        InputError: for an unknown name, or files that cannot be used.
+
+    >>> find_task("yinyang").classes
+    3
+    """
+    if name in TASKS:
+        return TASKS[name]
+    if name == "events":
+        if folder is None:
+            raise InputError("task 'events' reads a file: give --data-dir FILE.npz")
+        return events.task(folder)
+    if name.startswith(tonic_sets.PREFIX):
+        return tonic_sets.task(name, folder)
+    raise unknown("task", name, [*TASKS, *FROM_FILES])
+
+
+__all__ = [
+    "ACCURACY",
+    "FROM_FILES",
+    "NMSE",
+    "TASKS",
+    "Examples",
+    "Measure",
+    "Task",
+    "find_task",
+]

@@ -1,4 +1,4 @@
-"""What a task is: examples to learn from, examples kept back, and their shapes."""
+"""What a task is: examples to learn from, examples kept back, and how a system is judged."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from noisynets.data.measure import ACCURACY, Measure
 from noisynets.errors import InputError
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs and class labels, kept whole on one device.
+    """Inputs and targets, kept whole on one device.
 
     Attributes:
-        x: (n, *input_shape); bytes stand for fractions of 255.
-        y: labels, (n,), int64.
+        x: (n, *input_shape), or (n, T, *input_shape) for events in time; unsigned bytes stand for
+            fractions of 255, signed ones for counts.
+        y: labels (n,), int64; or values (n, outputs).
     """
 
     x: Tensor
@@ -36,9 +38,10 @@ class Examples:
         return Examples(self.x[:n], self.y[:n])
 
     def batch(self, index: Tensor | slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return inputs (B, *input_shape) in `dtype` and labels (B,)."""
-        x = self.x[index]
-        return (x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)), self.y[index]
+        """Return inputs (B, ...) and values in `dtype`, or labels (B,)."""
+        x, y = self.x[index], self.y[index]
+        x = x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+        return x, y.to(dtype) if y.is_floating_point() else y
 
     def batches(self, size: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all examples in their order."""
@@ -48,8 +51,12 @@ class Examples:
     def check(self, name: str, classes: int) -> None:
         """Refuse examples that cannot be learnt from.
 
+        Args:
+            name: of the examples.
+            classes: number of labels, or of values.
+
         Raises:
-            InputError: for no examples, labels out of range, or inputs that are not finite.
+            InputError: for no examples, labels out of range, or numbers that are not finite.
 
         >>> Examples(torch.zeros(2, 3), torch.tensor([0, 5])).check("mine", classes=3)
         Traceback (most recent call last):
@@ -58,9 +65,13 @@ class Examples:
         """
         if len(self.x) != len(self.y) or not len(self.y):
             raise InputError(f"{name}: {len(self.x)} inputs and {len(self.y)} labels do not pair")
-        wrong = ((self.y < 0) | (self.y >= classes)).nonzero()
-        if len(wrong):
-            i = int(wrong[0])
+        values = self.y.is_floating_point()
+        if values and not bool(self.y.isfinite().all()):
+            i = int((~self.y.flatten(1).isfinite().all(1)).nonzero()[0])
+            raise InputError(f"{name}: target {i} holds NaN or infinity: clean the data first")
+        wrong = [] if values else ((self.y < 0) | (self.y >= classes)).nonzero().flatten().tolist()
+        if wrong:
+            i = wrong[0]
             raise InputError(
                 f"{name}: label {int(self.y[i])} of example {i} is not within 0..{classes - 1}"
             )
@@ -69,18 +80,39 @@ class Examples:
             raise InputError(f"{name}: input {i} holds NaN or infinity: clean the data first")
 
 
+Predictor = Callable[[Tensor], Tensor]
+"""Inputs (B, *input_shape) → outputs (B, outputs), by a trained system."""
+
+
+@dataclass(frozen=True)
+class Closing:
+    """A judgement made once, with a trained system as a function.
+
+    Attributes:
+        name: as in summary.json, behind `val_` and `test_`.
+        judge: (system, part) → the score; part is 'val' or 'test'.
+    """
+
+    name: str
+    judge: Callable[[Predictor, str], float]
+
+
 @dataclass(frozen=True)
 class Task:
-    """A classification task.
+    """Examples of inputs and labels, or of inputs and values.
 
     Attributes:
         name: as on the command line.
         summary: one line.
-        input_shape: of one example.
-        classes: number of labels.
+        input_shape: of one example; of one step, for events in time.
+        classes: number of labels, or of values.
         load: (part, folder) → examples; part is 'train' or 'test', folder where to look
             instead of the usual place.
         validation: how many of the last training examples everything is chosen on.
+        measure: how a system is judged.
+        steps: T of events in time; 0: the input has no time of its own.
+        reference: what others reached, and where it stands.
+        closing: a last judgement that takes more than examples; None: the measure alone.
     """
 
     name: str
@@ -89,6 +121,10 @@ class Task:
     classes: int
     load: Callable[[str, Path | None], Examples]
     validation: int
+    measure: Measure = ACCURACY
+    steps: int = 0
+    reference: str = ""
+    closing: Closing | None = None
 
     def training(
         self, folder: Path | None = None, final_fit: bool = False

@@ -3,7 +3,12 @@
 from noisynets.devices.conductance import StuckAt
 from noisynets.devices.converters import ADC, DAC
 from noisynets.devices.correlated import Coloured, Telegraph
-from noisynets.devices.gaussian import AdditiveGaussian, MultiplicativeGaussian, Shot
+from noisynets.devices.gaussian import (
+    AdditiveGaussian,
+    MultiplicativeGaussian,
+    Shot,
+    TrialGaussian,
+)
 from noisynets.devices.noisy import During, Noisy
 from noisynets.devices.pattern import Keeps, Pattern
 from noisynets.devices.pcm import PCM, advance_
@@ -33,6 +38,7 @@ __all__ = [
     "StochasticSynapse",
     "StuckAt",
     "Telegraph",
+    "TrialGaussian",
     "WeightBounds",
     "WeightNoise",
     "WeightSpread",

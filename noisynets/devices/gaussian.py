@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from noisynets.devices.checks import not_negative, positive
 from noisynets.noise import Source
-from noisynets.types import Effect
+from noisynets.types import Effect, Stateful
 
 
 class AdditiveGaussian(Effect):
@@ -37,6 +40,34 @@ class AdditiveGaussian(Effect):
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
         return f"sigma={self.__sigma:g}"
+
+
+class TrialGaussian(AdditiveGaussian, Stateful):
+    """The same with one draw for all steps of a trial: a disturbance slower than the network.
+
+    >>> import torch
+    >>> noise = TrialGaussian(0.1)
+    >>> a = torch.zeros(2, 3)
+    >>> bool((noise(a) == noise(a)).all())
+    True
+    """
+
+    def __init__(self, sigma: float, seed: int | None = None) -> None:
+        super().__init__(sigma, seed)
+        self._drawn: Tensor | None = None
+
+    def forward(self, a: Tensor) -> Tensor:
+        """(B, *out) → (B, *out)."""
+        if self._drawn is None or self._drawn.shape != a.shape:
+            self._drawn = super().forward(torch.zeros_like(a, requires_grad=False))
+        return a + self._drawn
+
+    def forget(self) -> None:
+        """Draw anew in the next trial."""
+        self._drawn = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_drawn": None}
 
 
 class MultiplicativeGaussian(Effect):

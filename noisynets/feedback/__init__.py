@@ -1,7 +1,8 @@
 """Feedback: credit that is sent down from the output's error, taught by pairs of passes."""
 
-from noisynets.feedback.credit import FEEDBACKS, Feedback
+from noisynets.feedback.credit import FEEDBACKS, Feedback, Traced
+from noisynets.feedback.eligibility import InTime
 from noisynets.feedback.pair import Pair
 from noisynets.feedback.watch import Watch, Wiring
 
-__all__ = ["FEEDBACKS", "Feedback", "Pair", "Watch", "Wiring"]
+__all__ = ["FEEDBACKS", "Feedback", "InTime", "Pair", "Traced", "Watch", "Wiring"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,11 +18,24 @@ from noisynets.feedback.wiring import Opaque, Unit, activities
 from noisynets.types import Node, Report, Wrapper
 
 
+@dataclass(frozen=True)
+class Traced:
+    """Credit in time, to be contracted with traces of the inputs.
+
+    Attributes:
+        credit: (B, T, *out).
+        x: (B, T, *in).
+    """
+
+    credit: Tensor
+    x: Tensor
+
+
 class Feedback(Protocol):
     """Turns what a pair of passes measured into credit, and learns from it."""
 
-    def __call__(self, pair: Pair) -> list[Tensor | None]:
-        """One credit (B, *out) per report; None: leave the node untrained."""
+    def __call__(self, pair: Pair) -> Sequence[Tensor | Traced | None]:
+        """One credit (B, *out) per report, or one in time; None: leave the node untrained."""
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
@@ -172,8 +186,11 @@ class Straight:
             gate = gates.of_activity(call, pair)
             if isinstance(direct, Learned):
                 direct.update_(estimated[call].flatten(1), error, gate.flatten(1))
-            credit = direct(error, gate[0].numel()) * gate.flatten(1)
-            found[call] = credit.view_as(report.delta[0])
+            sent = direct(error, gate[0].numel())
+            behind = pair.behind.get(call)
+            if behind is not None and behind.population:
+                pair.arrived[behind.population] = sent.view_as(report.delta[0])
+            found[call] = (sent * gate.flatten(1)).view_as(report.delta[0])
         return found
 
     def state(self) -> dict[str, Tensor]:

@@ -55,6 +55,19 @@ class Gate:
         gain = torch.where(bottom > 0, top / bottom, 0)
         return gain[self._bin(a.flatten().float())].view(a.shape).to(a.dtype)
 
+    @property
+    def known(self) -> bool:
+        """Whether it has learnt anything yet."""
+        return self._sums is not None
+
+    @property
+    def explained(self) -> Tensor:
+        """Mean square of δy that δa explains, Σ E[δy δa | a]²/E[δa² | a]; 0 before all updates."""
+        if self._sums is None:
+            return torch.zeros(())
+        top, bottom = self._sums
+        return torch.where(bottom > 0, top.square() / bottom, 0).sum()
+
     def _bin(self, a: Tensor) -> Tensor:
         assert self._span is not None
         mean, square = self._span

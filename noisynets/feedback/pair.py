@@ -41,6 +41,8 @@ class Pair:
         behind: the unit right behind a call's activity, by call, where it is the only one.
         parts: of all expressions, each once.
         blind: units and poolings that nothing was measured of; no credit passes them.
+        arrived: credit of the mean spikes of populations, (B, *out), by their paths, as far as it
+            has been sent.
     """
 
     reports: Sequence[Report]
@@ -52,6 +54,7 @@ class Pair:
     behind: dict[int, Unit] = field(init=False)
     parts: list[Expression] = field(init=False)
     blind: frozenset[Expression] = field(init=False)
+    arrived: dict[str, Tensor] = field(default_factory=dict)
     _responses: dict[Unit, tuple[int, list[Moved]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -180,6 +183,8 @@ def deliver(
         elif isinstance(part, MaxPool):
             send(part.of, max_pool_adjoint(c, pair.given(part)[0], part.settings))
         elif isinstance(part, Unit):
+            if part.population:
+                pair.arrived[part.population] = pair.arrived.get(part.population, 0) + c
             send(part.of, c * gate(part, pair))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -35,7 +34,7 @@ def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> 
     Args:
         network: an snnTorch neuron, or a module that calls its neurons with a current and takes
             spikes back, as they behave with `init_hidden=True`.
-        firing: makes what every neuron fires by, such as `partial(EscapeRate, 0.1)`; None: a
+        firing: makes what every neuron fires by, such as `lambda: EscapeRate(0.1)`; None: a
             hard threshold.
 
     Raises:
@@ -93,12 +92,11 @@ def _neuron(given: Any, firing: nn.Module | None) -> nn.Module:
         )
     if kind == "Alpha":
         return Alpha(_number(given.alpha), beta, **settings)
-    make: partial[Neuron] = (
-        partial(Synaptic, _number(given.alpha), beta)
-        if kind in ("Synaptic", "RSynaptic")
-        else partial(Cleared, beta)
-    )
-    neuron = make(**settings)
+    neuron: Neuron
+    if kind in ("Synaptic", "RSynaptic"):
+        neuron = Synaptic(_number(given.alpha), beta, **settings)
+    else:
+        neuron = Cleared(beta, **settings)
     if kind == "Synaptic":
         return neuron
     layer = given.recurrent

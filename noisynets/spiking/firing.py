@@ -35,7 +35,7 @@ class Arctan(torch.autograd.Function):
 def surrogate(x: Tensor, spikes: Tensor) -> Tensor:
     """Spikes, with a surrogate derivative with respect to x where a graph is recorded."""
     if torch.is_grad_enabled() and x.requires_grad:
-        return Arctan.apply(x, spikes)  # type: ignore[no-any-return]
+        return Arctan.apply(x, spikes)
     return spikes
 
 

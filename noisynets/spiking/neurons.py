@@ -199,7 +199,9 @@ class Lapicque(Neuron):
         if beta is None and (resistance is None or capacitance is None):
             raise InputError("Lapicque needs beta, or both resistance and capacitance")
         given = {"beta": beta, "resistance": resistance, "capacitance": capacitance}
-        exact = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in given.items() if v is not None}
+        exact = {
+            k: torch.as_tensor(v, dtype=torch.float64) for k, v in given.items() if v is not None
+        }
         if "resistance" in exact and "capacitance" in exact:
             rate = time_step / (exact["resistance"] * exact["capacitance"])
         else:
@@ -372,4 +374,3 @@ def share(name: str, value: Constant) -> Constant:
     if not bool(torch.as_tensor(value).isfinite().all()):
         raise InputError(f"{name} {value} must be finite")
     return value.clamp(0, 1) if isinstance(value, Tensor) else min(max(value, 0.0), 1.0)
-

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from noisynets.spiking.neurons import Constant, Neuron, decayed, share
@@ -59,6 +58,7 @@ class MeanMembrane(Readout):
     Args:
         beta: share of the potential that is left after a step.
 
+    >>> import torch
     >>> readout = MeanMembrane(beta=0.5)
     >>> [float(readout(torch.ones(1, 1))) for _ in range(2)]
     [1.0, 1.25]
@@ -88,6 +88,7 @@ class SpikeCount(Readout):
     Args:
         neuron: fires on the output layer's currents.
 
+    >>> import torch
     >>> from noisynets.spiking import Leaky
     >>> readout = SpikeCount(Leaky(beta=0.9))
     >>> [float(readout(torch.ones(1, 1))) for _ in range(3)]
@@ -110,6 +111,7 @@ class FirstSpike(Readout):
     Args:
         neuron: fires on the output layer's currents.
 
+    >>> import torch
     >>> from noisynets.spiking import Leaky
     >>> readout = FirstSpike(Leaky(beta=1.0))
     >>> [readout(torch.tensor([[1.1, 0.6, 0.1]])).tolist()[0] for _ in range(2)]
@@ -134,6 +136,7 @@ class FirstSpike(Readout):
 class MeanOutput(Readout):
     """Mean of whatever the network gives: the read-out of a net that ends with neurons.
 
+    >>> import torch
     >>> readout = MeanOutput()
     >>> [float(readout(torch.full((1, 1), v))) for v in (1.0, 0.0)]
     [1.0, 0.5]

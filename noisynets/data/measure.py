@@ -1,0 +1,54 @@
+"""What is learnt and how it is judged: a loss per sample, and a score per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from noisynets.losses import cross_entropy, squared_error
+from noisynets.types import Loss
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a task is judged.
+
+    Attributes:
+        name: of the score, as in metrics.csv and summary.json.
+        loss: what is made small.
+        score: (output (B, ...), target (B, ...)) → (B,), whose mean is reported.
+        higher: whether a higher score is better.
+    """
+
+    name: str
+    loss: Loss
+    score: Callable[[Tensor, Tensor], Tensor]
+    higher: bool
+
+
+def hit(output: Tensor, labels: Tensor) -> Tensor:
+    """1 where the largest output is the label's: (B, classes), (B,) → (B,)."""
+    return output.argmax(1) == labels
+
+
+def percentage_error(output: Tensor, target: Tensor) -> Tensor:
+    """200 mean(|p − y|/(|p| + |y|)): symmetric, in percent: (B, ...), (B, ...) → (B,).
+
+    >>> import torch
+    >>> percentage_error(torch.tensor([[1.0]]), torch.tensor([[3.0]]))
+    tensor([100.])
+    """
+    size = (output.abs() + target.abs()).clamp_min(1e-12)
+    return 200 * ((output - target).abs() / size).flatten(1).mean(1)
+
+
+def mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """‖output − target‖²/outputs: with targets of unit variance, the normalised squared error."""
+    return (output - target).square().flatten(1).mean(1)
+
+
+ACCURACY = Measure("accuracy", cross_entropy, hit, higher=True)
+NMSE = Measure("nmse", squared_error, mean_squared_error, higher=False)
+"""Normalised mean squared error, for targets of unit variance: 1 for whoever predicts the mean."""
