@@ -1,4 +1,4 @@
-"""The command line: train, resume, eval, show, list. Exit codes: 2 bad input, 3 diverged."""
+"""The command line. Exit codes: 1 disk or pipe, 2 bad input, 3 diverged."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from typing import Annotated, Any, Literal
 import tyro
 from torch import nn
 
-from noisynets.config import Config, resolve, task_of
+from noisynets.complexity import complexity
+from noisynets.config import DTYPES, Config, resolve, seeds, task_of
 from noisynets.data import FROM_FILES, TASKS
 from noisynets.devices import PRESETS, advance_
 from noisynets.errors import InputError, NoisynetsError
 from noisynets.methods import METHODS
 from noisynets.models import SYSTEMS
+from noisynets.noise import Stream
 from noisynets.report import draw_transfer
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import build
 from noisynets.session import settings as network
-from noisynets.train import Data, evaluate, load_data, load_test, open_session, threads
+from noisynets.train import (
+    EVALUATION_BATCH,
+    Data,
+    evaluate,
+    load_data,
+    load_test,
+    open_session,
+    threads,
+)
 from noisynets.train import train as run
 from noisynets.transfer import panels
 
@@ -94,6 +104,29 @@ def eval_(
     print(f"{split} {name} {score:.4f}, loss {loss:.4f} ({len(examples)} examples)")
 
 
+def neurobench(run: tyro.conf.Positional[Path], examples: int = 1000) -> None:
+    """Print NeuroBench's metrics of a trained run: footprint, sparsities, synaptic operations.
+
+    Args:
+        run: folder of the run; the metrics go to neurobench.json in it.
+        examples: of the validation set (with --final-fit, of the training set), at most.
+    """
+    folder = RunFolder(run)
+    config = folder.config("cpu")
+    if not folder.checkpoint.is_file():
+        raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
+    session = open_session(folder, "cpu")
+    train_set, val_set = load_data(config)
+    stream = Stream(seeds(config)["encoding"] + 1)
+    chosen = (train_set if val_set is None else val_set).first(examples)
+    batches = chosen.batches(EVALUATION_BATCH, DTYPES[config.dtype])
+    with threads(session):
+        found = complexity(session.system, ((session.encode(x, stream), y) for x, y in batches))
+    folder.write("neurobench.json", found)
+    for name, value in found.items():
+        print(f"{name:20s} {value:,.4g}" if value % 1 else f"{name:20s} {value:,.0f}")
+
+
 def show(
     system: tyro.conf.Positional[str],
     device_preset: str | None = None,
@@ -158,7 +191,14 @@ def main(args: Sequence[str] | None = None) -> None:
     """Entry point of `noisynets`."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"train": train, "resume": resume, "eval": eval_, "show": show, "list": list_},
+            {
+                "train": train,
+                "resume": resume,
+                "eval": eval_,
+                "show": show,
+                "neurobench": neurobench,
+                "list": list_,
+            },
             prog="noisynets",
             description="Train systems that gradients cannot: two forward passes, no derivatives.",
             args=args,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -136,7 +136,7 @@ class NodePerturbation:
         if not self._looked:
             self._look(probe)
 
-        credits: Sequence[Tensor | Traced | None]
+        credits: Iterable[Tensor | Traced | None]
         if isinstance(rule, Rule):
             credits = rule.credit(probe.reports, dloss / batch, self.scaling)
         else:

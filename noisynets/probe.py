@@ -182,6 +182,7 @@ class Probe:
         ]
         self._fork = fork(system, nodes) if injection is not None and self.passes else None
         self._entered: dict[tuple[int, str], tuple[Tensor, Tensor | None]] = {}
+        self._copies: dict[int, dict[str, tuple[Tensor, int, Tensor]]] = {}
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Tensor) -> Tensor:
@@ -215,6 +216,7 @@ class Probe:
             handle.remove()
         self._handles.clear()
         self._held.clear()
+        self._copies.clear()
         self._close_trial()
         unfinished = {self._nodes[index].name for index, _ in self._entered}
         self._entered.clear()
@@ -228,9 +230,20 @@ class Probe:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             entering = _first(args, kwargs).detach()
             shift = self._shift(entering) if what == "raw" else None
-            self._entered[index, what] = entering[: self.batch].clone(), shift
+            self._entered[index, what] = self._copy(index, what, entering), shift
 
         return hook
+
+    def _copy(self, index: int, what: str, entering: Tensor) -> Tensor:
+        """Copy the reference rows of an input, once for as long as it is the same tensor."""
+        copies = self._copies.setdefault(index, {})
+        for source, version, copy in copies.values():
+            same = source.data_ptr() == entering.data_ptr() and source.stride() == entering.stride()
+            if same and source.shape == entering.shape and version == entering._version:
+                return copy
+        copy = entering[: self.batch].clone()
+        copies[what] = entering, entering._version, copy
+        return copy
 
     def _leaves(self, index: int) -> Callable[..., Tensor | None]:
         node, own, injection = self._nodes[index], self._own[index], self._injection
@@ -238,7 +251,7 @@ class Probe:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
             if node.inlet is module:
                 entering = _first(args, kwargs).detach()
-                raw, shift = entering[: self.batch].clone(), self._shift(entering)
+                raw, shift = self._copy(index, "raw", entering), self._shift(entering)
             else:
                 raw, shift = self._entered.pop((index, "raw"))
             x, _ = self._entered.pop((index, "x"), (raw, None))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from noisynets.checkpoint import write_atomically
 from noisynets.data import ACCURACY, Measure
+from noisynets.spiking import Recording
 from noisynets.transfer import Transfer
 
 
@@ -49,6 +50,48 @@ def draw_curves(
     figure.suptitle("{task}, {system}, rule {rule}, seed {seed}".format(**summary))
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
+    write_atomically(path, image.getvalue())
+
+
+def draw_spikes(path: Path, title: str, recordings: Sequence[Recording]) -> None:
+    """Draw a raster, potentials and firing rates of every population, as a PNG.
+
+    A row per population: spikes of the first trial, potentials of its three busiest neurons with
+    the threshold, and how the neurons' rates over all trials are spread.
+
+    Args:
+        path: of the picture.
+        title: of the whole.
+        recordings: of one or more trials.
+    """
+    rows = len(recordings)
+    figure = Figure(figsize=(13, 0.6 + 2.8 * rows), layout="constrained")
+    for axes, found in zip(figure.subplots(rows, 3, squeeze=False), recordings, strict=True):
+        raster, traces, rates = axes
+        spikes, potential = found.spikes.flatten(2), found.potential.flatten(2)
+        steps, neurons = spikes.shape[1:]
+        when, which = spikes[0].nonzero(as_tuple=True)
+        raster.plot(when, which, "|", ms=5, color="0.2")
+        raster.set(xlim=(-0.5, steps - 0.5), ylim=(-0.5, neurons - 0.5), ylabel="neuron")
+        raster.set_title(f"{found.name}: {neurons} neurons, one trial")
+        busiest = spikes[0].sum(0).topk(min(3, neurons)).indices
+        for i in busiest.tolist():
+            traces.plot(potential[0, :, i], marker=".", label=f"neuron {i}")
+        traces.axhline(found.threshold, color="0.4", ls=":", lw=1, label="threshold")
+        traces.set(ylabel="potential")
+        traces.set_title("its three busiest neurons")
+        traces.legend(fontsize=7)
+        per_neuron = spikes.mean((0, 1))
+        rates.hist(per_neuron.numpy(), bins=30, color="C0")
+        rates.set(xlabel="spikes per step", ylabel="neurons")
+        rates.set_title(f"rates over {len(spikes)} trials: mean {found.rate:.3f}")
+        for panel in (raster, traces):
+            panel.set_xlabel("step")
+            panel.xaxis.get_major_locator().set_params(integer=True)
+        traces.grid(alpha=0.3)
+    figure.suptitle(title)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
     write_atomically(path, image.getvalue())
 
 

@@ -40,6 +40,11 @@ class RunFolder:
         """The picture."""
         return self.path / "curves.png"
 
+    @property
+    def spikes(self) -> Path:
+        """The picture of what neurons do, of a spiking system."""
+        return self.path / "spikes.png"
+
     def config(self, device: str | None = None) -> Config:
         """Read the settings; `device` replaces the run's own.
 
@@ -69,7 +74,11 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
-        write_atomically(self.path / "summary.json", _json(summary))
+        self.write("summary.json", summary)
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Write a JSON file."""
+        write_atomically(self.path / name, _json(values))
 
     def summary(self) -> dict[str, Any] | None:
         """Read summary.json, if the run has ended."""

@@ -19,15 +19,18 @@ from noisynets.config import DTYPES, Config, seeds, task_of
 from noisynets.data import Examples
 from noisynets.decorrelation import unstable
 from noisynets.errors import Diverged, InputError
+from noisynets.models import SYSTEMS
 from noisynets.noise import Stream
-from noisynets.report import draw_curves
+from noisynets.report import draw_curves, draw_spikes
 from noisynets.run_folder import RunFolder
 from noisynets.session import Meter, Session, build
+from noisynets.spiking import Recording, record
 
 GUARD_STEPS = 50
 CHECKPOINT_SECONDS = 60.0
 EVALUATION_BATCH = 1000
 SMALL_SYSTEM = 1_000_000
+RECORDED = 50
 
 
 Data = tuple[Examples, Examples | None]
@@ -75,8 +78,13 @@ def train(
                 raise InputError(f"{error}; then: noisynets resume {folder.path}") from error
         results["train"] = evaluate(session, train_set)
         closing = close(session, ("val", "test") if test else ("val",))
+        recordings = recorded(session, train_set if val_set is None else val_set)
     summary = _summary(session, results, diverged=False) | closing
     draw_curves(folder.curves, session.progress.rows, summary, session.task.measure)
+    if recordings:
+        title = "{task}, {system}, rule {rule}, seed {seed}".format(**summary)
+        draw_spikes(folder.spikes, title, recordings)
+        summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
     folder.write_summary(summary)
     return summary
 
@@ -152,6 +160,16 @@ def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:
 
     with torch.no_grad(), _evaluating(session.system):
         return {f"{part}_{closing.name}": closing.judge(predict, part) for part in parts}
+
+
+def recorded(session: Session, examples: Examples) -> list[Recording]:
+    """What the neurons of a trained system do with some examples; nothing where there are none."""
+    if not SYSTEMS[session.config.system].spiking:
+        return []
+    x, _ = examples.first(RECORDED).batch(slice(None), DTYPES[session.config.dtype])
+    stream = Stream(seeds(session.config)["encoding"] + 3)
+    with _evaluating(session.system):
+        return record(session.system, session.encode(x, stream))
 
 
 @contextmanager

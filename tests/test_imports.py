@@ -19,7 +19,7 @@ ORDER = [
     {"estimate"},
     {"methods"},
     {"devices", "units", "spiking", "data"},
-    {"models", "transfer"},
+    {"models", "transfer", "complexity"},
     {"config"},
     {"checkpoint"},
     {"run_folder", "report", "session"},

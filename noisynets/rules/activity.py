@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from noisynets.rules.rule import Rule, Scaling, directional, mean_over_passes
 from noisynets.types import Report
 
 
-def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> list[Tensor]:
+def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Iterator[Tensor]:
     """credit_l = δL δa_l N / ‖δa‖², with N and the norm over all nodes, the output's included.
 
     Needs no knowledge of the noise: with two passes of a system that is noisy by itself the
@@ -21,7 +21,7 @@ def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> list[T
     systems the code of arXiv 2412.12783.
     """
     factor = directional(reports, dloss, scaling)
-    return [mean_over_passes(factor, r.delta) for r in reports]
+    return (mean_over_passes(factor, r.delta) for r in reports)
 
 
 ANP = Rule(

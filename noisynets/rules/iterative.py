@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from noisynets.rules.rule import Rule, Scaling, directional, mean_over_passes
 from noisynets.types import Report
 
 
-def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> list[Tensor]:
+def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Iterator[Tensor]:
     """credit_l = δL^(l) δa_l N_l / ‖δa_l‖², where pass l perturbs layer l alone.
 
     Unbiased for small σ, and free of the other layers' noise; costs 1 + K·layers passes. N_l
@@ -24,7 +24,7 @@ def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> list[T
     for report in reports:
         calls[report.node.name].append(report)
     factors = {name: directional(same, dloss, scaling) for name, same in calls.items()}
-    return [mean_over_passes(factors[r.node.name], r.delta) for r in reports]
+    return (mean_over_passes(factors[r.node.name], r.delta) for r in reports)
 
 
 INP = Rule(

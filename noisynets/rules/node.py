@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
@@ -10,14 +10,14 @@ from noisynets.rules.rule import Rule, Scaling, mean_over_passes
 from noisynets.types import Report
 
 
-def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> list[Tensor]:
+def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Iterator[Tensor]:
     """credit_l = δL ξ_l / σ².
 
     Unbiased for small σ; its variance grows with the number of nodes. Needs to know ξ.
 
     Source: the released code of Dalm, van Gerven and Ahmad (arXiv 2310.00965).
     """
-    return [_report_credit(report, dloss[report.own]) for report in reports]
+    return (_report_credit(report, dloss[report.own]) for report in reports)
 
 
 def _report_credit(report: Report, dloss: Tensor) -> Tensor:

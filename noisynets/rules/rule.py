@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,8 +40,9 @@ class Rule:
     Attributes:
         name: as on the command line.
         summary: one line.
-        credit: (reports, dloss (P, B), scaling) → one credit (B, *out) per report. Linear in
-            dloss, the mean over K; the mean over the batch is taken by whoever scales dloss.
+        credit: (reports, dloss (P, B), scaling) → one credit (B, *out) per report, one after the
+            other, so that no more than one need be held. Linear in dloss, the mean over K; the
+            mean over the batch is taken by whoever scales dloss.
         in_turn: perturb one node per noisy pass, so that P = K · nodes.
         reads_noise: the reports must carry ξ, so the rule refuses a noise that is not ours.
         scaled: whether the scaling makes a difference to it.
@@ -49,7 +50,7 @@ class Rule:
 
     name: str
     summary: str
-    credit: Callable[[Sequence[Report], Tensor, Scaling], list[Tensor]]
+    credit: Callable[[Sequence[Report], Tensor, Scaling], Iterable[Tensor]]
     in_turn: bool = False
     reads_noise: bool = False
     scaled: bool = True

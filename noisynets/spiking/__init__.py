@@ -22,6 +22,7 @@ from noisynets.spiking.readouts import (
     Readout,
     SpikeCount,
 )
+from noisynets.spiking.record import Recording, record
 
 __all__ = [
     "ENCODERS",
@@ -38,6 +39,7 @@ __all__ = [
     "NoisyThreshold",
     "OneToOne",
     "Readout",
+    "Recording",
     "Recurrent",
     "SpikeCount",
     "Spiking",
@@ -49,5 +51,6 @@ __all__ = [
     "frames",
     "latency",
     "rate",
+    "record",
     "trial",
 ]

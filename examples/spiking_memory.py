@@ -1,0 +1,89 @@
+"""What a training step over a long trial takes of memory: backpropagation through time and pairs.
+
+    python examples/spiking_memory.py 2> /dev/null
+
+784-1000-10 under a direct current. PyTorch's profiler counts what is allocated and freed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import snntorch
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from noisynets import Backpropagation, NodePerturbation, cross_entropy
+from noisynets.spiking import Spiking, adapt
+
+KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, steps")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes."""
+
+    steps: tuple[int, ...] = (25, 100)
+    """T."""
+    batch: int = 128
+    """Examples."""
+
+
+def by_snntorch(network: nn.Sequential, x: Tensor, steps: int) -> Tensor:
+    """Mean output of a network whose neurons are snnTorch's, as its tutorials run it."""
+    first, lif, last = network
+    out = snntorch.Leaky(beta=0.9, reset_mechanism="none")
+    potential, u = out.init_leaky(), lif.init_leaky()
+    found = []
+    for _ in range(steps):
+        spikes, u = lif(first(x), u)
+        _, potential = out(last(spikes), potential)
+        found.append(potential)
+    return torch.stack(found).mean(0)
+
+
+def step(kind: str, steps: int, batch: int) -> None:
+    """One training step."""
+    own = kind == "BPTT, snnTorch"
+    x, y = torch.rand(batch, 784), torch.randint(10, (batch,))
+    neuron = snntorch.Leaky(beta=0.9, init_hidden=not own)
+    network = nn.Sequential(nn.Linear(784, 1000), neuron, nn.Linear(1000, 10))
+    if own:
+        cross_entropy(by_snntorch(network, x, steps), y).mean().backward()
+        return
+    net = Spiking(adapt(network), steps)
+    rule, _, over = kind.partition(", ")
+    if rule == "BPTT":
+        Backpropagation(net, cross_entropy)(x.unsqueeze(1), y)
+    else:
+        estimator = NodePerturbation(net, cross_entropy, rule, sigma=0.3, credit_over=over)
+        estimator(x.unsqueeze(1), y)
+
+
+def memory(kind: str, steps: int, batch: int) -> float:
+    """MiB of tensors alive at once, at most, in one training step; weights and inputs included."""
+    step(kind, 1, 2)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step(kind, steps, batch)
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(accumulate(change for _, change in changes)) / 2**20
+
+
+def main(settings: Settings) -> None:
+    """Weigh every kind of step."""
+    torch.set_num_threads(1)
+    for steps in settings.steps:
+        print(f"T={steps}, B={settings.batch}")
+        found = {}
+        for kind in KINDS:
+            found[kind] = memory(kind, steps, settings.batch)
+            share = found[kind] / found[KINDS[0]]
+            print(f"  {kind:16s} {found[kind]:7.1f} MiB, {share:.2f} of BPTT through snnTorch")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
