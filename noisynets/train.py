@@ -96,6 +96,14 @@ def load_data(config: Config) -> Data:
         InputError: for files that are missing or damaged, or examples that make no sense.
     """
     train_set, val_set = task_of(config).training(_data_dir(config), config.final_fit)
+    if config.encoder in ("rate", "latency"):
+        for part in (train_set, *([] if val_set is None else [val_set])):
+            least = float(part.x.min())
+            if least < 0:
+                raise InputError(
+                    f"--encoder {config.encoder}: {config.task} has inputs down to {least:g}: use "
+                    "current or delta"
+                )
     device = torch.device(config.device)
     return train_set.to(device), None if val_set is None else val_set.to(device)
 

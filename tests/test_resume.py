@@ -30,6 +30,16 @@ CASES = [
     {"system": "analog-mlp", "rule": "danp"},
     {"system": "sign-mlp", "device_preset": "mtj", "rule": "anp"},
     {"system": "slow-device"},
+    {
+        "task": "yinyang",
+        "system": "noisy-lif",
+        "steps": 4,
+        "encoder": "rate",
+        "firing": "escape",
+        "batch_size": 500,
+    },
+    {"system": "rlif", "steps": 4, "credit_over": "steps", "neuron": "synaptic"},
+    {"system": "noisy-lif", "steps": 4, "noise_over": "trial", "rule": "anp"},
     {"rule": "anp", "resamples": 3, "noise": "rademacher", "optimiser": "sgd", "dtype": "float64"},
 ]
 

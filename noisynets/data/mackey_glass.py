@@ -29,9 +29,12 @@ LIMITS = (0.0, 2.0)  # of a free run that leaves the attractor
 
 
 def series(
-    n: int, tau: float = TAU, interval: float = LYAPUNOV_TIME / PER_TIME
+    n: int,
+    tau: float = TAU,
+    interval: float = LYAPUNOV_TIME / PER_TIME,
+    transient: int = 10,
 ) -> NDArray[np.float64]:
-    """Return n values, `interval` apart, after a transient of ten delays.
+    """Return n values, `interval` apart, after a transient of so many delays.
 
     Classical Runge-Kutta with steps of about 0.1; the delayed value within a step is interpolated
     linearly.
@@ -43,7 +46,7 @@ def series(
     every = max(1, round(interval / STEP))
     h = interval / every
     lag = round(tau / h)
-    total = 10 * lag + n * every
+    total = transient * lag + n * every
     x = np.full(lag + total + 1, START)
 
     def slope(now: float, then: float) -> float:
@@ -57,7 +60,7 @@ def series(
         k3 = slope(now + h / 2 * k2, middle)
         k4 = slope(now + h * k3, after)
         x[t + 1] = now + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return x[lag + 10 * lag :: every][:n]
+    return x[lag + transient * lag :: every][:n]
 
 
 @lru_cache(maxsize=1)

@@ -64,7 +64,7 @@ class Eligibility:
         """Learn from currents and spikes in all passes, (2, 1 + K, R, T, *out)."""
         current, spikes = pairs.flatten(4)
         k = len(current) - 1
-        self._levels = self._levels.to(pairs)
+        self._levels = self._levels.to(pairs, copy=True)  # a saved state stays as it was
         for i, decay in enumerate(DECAYS):
             v = self._potential(current[0], spikes[0], i)
             fired = spikes[0].sum()

@@ -1,0 +1,493 @@
+"""Spiking networks under the rules: against plain loops, autograd and what was measured."""
+
+import math
+
+import numpy as np
+import pytest
+import snntorch
+import torch
+from cases import Replay, cosine, gradients
+from torch import Tensor, nn
+
+from noisynets import Backpropagation, InputError, NodePerturbation, Probe, cross_entropy
+from noisynets.devices import AdditiveGaussian, Noisy, TrialGaussian
+from noisynets.feedback import FEEDBACKS
+from noisynets.feedback.eligibility import DECAYS, Eligibility, trace
+from noisynets.losses import squared_error
+from noisynets.probe import find_nodes
+from noisynets.spiking import (
+    EscapeRate,
+    FirstSpike,
+    Leaky,
+    MeanMembrane,
+    MeanOutput,
+    Recurrent,
+    SpikeCount,
+    Spiking,
+    adapt,
+)
+from noisynets.types import Population
+
+F64 = torch.float64
+
+
+def lif(*widths: int, steps: int | None = 6, noise: float = 0.0, **settings) -> Spiking:
+    torch.manual_seed(0)
+    modules: list[nn.Module] = []
+    for i, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+        layer: nn.Module = nn.Linear(n, m)
+        nn.init.normal_(layer.weight, 0, 1.5 / n**0.5)
+        modules += [Noisy(layer, AdditiveGaussian(noise, seed=i)) if noise else layer]
+        modules += [Leaky(0.9, **settings)] if i < len(widths) - 2 else []
+    return Spiking(nn.Sequential(*modules), steps)
+
+
+# --- the paper's rules, against loops written from the equations -------------------------------
+
+
+def simulate(net: Spiking, x: np.ndarray, xi: list[list[np.ndarray]]) -> tuple[list, list, float]:
+    """One sample, one pass: inputs and activities of both layers in every step, and the output.
+
+    x: (T, n_in); xi[t][l]: noise at layer l in step t.
+    """
+    first, last = net.network[0], net.network[2]
+    W1, b1 = first.weight.detach().numpy(), first.bias.detach().numpy()
+    W2, b2 = last.weight.detach().numpy(), last.bias.detach().numpy()
+    u, s, v, total = np.zeros(len(b1)), np.zeros(len(b1)), np.zeros(len(b2)), np.zeros(len(b2))
+    inputs, activities = [], []
+    for t in range(len(xi)):
+        a1 = W1 @ x[t] + b1 + xi[t][0]
+        u = 0.9 * u + a1 - s
+        s = (u > 1).astype(float)
+        a2 = W2 @ s + b2 + xi[t][1]
+        v = 0.9 * v + a2
+        total += v
+        inputs.append((x[t], s))
+        activities.append((a1, a2))
+    return inputs, activities, total / len(xi)
+
+
+@pytest.mark.parametrize("rule", ["np", "anp"])
+@pytest.mark.parametrize(
+    ("over", "noise_over"), [("steps", "step"), ("trial", "step"), ("trial", "trial")]
+)
+def test_rules_agree_with_plain_loops(rule: str, over: str, noise_over: str) -> None:
+    T, B, sigma = 5, 3, 0.4
+    net = lif(4, 6, 2, steps=T).double()
+    x, y = torch.rand(B, T, 4, dtype=F64) * 2, torch.randn(B, 2, dtype=F64)
+    replay = Replay()
+    estimator = NodePerturbation(
+        net, squared_error, rule, sigma=sigma, noise=replay, credit_over=over, noise_over=noise_over
+    )
+    estimator(x, y)
+    draws = [sigma * z.numpy() for z in replay.kept]  # (K, B, n), call after call
+    assert len(draws) == (2 if noise_over == "trial" else 2 * T)
+    expected = [np.zeros((6, 4)), np.zeros((2, 6))]
+    for b in range(B):
+        noise = [[draws[(2 * t + l) % len(draws)][0, b] for l in (0, 1)] for t in range(T)]
+        quiet = [[np.zeros_like(z) for z in step] for step in noise]
+        inputs, clean, out = simulate(net, x[b].numpy(), quiet)
+        _, noisy, moved = simulate(net, x[b].numpy(), noise)
+        target = y[b].numpy()
+        dL = (((moved - target) ** 2) - ((out - target) ** 2)).sum() / 2
+        delta = [[noisy[t][l] - clean[t][l] for t in range(T)] for l in (0, 1)]
+        if over == "steps":
+            size = sum(d.size for layer in delta for d in layer)
+            norm = sum((d**2).sum() for layer in delta for d in layer)
+            for l in (0, 1):
+                for t in range(T):
+                    way = noise[t][l] / sigma**2 if rule == "np" else delta[l][t] * size / norm
+                    expected[l] += np.outer(dL * way, inputs[t][l]) / B
+            continue
+        mean = [np.mean(layer, 0) for layer in delta]
+        size, norm = sum(d.size for d in mean), sum((d**2).sum() for d in mean)
+        variance = sigma**2 if noise_over == "trial" else sigma**2 / T
+        for l in (0, 1):
+            drawn = np.mean([noise[t][l] for t in range(T)], 0)
+            way = drawn / variance if rule == "np" else mean[l] * size / norm
+            expected[l] += np.outer(dL * way, np.mean([i[l] for i in inputs], 0)) / B
+    for l, layer in ((0, net.network[0]), (1, net.network[2])):
+        np.testing.assert_allclose(layer.weight.grad.numpy(), expected[l], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("noise_over", ["step", "trial"])
+def test_credit_over_trials_is_the_gradient_where_inputs_stay_the_same(noise_over: str) -> None:
+    """Smooth units, 40,000 draws: the mean of NP's estimate has a cosine of 0.99 with autograd."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    net = Spiking(layers, steps=4, readout=MeanMembrane(0.8)).double()
+    x, y = torch.randn(1, 1, 3, dtype=F64), torch.randn(1, 2, dtype=F64)
+    squared_error(net(x), y).mean().backward()
+    true = gradients(net)
+    net.zero_grad()
+    estimator = NodePerturbation(
+        net, squared_error, "np", sigma=0.01, credit_over="trial", noise_over=noise_over
+    )
+    estimator(x.expand(40_000, 1, 3), y.expand(40_000, 2))
+    for name, found in gradients(net).items():
+        assert cosine(found, true[name]) > 0.98, name
+        assert 0.8 < float(found.norm() / true[name].norm()) < 1.25, name
+
+
+@pytest.mark.parametrize("rule", ["anp", *FEEDBACKS])
+def test_memory_of_reports_does_not_grow_with_the_trial(rule: str) -> None:
+    counts = []
+    for steps in (2, 20):
+        net = lif(4, 6, 5, 2, steps=steps)
+        nodes = find_nodes(net)
+        probe = Probe(net, nodes, batch=3, resamples=1, keep_states=rule != "anp", on_average=True)
+        with torch.no_grad(), probe:
+            net(probe.stack(torch.rand(3, 1, 4)))
+        tensors = [getattr(r, name) for r in probe.reports for name in ("x", "delta", "a", "steps")]
+        counts.append(sum(t.numel() for t in tensors if t is not None))
+        assert [r.node for r in probe.reports] == nodes
+    assert counts[0] == counts[1]
+
+
+def test_unmodified_snntorch_with_explicit_state_is_trained_too() -> None:
+    """A user's own loop over snnTorch's neurons is a system like any other."""
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 16), nn.Linear(16, 2)
+            self.lif = snntorch.Leaky(beta=0.9, surrogate_disable=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            u = torch.zeros(len(x), 16)
+            total = torch.zeros(len(x), 2)
+            for _ in range(8):
+                s, u = self.lif(self.one(x), u)
+                total = total + self.two(s)
+            return total / 8
+
+    torch.manual_seed(0)
+    net = Own()
+    estimator = NodePerturbation(net, cross_entropy, "anp", sigma=0.3, seed=1)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(300):
+        x = torch.rand(100, 4)
+        optimizer.zero_grad()
+        losses.append(float(estimator(x, (x[:, 0] > x[:, 1]).long()).loss.mean()))
+        optimizer.step()
+    assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:20])
+
+
+# --- what a spiking layer reports --------------------------------------------------------------
+
+
+def test_responses_are_means_of_currents_and_spikes() -> None:
+    net = lif(4, 6, 3, 2, steps=5, noise=0.3, readable=True)
+    seen: dict[str, list] = {}
+    for name in ("network.1", "network.3"):
+        module = net.get_submodule(name)
+        module.register_forward_hook(
+            lambda m, i, o, name=name: seen.setdefault(name, []).append((i[0], o, m.membrane))
+        )
+    probe = Probe(net, find_nodes(net), batch=3, resamples=2, keep_states=True, on_average=True)
+    with torch.no_grad(), probe:
+        output = net(probe.stack(torch.rand(3, 1, 4)))
+    assert list(probe.responses) == ["network.1", "network.3", "readout"]
+    for name, steps in seen.items():
+        current, spikes = (
+            torch.stack([s[k] for s in steps]).mean(0).view(3, 3, -1) for k in (0, 1)
+        )
+        found = probe.responses[name]
+        torch.testing.assert_close(found.current, current[0])
+        torch.testing.assert_close(found.shift, current[1:] - current[0])
+        torch.testing.assert_close(found.spikes, spikes[0])
+        torch.testing.assert_close(found.change, spikes[1:] - spikes[0])
+        assert torch.equal(found.membrane, steps[-1][2][:3])
+    out = output.view(3, 3, -1)
+    torch.testing.assert_close(probe.responses["readout"].change, out[1:] - out[0])
+
+
+def test_a_hidden_membrane_is_not_reported() -> None:
+    net = lif(4, 6, 2)
+    probe = Probe(net, find_nodes(net), batch=3, resamples=1, keep_states=True, on_average=True)
+    with torch.no_grad(), probe:
+        net(probe.stack(torch.rand(3, 1, 4)))
+    assert probe.responses["network.1"].membrane is None
+
+
+class OutOfReach(Population):
+    """Neurons that torch does not see: NumPy, and a state that nobody but they knows."""
+
+    def forget(self) -> None:
+        self.__dict__.pop("_u", None)
+
+    def forward(self, a: Tensor) -> Tensor:
+        current = a.detach().numpy()
+        u = self.__dict__.get("_u", 0.0) * 0.9 + current
+        s = (u > 1).astype(current.dtype)
+        self.__dict__["_u"] = u - s
+        return torch.from_numpy(s)
+
+
+def task(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x = torch.rand(n, 6, generator=generator)
+    return x.unsqueeze(1), ((x[:, 0] > x[:, 1]).long() + 2 * (x[:, 2] > x[:, 3]).long())
+
+
+def learn(net: nn.Module, rule: str, steps: int = 400, over: str | None = None, lr=5e-3) -> float:
+    generator = torch.Generator().manual_seed(1)
+    own = any(isinstance(m, Noisy) for m in net.modules())
+    estimator = NodePerturbation(
+        net, cross_entropy, rule, sigma=None if own else 0.2, credit_over=over
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        estimator(*task(100, generator))
+        optimizer.step()
+    x, y = task(2000, generator)
+    with torch.no_grad():
+        return float((net(x).argmax(1) == y).float().mean())
+
+
+def test_neurons_that_torch_cannot_see_are_trained_by_what_they_report() -> None:
+    torch.manual_seed(0)
+    net = Spiking(
+        nn.Sequential(
+            nn.Linear(6, 40), OutOfReach(), nn.Linear(40, 40), OutOfReach(), nn.Linear(40, 4)
+        ),
+        steps=8,
+    )
+    assert learn(net, "mirrored") > 0.85  # chance is 0.25; with a frozen net about 0.6
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    "readout",
+    [
+        lambda: MeanMembrane(0.9),
+        lambda: SpikeCount(Leaky(0.9)),
+        lambda: SpikeCount(Leaky(0.9, firing=EscapeRate(0.2, seed=1))),
+    ],
+    ids=["membrane", "count", "count, escape"],
+)
+@pytest.mark.parametrize("over", ["trial", "steps"])
+def test_mirrored_credit_trains_through_any_readout(readout, over: str) -> None:
+    net = lif(6, 40, 40, 4, steps=8)
+    net.readout = readout()
+    assert learn(net, "mirrored", over=over) > 0.85
+
+
+def test_a_network_that_ends_with_neurons_is_read_out_as_well() -> None:
+    torch.manual_seed(0)
+    ours = adapt(
+        nn.Sequential(
+            nn.Linear(6, 40),
+            snntorch.Leaky(beta=0.9, init_hidden=True),
+            nn.Linear(40, 4),
+            snntorch.Leaky(beta=0.9, init_hidden=True),
+        )
+    )
+    assert learn(Spiking(ours, 16, MeanOutput()), "mirrored", lr=1e-2) > 0.8
+
+
+def test_the_first_spike_trains_too() -> None:
+    net = lif(6, 60, 4, steps=16)
+    net.readout = FirstSpike(Leaky(0.9))
+    assert learn(net, "mirrored") > 0.7
+
+
+def test_recurrent_layers_are_nodes_and_learn() -> None:
+    torch.manual_seed(0)
+    net = Spiking(
+        nn.Sequential(nn.Linear(6, 40), Recurrent(Leaky(0.9), nn.Linear(40, 40)), nn.Linear(40, 4)),
+        steps=8,
+    )
+    before = net.network[1].layer.weight.detach().clone()
+    assert [node.name for node in find_nodes(net)] == ["network.0", "network.1.layer", "network.2"]
+    assert learn(net, "mirrored") > 0.85
+    assert not torch.equal(net.network[1].layer.weight, before)
+
+
+@pytest.mark.parametrize("between", ["average", "max", "residual"])
+def test_mirrored_credit_finds_what_lies_between_spiking_layers(between: str, recwarn) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.lif = nn.Linear(36, 36), Leaky(0.9)
+
+        def forward(self, s: Tensor) -> Tensor:
+            return s + self.lif(self.layer(s))
+
+    torch.manual_seed(0)
+    if between == "residual":
+        net = nn.Sequential(nn.Linear(6, 36), Leaky(0.9), Block(), nn.Linear(36, 4))
+    else:
+        pool = nn.AvgPool2d(2) if between == "average" else nn.MaxPool2d(2)
+        net = nn.Sequential(
+            nn.Linear(6, 64), Leaky(0.9), nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3, padding=1),
+            Leaky(0.9), pool, nn.Flatten(), nn.Linear(64, 4),
+        )  # fmt: skip
+    system = Spiking(net, steps=6)
+    assert learn(system, "mirrored") > 0.8
+    assert not [w for w in recwarn if "cannot be mirrored" in str(w.message)]
+
+
+def test_what_is_not_reported_over_a_trial_gets_learned_credit_and_is_named() -> None:
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.lif = nn.Linear(6, 8), nn.Linear(8, 4), Leaky(0.9)
+
+        def forward(self, x: Tensor) -> Tensor:
+            s = self.lif(self.one(x)).cumsum(1)
+            return self.two(s)
+
+    estimator = NodePerturbation(Spiking(Between(), 4), cross_entropy, "mirrored", sigma=0.2)
+    with pytest.warns(UserWarning, match="'network.one': what lies behind cannot be mirrored"):
+        estimator(*task(20, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("rule", FEEDBACKS)
+@pytest.mark.parametrize("over", ["trial", "steps"])
+def test_states_of_feedback_are_restored_with_the_same_bits(rule: str, over: str) -> None:
+    def fresh() -> tuple[Spiking, NodePerturbation]:
+        net = lif(6, 12, 10, 4, steps=5)
+        return net, NodePerturbation(net, cross_entropy, rule, sigma=0.2, credit_over=over)
+
+    batches = [task(20, torch.Generator().manual_seed(i)) for i in range(8)]
+    net, estimator = fresh()
+    for batch in batches[:5]:
+        estimator(*batch)
+    other, restored = fresh()
+    restored.restore(estimator.state())
+    for batch in batches[5:]:
+        net.zero_grad()
+        other.zero_grad()
+        estimator(*batch)
+        restored(*batch)
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        assert (one.grad is None) == (two.grad is None)
+        assert one.grad is None or torch.equal(one.grad, two.grad)
+
+
+# --- eligibility -------------------------------------------------------------------------------
+
+
+def test_a_trace_is_a_decaying_sum() -> None:
+    x = torch.randn(3, 9, 2, dtype=F64)
+    for decay in (0.0, 0.7, 1.0):
+        expected, running = [], torch.zeros(3, 2, dtype=F64)
+        for t in range(9):
+            running = decay * running + x[:, t]
+            expected.append(running)
+        torch.testing.assert_close(trace(x, decay), torch.stack(expected, 1))
+
+
+def measured(beta: float, pairs: int = 60) -> Eligibility:
+    """Of neurons under a current that fluctuates, from pairs with small differences of it."""
+    generator = torch.Generator().manual_seed(2)
+    eligibility = Eligibility()
+    for _ in range(pairs):
+        neuron = Leaky(beta)
+        current = 0.35 * (1 - beta) + 0.3 * torch.randn(16, 60, 20, generator=generator)
+        currents = [current, current + 0.05 * torch.randn(16, 60, 20, generator=generator)]
+        spikes = []
+        for c in currents:
+            neuron.forget()
+            spikes.append(torch.stack([neuron(a) for a in c.unbind(1)], 1))
+        eligibility.update_(torch.stack([torch.stack(currents), torch.stack(spikes)]))
+    return eligibility
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.8, 0.95])
+def test_the_decay_that_explains_most_is_near_the_membranes(beta: float) -> None:
+    """Told from currents and spikes alone, to within one or two of the decays on offer.
+
+    Pairs drift apart after a spike, which makes the membrane seem to forget sooner: never later.
+    """
+    found = measured(beta).decay
+    assert abs(DECAYS.index(found) - min(range(8), key=lambda i: abs(DECAYS[i] - beta))) <= 2
+    assert found <= beta + 0.05
+
+
+def test_the_gain_in_time_rises_towards_threshold() -> None:
+    """The gain at three levels of the potential: far below, below and close to threshold."""
+    eligibility = measured(0.8)
+    steps = torch.zeros(2, 1, 1, 3)
+    steps[0, 0, 0] = torch.tensor([-0.5, 0.3, 0.9])  # the potential in the first step
+    gain, _ = eligibility(steps, torch.zeros(1, 1, 1))
+    low, middle, high = gain[0, 0].tolist()
+    assert abs(low) < 0.1 and abs(middle) < 0.2 and high > 0.5
+
+
+def timed(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Every input fires once; the class is which of two inputs fires first."""
+    times = torch.rand(n, 8, generator=generator)
+    when = (times * 23).round().long().unsqueeze(1)
+    x = torch.zeros(n, 24, 8).scatter_(1, when, 1.0)
+    return x, (times[:, 0] > times[:, 1]).long()
+
+
+def test_eligibility_points_along_backpropagation_through_time() -> None:
+    """First layer, 300 pairs of 100 on fixed weights: cosine above 0.5 and above the trial mean's.
+
+    Surrogate gradients are themselves no derivative, so that 1 is not to be expected.
+    """
+    found = {}
+    for over in ("steps", "trial"):
+        net = lif(8, 50, 2, steps=None)
+        net.network[0].weight.data *= 3
+        estimator = NodePerturbation(net, cross_entropy, "mirrored", sigma=0.2, credit_over=over)
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(300):
+            estimator(*timed(100, generator))
+        net.zero_grad()
+        x, y = timed(2000, generator)
+        estimator(x, y)
+        mine = gradients(net)["network.0.weight"]
+        net.zero_grad()
+        Backpropagation(net, cross_entropy)(x, y)
+        found[over] = cosine(mine, gradients(net)["network.0.weight"])
+    assert found["steps"] > 0.5 and found["steps"] > found["trial"] + 0.2, found
+
+
+def test_spike_times_are_learnt_in_steps_and_not_over_trials() -> None:
+    scores = {}
+    for over in ("steps", "trial"):
+        net = lif(8, 50, 2, steps=None)
+        net.network[0].weight.data *= 3
+        estimator = NodePerturbation(net, cross_entropy, "mirrored", sigma=0.2, credit_over=over)
+        optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(300):
+            optimizer.zero_grad()
+            estimator(*timed(100, generator))
+            optimizer.step()
+        x, y = timed(2000, generator)
+        with torch.no_grad():
+            scores[over] = float((net(x).argmax(1) == y).float().mean())
+    assert scores["steps"] > 0.9 and scores["steps"] > scores["trial"] + 0.05, scores
+
+
+# --- noise -------------------------------------------------------------------------------------
+
+
+def test_noise_over_a_trial_is_one_draw_and_another_in_the_next() -> None:
+    net = Spiking(nn.Sequential(Noisy(nn.Linear(3, 50), TrialGaussian(0.5, seed=1))), steps=6)
+    drawn: list[Tensor] = []
+    net.network[0].register_forward_hook(lambda m, i, o: drawn.append(o.detach()))
+    x = torch.zeros(2, 1, 3)
+    net(x)
+    net(x)
+    assert all(torch.equal(d, drawn[0]) for d in drawn[:6])
+    assert not torch.equal(drawn[0], drawn[6]) and not torch.equal(drawn[0][0], drawn[0][1])
+    every = torch.cat([d - net.network[0].layer.bias.detach() for d in (drawn[0], drawn[6])])
+    assert abs(float(every.std()) - 0.5) < 4 * 0.5 / math.sqrt(2 * every.numel())
+
+
+def test_impossible_times_are_refused() -> None:
+    net = lif(4, 6, 2)
+    for settings, words in (
+        ({"credit_over": "steps", "noise_over": "trial"}, "says nothing about single ones"),
+        ({"credit_over": "step"}, "did you mean 'steps'"),
+        ({"noise_over": "trail"}, "did you mean 'trial'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            NodePerturbation(net, cross_entropy, "anp", **settings)
