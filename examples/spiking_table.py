@@ -1,0 +1,125 @@
+"""Spiking networks on all their tasks: every rule, its controls and backpropagation through time.
+
+    python examples/spiking_table.py --data-dir EVENTS.npz
+
+Runs that have ended are not run again, and those that were stopped go on. The Markdown table at the
+end is the one in docs/results/spiking.md; learning rates were chosen on validation by tune.py.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import tyro
+
+from noisynets.config import Config, resolve, task_of
+from noisynets.errors import Diverged
+from noisynets.run_folder import RunFolder, create
+from noisynets.train import train
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network on a task, and the learning rate of every rule."""
+
+    base: Config
+    lrs: dict[str, float]
+
+
+MNIST = Config(system="noisy-lif", epochs=3)
+ROWS = {
+    "MNIST, 256, σ 0.3": Row(
+        MNIST,
+        {
+            "anp": 1e-3,
+            "danp": 3e-3,
+            "learned": 1e-2,
+            "mirrored": 5e-3,
+            "frozen": 3e-2,
+            "dfa": 5e-3,
+            "fa": 1e-2,
+            "bp": 2e-3,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run."""
+
+    data_dir: Path | None = None
+    """The .npz file of events; without it that row is left out."""
+    rows: tuple[str, ...] = ()
+    """Beginnings of the names of rows; all if none are given."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the weights, the noise and the order of examples."""
+    jobs: int = 2
+    """Runs at a time."""
+    out: Path = Path("runs/spiking")
+    """Where the run folders go."""
+
+
+def jobs(s: Settings) -> Iterator[tuple[str, str, Config, Path]]:
+    """Every run: row, rule, settings and folder."""
+    for name, row in ROWS.items():
+        if s.rows and not name.startswith(s.rows):
+            continue
+        if row.base.task == "events" and s.data_dir is None:
+            continue
+        folder = None if row.base.task != "events" else str(s.data_dir)
+        for rule, lr in row.lrs.items():
+            for seed in s.seeds:
+                settings = {"rule": rule, "lr": lr, "seed": seed, "data_dir": folder, "threads": 1}
+                config = resolve(replace(row.base, **settings))
+                short = "".join(c if c.isalnum() else "-" for c in name)
+                yield name, rule, config, s.out / f"{short}-{rule}-{seed}"
+
+
+def run(job: tuple[str, str, Config, Path]) -> dict[str, Any] | None:
+    """The summary of one run; None if it diverged."""
+    _, _, config, path = job
+    folder = RunFolder(path) if (path / "config.json").is_file() else create(path, config)
+    if folder.config() != config:
+        raise SystemExit(f"{path} was run with other settings: remove it, or give another --out")
+    try:
+        return folder.summary() or train(folder, progress_bar=False)
+    except Diverged:
+        return None
+
+
+def cell(summaries: list[dict[str, Any] | None], config: Config, part: str) -> str:
+    """Mean ± standard deviation over seeds, accuracies in percent."""
+    if None in summaries:
+        return "diverged"
+    task = task_of(config)
+    closing = task.closing if part == "test" else None
+    name = closing.name if closing else task.measure.name
+    factor = 100 if name == "accuracy" else 1
+    values = [factor * (s or {})[f"{part}_{name}"] for s in summaries]
+    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{mean(values):.2f}{spread}"
+
+
+def main(s: Settings) -> None:
+    """Run what is left to run, and print the table."""
+    todo = list(jobs(s))
+    with multiprocessing.get_context("spawn").Pool(s.jobs) as pool:
+        found: dict[tuple[str, str], list[Any]] = {}
+        for job, summary in zip(todo, pool.imap(run, todo), strict=True):
+            found.setdefault(job[:2], []).append((job[2], summary))
+            print(job[3], flush=True)
+    print("\n| task, hidden layers | rule | lr | test | train |\n|---|---|---|---|---|")
+    for (name, rule), runs in found.items():
+        config, summaries = runs[0][0], [summary for _, summary in runs]
+        cells = [cell(summaries, config, part) for part in ("test", "train")]
+        print(f"| {name} | {rule} | {config.lr:g} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
