@@ -37,6 +37,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     unknown rule 'amp': did you mean 'anp'? Known: anp, inp, np
     """
     names = sorted(known)
-    nearest = get_close_matches(name.lower(), names, n=1, cutoff=0.3)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    lower = {known.lower(): known for known in names}
+    nearest = get_close_matches(name.lower(), lower, n=1, cutoff=0.3)
+    hint = f"did you mean {lower[nearest[0]]!r}? " if nearest else ""
     return InputError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}")

@@ -252,6 +252,12 @@ def test_what_has_no_counterpart_is_refused(make, words: str) -> None:
         adapt(nn.Sequential(nn.Linear(4, 4), make()))
 
 
+def test_snntorchs_own_neurons_are_not_run_through_trials() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), snntorch.Leaky(beta=0.9, init_hidden=True))
+    with pytest.raises(SystemRefused, match=r"'1': snnTorch's neurons .* Spiking\(adapt\(network"):
+        Spiking(net)
+
+
 @pytest.mark.parametrize(
     "make",
     [

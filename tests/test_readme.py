@@ -13,13 +13,14 @@ from noisynets import cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+TEXT = README + (ROOT / "docs" / "spiking.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 COMMANDS = sorted(
     {
         match
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
         for match in re.findall(
-            r"noisynets (?:train|resume|eval|show|list)[^`\n;]*", page.read_text()
+            r"noisynets (?:train|resume|eval|show|neurobench|list)[^`\n;]*", page.read_text()
         )
     }
 )
@@ -28,7 +29,7 @@ COMMANDS = sorted(
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
 def test_python_blocks_run_and_learn(block: str, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(block, "block", "exec"), {"__name__": "readme"})
     (accuracy,) = re.findall(r"accuracy (0\.\d+)", capsys.readouterr().out)
     assert float(accuracy) > 0.7  # one epoch; chance is 0.1
 
@@ -47,7 +48,7 @@ def test_commands_are_understood(command: str, monkeypatch) -> None:
         cli.main(words)
         assert len(seen) == 1
     else:
-        assert words[0] in ("resume", "eval", "show", "list")
+        assert words[0] in ("resume", "eval", "show", "neurobench", "list")
 
 
 def test_the_promised_lines_are_there() -> None:

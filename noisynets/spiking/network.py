@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from noisynets.errors import InputError
+from noisynets.errors import InputError, SystemRefused
+from noisynets.spiking.adapt import is_snntorch
 from noisynets.spiking.readouts import MeanMembrane, Readout
 from noisynets.types import Stateful, Stepped
 
@@ -25,6 +26,7 @@ class Spiking(Stepped):
 
     Raises:
         InputError: for T < 1, or inputs of another length.
+        SystemRefused: for snnTorch's own neurons; see `adapt`.
 
     >>> from noisynets.spiking import Leaky
     >>> net = Spiking(nn.Sequential(nn.Linear(4, 8), Leaky(0.9), nn.Linear(8, 3)), steps=10)
@@ -38,6 +40,12 @@ class Spiking(Stepped):
         super().__init__()
         if steps is not None and steps < 1:
             raise InputError(f"steps {steps} must be at least 1")
+        theirs = [name for name, m in network.named_modules() if is_snntorch(m)]
+        if theirs:
+            raise SystemRefused(
+                f"{', '.join(map(repr, theirs))}: snnTorch's neurons keep their state from one "
+                "trial to the next: Spiking(adapt(network))"
+            )
         self.network = network
         self.steps = steps
         self.readout = MeanMembrane() if readout is None else readout
