@@ -32,8 +32,10 @@ class Row:
 
 
 MNIST = Config(system="noisy-lif", epochs=3)
+YIN_YANG = Config(task="yinyang", system="lif", hidden=(30,), epochs=60, batch_size=50)
+RANDMAN = Config(task="randman", system="lif", hidden=(128,), epochs=8)
 ROWS = {
-    "MNIST, 256, σ 0.3": Row(
+    "MNIST, 256": Row(
         MNIST,
         {
             "anp": 1e-3,
@@ -45,6 +47,14 @@ ROWS = {
             "fa": 1e-2,
             "bp": 2e-3,
         },
+    ),
+    "MNIST, 256-256": Row(
+        replace(MNIST, hidden=(256, 256)),
+        {"anp": 1e-3, "mirrored": 2e-3, "dfa": 5e-3, "fa": 5e-3, "bp": 2e-3},
+    ),
+    "Yin-Yang, 30": Row(YIN_YANG, {"mirrored": 1e-2, "bp": 3e-2}),
+    "Randman, 128": Row(
+        RANDMAN, {"anp": 3e-3, "mirrored": 1e-2, "frozen": 1e-2, "dfa": 1e-2, "bp": 1e-2}
     ),
 }
 
