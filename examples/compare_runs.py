@@ -19,7 +19,7 @@ import tyro
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from noisynets.config import Config
+from noisynets.config import Config, task_of
 from noisynets.run_folder import RunFolder
 
 Group = list[RunFolder]
@@ -32,7 +32,7 @@ class Comparison:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run folders; those that have not ended are left out."""
     picture: Path | None = None
-    """PNG with validation accuracy against epochs and against sample-forwards."""
+    """PNG with the score on validation against epochs and against sample-forwards."""
 
 
 def grouped(paths: tuple[Path, ...]) -> dict[Config, Group]:
@@ -40,14 +40,21 @@ def grouped(paths: tuple[Path, ...]) -> dict[Config, Group]:
     groups: dict[Config, Group] = defaultdict(list)
     for path in paths:
         folder = RunFolder(path)
-        if (folder.summary() or {}).get("val_accuracy") is not None:
+        summary = folder.summary() or {}
+        if not summary.get("diverged", True) and summary.get(f"val_{score(folder)}") is not None:
             groups[replace(folder.config(), seed=0)].append(folder)
-    return dict(sorted(groups.items(), key=lambda item: -accuracy(item[1])))
+    return dict(sorted(groups.items(), key=lambda item: judged(item[1])))
 
 
-def accuracy(folders: Group) -> float:
-    """Mean validation accuracy."""
-    return mean((folder.summary() or {})["val_accuracy"] for folder in folders)
+def score(folder: RunFolder) -> str:
+    """Name of what the run's task is judged by."""
+    return task_of(folder.config()).measure.name
+
+
+def judged(folders: Group) -> float:
+    """Mean score on validation, the less the better."""
+    better = -1 if task_of(folders[0].config()).measure.higher else 1
+    return better * mean((f.summary() or {})[f"val_{score(f)}"] for f in folders)
 
 
 def label(config: Config, configs: list[Config]) -> str:
@@ -66,12 +73,13 @@ def key(config: Config) -> tuple[Any, ...]:
     return config.system, config.hidden, config.rule
 
 
-def spread(values: list[float]) -> str:
-    """Mean ± standard deviation, in percent."""
+def spread(values: list[float], percent: bool) -> str:
+    """Mean ± standard deviation."""
     if not values:
         return "–"
-    deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.2f}{deviation}"
+    factor, digits = (100, 2) if percent else (1, 4)
+    deviation = f" ± {factor * stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{factor * mean(values):.{digits}f}{deviation}"
 
 
 def table(groups: dict[Config, Group]) -> str:
@@ -82,10 +90,10 @@ def table(groups: dict[Config, Group]) -> str:
     ]
     for config, folders in groups.items():
         found: list[dict[str, Any]] = [f.summary() or {} for f in folders]
-        cells = [
-            spread([s[f"{part}_accuracy"] for s in found if s[f"{part}_accuracy"] is not None])
-            for part in ("test", "train", "val")
-        ]
+        name = score(folders[0])
+        keys = [f"{part}_{name}" for part in ("test", "train", "val")]
+        percent = name == "accuracy"
+        cells = [spread([s[k] for s in found if s[k] is not None], percent) for k in keys]
         seconds = mean(s["seconds"] for s in found)
         lines.append(
             f"| {label(config, list(groups))} | {len(folders)} | {' | '.join(cells)} "
@@ -95,7 +103,11 @@ def table(groups: dict[Config, Group]) -> str:
 
 
 def draw(groups: dict[Config, Group], path: Path) -> None:
-    """Mean validation accuracy, with the range over seeds as a band."""
+    """Mean score on validation, with the range over seeds as a band; one score for all."""
+    name = score(next(iter(groups.values()))[0])
+    if any(score(folders[0]) != name for folders in groups.values()):
+        raise SystemExit("runs that are judged by different scores do not fit in one picture")
+    factor = 100 if name == "accuracy" else 1
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     colors = colormaps["turbo"](np.linspace(0.95, 0.05, len(groups)))
@@ -103,7 +115,7 @@ def draw(groups: dict[Config, Group], path: Path) -> None:
         runs = [
             list(csv.DictReader((f.path / "metrics.csv").read_text().splitlines())) for f in folders
         ]
-        curves = [[100 * float(row["val_accuracy"]) for row in run] for run in runs]
+        curves = [[factor * float(row[f"val_{name}"]) for row in run] for run in runs]
         for axes, column in ((left, "epoch"), (right, "sample_forwards")):
             x = [int(row[column]) for row in runs[0]]
             by_epoch = list(zip(*curves, strict=True))
@@ -111,7 +123,9 @@ def draw(groups: dict[Config, Group], path: Path) -> None:
             (line,) = axes.plot(x, [mean(c) for c in by_epoch], label=text, color=color)
             low, high = [min(c) for c in by_epoch], [max(c) for c in by_epoch]
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, lw=0)
-    left.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(80, 100))
+    left.set(xlabel="epoch", ylabel=f"validation {name}{' (%)' if factor == 100 else ''}")
+    if factor == 100:
+        left.set_ylim(80, 100)
     right.set(xlabel="forward passes × samples", xscale="log")
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -123,7 +137,7 @@ def main(comparison: Comparison) -> None:
     """Print the table and draw the picture."""
     groups = grouped(comparison.runs)
     if not groups:
-        raise SystemExit("no run among these has ended with a validation accuracy")
+        raise SystemExit("no run among these has ended with a score on validation")
     print(table(groups))
     if comparison.picture is not None:
         draw(groups, comparison.picture)

@@ -20,10 +20,9 @@ from typing import Any
 import tyro
 
 from noisynets.config import Config, resolve, task_of
-from noisynets.errors import Diverged, InputError
+from noisynets.errors import Diverged
 from noisynets.methods import METHODS
-from noisynets.run_folder import RunFolder, create
-from noisynets.train import train
+from noisynets.train import finished
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,8 @@ def run(job: tuple[Config, Path]) -> tuple[Config, float]:
     config, out = job
     settings = json.dumps(asdict(config)).encode()
     name = f"{config.system}-{config.rule}-{hashlib.sha256(settings).hexdigest()[:12]}"
-    folder = RunFolder(out / name)
     try:
-        folder.config()
-    except InputError:
-        folder = create(out / name, config)
-    try:
-        summary = folder.summary() or train(folder, progress_bar=False, test=False)
+        summary = finished(out / name, config, test=False)
     except Diverged:
         return config, -math.inf
     return config, score(config, summary)

@@ -27,6 +27,7 @@ from noisynets.session import settings as network
 from noisynets.train import (
     EVALUATION_BATCH,
     Data,
+    close,
     evaluate,
     load_data,
     load_test,
@@ -100,8 +101,11 @@ def eval_(
         advance_(session.system, after)
     with threads(session):
         loss, score = evaluate(session, examples)
+        closing = close(session, ("val" if split == "validation" else split,))
     name = session.task.measure.name
     print(f"{split} {name} {score:.4f}, loss {loss:.4f} ({len(examples)} examples)")
+    for name, value in closing.items():
+        print(f"{name} {value:.4f}")
 
 
 def neurobench(run: tyro.conf.Positional[Path], examples: int = 1000) -> None:
@@ -111,6 +115,8 @@ def neurobench(run: tyro.conf.Positional[Path], examples: int = 1000) -> None:
         run: folder of the run; the metrics go to neurobench.json in it.
         examples: of the validation set (with --final-fit, of the training set), at most.
     """
+    if examples < 1:
+        raise InputError(f"--examples {examples} must be at least 1")
     folder = RunFolder(run)
     config = folder.config("cpu")
     if not folder.checkpoint.is_file():

@@ -273,13 +273,14 @@ def _time(config: Config, task: Task) -> dict[str, Any]:
     """Fill in what a system that lives in time needs to know; 0 steps for any other."""
     if not SYSTEMS[config.system].spiking:
         return {}
-    steps = next(n for n in range(100, 0, -1) if task.steps % n == 0) if task.steps else 10
+    most = min(task.steps, 100)
+    bins = next((n for n in range(most, most // 4, -1) if task.steps % n == 0), most)
+    nodes = METHODS[config.rule].perturbs == "nodes"
+    credit_over = ("steps" if task.steps else "trial") if nodes else None
     return {
-        "steps": (task.steps if task.steps <= 100 and task.steps else steps)
-        if config.steps is None
-        else config.steps,
+        "steps": (bins or 10) if config.steps is None else config.steps,
         "encoder": config.encoder or ("frames" if task.steps else "current"),
-        "credit_over": config.credit_over or ("steps" if task.steps else "trial"),
+        "credit_over": config.credit_over or credit_over,
     }
 
 
@@ -345,7 +346,7 @@ def _problems(c: Config) -> Iterator[str]:
     if c.system == "noisy-mlp" and still:
         yield "--intrinsic-noise 0: noisy-mlp without noise is 'mlp'"
     if still and c.noise_during != "both":
-        yield f"--noise-during {c.noise_during}: the system has no noise of its own"
+        yield f"--noise-during {c.noise_during}: the system has no noise of its own at its nodes"
     differ = [preset.name for preset in PRESETS.values() if preset.spread]
     if c.device_seed and c.device_preset not in differ:
         yield (
@@ -369,8 +370,8 @@ def _time_problems(c: Config, task: Task) -> Iterator[str]:
     steps = c.steps or 0
     if steps < 1:
         yield f"--steps {steps} must be at least 1"
-    elif task.steps and task.steps % steps:
-        yield f"--steps {steps}: the {task.steps} steps of {c.task} do not divide into so many bins"
+    elif task.steps and steps > task.steps:
+        yield f"--steps {steps}: the {task.steps} steps of {c.task} do not make so many bins"
     if bool(task.steps) != (c.encoder == "frames"):
         known = "frames" if task.steps else ", ".join(name for name in ENCODERS if name != "frames")
         yield f"--encoder {c.encoder}: {c.task} takes {known}"
@@ -380,10 +381,14 @@ def _time_problems(c: Config, task: Task) -> Iterator[str]:
         yield f"--beta {c.beta:g}: {c.neuron} needs a share between 0 and 1"
     if c.firing == "threshold" and c.firing_noise != default.firing_noise:
         yield f"--firing-noise {c.firing_noise:g}: a hard threshold has none"
-    quiet = c.intrinsic_noise == 0 and c.sigma is None
-    if c.noise_over == "trial" and quiet:
-        yield "--noise-over trial: there is no noise"
-    if c.credit_over == "steps" and c.noise_over == "trial" and METHODS[c.rule].perturbs == "nodes":
+    nodes = METHODS[c.rule].perturbs == "nodes"
+    if not nodes and c.credit_over is not None:
+        yield f"--credit-over {c.credit_over}: {c.rule!r} gives no credit to nodes"
+    if c.noise_over == "trial" and c.intrinsic_noise == 0 and (c.sigma is None or not nodes):
+        yield "--noise-over trial: there is no noise at the nodes"
+    if c.noise_during != "both" and (c.membrane_noise or c.firing != "threshold"):
+        yield f"--noise-during {c.noise_during}: neurons have their noise in both"
+    if c.credit_over == "steps" and c.noise_over == "trial":
         yield "--noise-over trial: says nothing about single steps: use --credit-over trial"
 
 

@@ -19,7 +19,7 @@ from noisynets.noise import Injection, check_sigma
 from noisynets.outer import accumulate_
 from noisynets.probe import Probe, find_nodes, is_chain
 from noisynets.rules import RULES, SCALINGS, Rule
-from noisynets.trial import has_state, populations
+from noisynets.trial import has_state, populations, trial
 from noisynets.types import Estimate, Loss, Sampler, Stepped
 
 
@@ -126,9 +126,9 @@ class NodePerturbation:
         rows = passes * batch
         wired = self._wiring is not None and self._wired_for == inputs.shape[1:]
         watching = raw is None and not wired
-        trial = populations(self.system) if self._on_average else None
-        watch = Watch(self.nodes, rows, trial) if watching else nullcontext()
-        with probe, watch:
+        inside = populations(self.system) if self._on_average else None
+        watch = Watch(self.nodes, rows, inside) if watching else nullcontext()
+        with trial(self.system), probe, watch:
             outputs = self.system(probe.stack(inputs))
         stacked_targets = targets.repeat(passes, *[1] * (targets.dim() - 1))
         loss = losses(self.loss, outputs, stacked_targets).unflatten(0, (passes, batch))
@@ -290,7 +290,7 @@ class Backpropagation:
         """Accumulate the gradient in `.grad`; inputs (B, ...), targets (B, ...)."""
         batch = _batch(inputs, targets)
         probe = Probe(self.system, self.nodes, batch=batch, resamples=0)
-        with torch.enable_grad(), probe:
+        with trial(self.system), torch.enable_grad(), probe:
             outputs = self.system(inputs)
             loss = losses(self.loss, outputs, targets)
             loss.mean().backward()

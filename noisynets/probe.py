@@ -203,7 +203,8 @@ class Probe:
             leave = node.outlet.register_forward_hook(self._leaves(index), with_kwargs=True)
             self._handles.append(leave)
         for account in self._accounts:
-            self._handles.append(account.population.register_forward_hook(_adds(account)))
+            adds = account.population.register_forward_hook(_adds(account), with_kwargs=True)
+            self._handles.append(adds)
         return self
 
     def __exit__(
@@ -319,8 +320,8 @@ class Probe:
 
 
 def _adds(account: Account) -> Callable[..., None]:
-    def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-        account.add_(args[0], output)
+    def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
+        account.add_(_first(args, kwargs), output)
 
     return hook
 

@@ -38,7 +38,9 @@ def draw_curves(
         right.plot(epochs, scores, style, label=label, marker=".")
     if summary[f"test_{score}"] is not None:
         test = factor * summary[f"test_{score}"]
-        label = f"test, once at the end: {test:.2f} %"
+        label = (
+            f"test, once at the end: {test:.2f} %" if measure is ACCURACY else f"test: {test:.4g}"
+        )
         right.axhline(test, color="0.4", lw=1, ls=":", label=label)
     left.set(xlabel="epoch", ylabel=measure.loss.__name__.replace("_", "-"))
     left.set_ylim(bottom=0)

@@ -22,7 +22,7 @@ from noisynets.errors import Diverged, InputError
 from noisynets.models import SYSTEMS
 from noisynets.noise import Stream
 from noisynets.report import draw_curves, draw_spikes
-from noisynets.run_folder import RunFolder
+from noisynets.run_folder import RunFolder, create
 from noisynets.session import Meter, Session, build
 from noisynets.spiking import Recording, record
 
@@ -80,12 +80,34 @@ def train(
         closing = close(session, ("val", "test") if test else ("val",))
         recordings = recorded(session, train_set if val_set is None else val_set)
     summary = _summary(session, results, diverged=False) | closing
+    if recordings:
+        summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
+    folder.write_summary(summary)
     draw_curves(folder.curves, session.progress.rows, summary, session.task.measure)
     if recordings:
         title = "{task}, {system}, rule {rule}, seed {seed}".format(**summary)
         draw_spikes(folder.spikes, title, recordings)
-        summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
-    folder.write_summary(summary)
+    return summary
+
+
+def finished(path: Path, config: Config, **settings: Any) -> dict[str, Any]:
+    """Return the summary of a run, which is made, continued or only read, whatever it needs.
+
+    Args:
+        path: of its folder.
+        config: resolved settings.
+        settings: of `train`.
+
+    Raises:
+        InputError: if the folder holds a run with other settings.
+        Diverged: if the run did, now or earlier.
+    """
+    folder = RunFolder(path) if (path / "config.json").is_file() else create(path, config)
+    if folder.config() != config:
+        raise InputError(f"{path}: was run with other settings: remove it, or go elsewhere")
+    summary = folder.summary() or train(folder, progress_bar=False, **settings)
+    if summary["diverged"]:
+        raise Diverged(f"{path}: diverged when it was run")
     return summary
 
 
@@ -167,7 +189,8 @@ def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:
         return output.cpu()
 
     with torch.no_grad(), _evaluating(session.system):
-        return {f"{part}_{closing.name}": closing.judge(predict, part) for part in parts}
+        known = (part for part in parts if part in ("val", "test"))
+        return {f"{part}_{closing.name}": closing.judge(predict, part) for part in known}
 
 
 def recorded(session: Session, examples: Examples) -> list[Recording]:

@@ -9,6 +9,8 @@ credit varies little within a trial.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,32 @@ from torch import Tensor, nn
 from noisynets.types import Population, Report, Response, Stateful
 
 TENSORS = ("x", "raw", "delta", "xi", "a", "shift")
+
+
+@contextmanager
+def trial(system: nn.Module) -> Iterator[None]:
+    """Begin from rest, and leave no state behind, whatever happens.
+
+    >>> from noisynets.spiking import Leaky
+    >>> neuron = Leaky(beta=0.9)
+    >>> with trial(neuron):
+    ...     _ = neuron(torch.ones(1, 1))
+    >>> [float(neuron(torch.full((1, 1), 0.6))) for _ in range(2)]
+    [0.0, 1.0]
+    """
+    stateful = [module for module in system.modules() if isinstance(module, Stateful)]
+    for module in stateful:
+        module.forget()
+    try:
+        yield
+    finally:
+        for module in stateful:
+            module.forget()
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return numbers wide enough to be added up: short floats lose what is small beside a sum."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 class Means:
@@ -35,7 +63,7 @@ class Means:
         self._held = held
         self._steps = [first.x] if keep_steps else None
         self._sums = {
-            name: value.clone()
+            name: wide(value).clone()
             for name in TENSORS
             if (value := getattr(first, name)) is not None
             and not (name == "raw" and first.raw is first.x)
@@ -53,13 +81,13 @@ class Means:
     def report(self) -> Report:
         """Return the mean so far."""
         n = self._count
-        means: dict[str, Any] = {name: total / n for name, total in self._sums.items()}
+        like = self._first.delta
+        means: dict[str, Any] = {k: (total / n).to(like) for k, total in self._sums.items()}
         means.setdefault("raw", means["x"])
-        sigma = self._first.sigma
-        if sigma is not None and not self._held:
-            sigma = sigma / n**0.5
+        draws = 1 if self._held else n
+        sigma = None if self._first.sigma is None else self._first.sigma / draws**0.5
         steps = None if self._steps is None else torch.stack(self._steps, 1)
-        return replace(self._first, sigma=sigma, steps=steps, **means)
+        return replace(self._first, sigma=sigma, steps=steps, draws=draws, **means)
 
 
 ROWS = 16
@@ -87,6 +115,7 @@ class Account:
         self._steps: list[Tensor] | None = [] if keep_steps and not population.final else None
         self._pairs: list[Tensor] = []
         self._membrane: Tensor | None = None
+        self._dtype = torch.float32
         self._count = 0
 
     def add_(self, current: Tensor, output: Tensor) -> None:
@@ -97,10 +126,12 @@ class Account:
         self._count += 1
         self._membrane = self.population.membrane
         if self._count == 1:
-            self._sums = [current.clone(), output.clone()]
+            self._sums = [wide(current).clone(), wide(output).clone()]
+            self._dtype = current.dtype
         else:
             self._sums[0] += current
-            self._sums[1] = output.clone() if self.population.final else self._sums[1] + output
+            last = self.population.final
+            self._sums[1] = wide(output).clone() if last else self._sums[1] + output
         if self._steps is not None:
             both = torch.stack([current, output]).unflatten(1, self._rows)
             self._steps.append(both[:, 0].clone())
@@ -110,9 +141,9 @@ class Account:
         """Return the means; None if it was never called with rows of all passes."""
         if not self._count:
             return None
-        current = (self._sums[0] / self._count).unflatten(0, self._rows)
+        current = (self._sums[0] / self._count).to(self._dtype).unflatten(0, self._rows)
         spikes = self._sums[1] if self.population.final else self._sums[1] / self._count
-        spikes = spikes.unflatten(0, self._rows)
+        spikes = spikes.to(self._dtype).unflatten(0, self._rows)
         membrane = self._membrane
         return Response(
             self.name,

@@ -21,9 +21,10 @@ credit   the estimate of ∂loss/∂a that a rule gives each node   (B, *out)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -107,11 +108,27 @@ class Effect(nn.Module):
 
 
 class Stateful(nn.Module):
-    """Keeps something from step to step of a trial, and nothing from trial to trial."""
+    """Keeps something from step to step of a trial, and nothing from trial to trial.
+
+    What it keeps is neither copied nor saved with it.
+
+    Attributes:
+        fresh: names of the attributes that it keeps, and what they are at the start of a trial.
+    """
+
+    fresh: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forget()
 
     def forget(self) -> None:
         """Drop the state: the next call begins a trial."""
-        raise NotImplementedError
+        for name, value in self.fresh.items():
+            setattr(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), **self.fresh}
 
 
 class Population(Stateful):
@@ -175,6 +192,8 @@ class Report:
             also where the passes have not parted yet.
         steps: x in every step of a trial, (B, T, *in), where the rest is a mean over them and
             the rule asks for it.
+        draws: independent draws of noise in each mean: the variance of what entered at the node
+            is smaller by this factor.
     """
 
     node: Node
@@ -187,6 +206,7 @@ class Report:
     a: Tensor | None = None
     shift: Tensor | None = None
     steps: Tensor | None = None
+    draws: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from noisynets.decorrelation import decorrelations
 from noisynets.errors import InputError, SystemRefused
 from noisynets.losses import losses
 from noisynets.noise import Injection, check_sigma
+from noisynets.trial import trial
 from noisynets.types import Estimate, Loss, Sampler
 
 
@@ -28,7 +29,8 @@ class _Perturbed:
         """Return outputs (B, ...) and losses (B,)."""
         theta = dict(self.system.named_parameters())
         moved = {name: theta[name] + scale * x for name, x in xi.items()}
-        outputs = functional_call(self.system, moved, (self.inputs,))
+        with trial(self.system):
+            outputs = functional_call(self.system, moved, (self.inputs,))
         return outputs, losses(self.loss, outputs, self.targets)
 
 

@@ -69,7 +69,10 @@ def call(*args: str) -> int:
         (["train", "--system", "sign-mlp", "--slope", "0.1"], "sign-mlp has no such units"),
         (["train", "--system", "bernoulli-mlp", "--temperature", "0"], "--temperature 0 must be"),
         (["train", "--noise-during", "evalation"], "did you mean 'evaluation'?"),
-        (["train", "--system", "mlp", "--noise-during", "training"], "has no noise of its own"),
+        (
+            ["train", "--system", "mlp", "--noise-during", "training"],
+            "has no noise of its own at its",
+        ),
         (["show", "mlp", "--out", "nowhere/a.png"], "there is no folder nowhere"),
         (["show", "sing-mlp"], "unknown system 'sing-mlp': did you mean 'sign-mlp'?"),
         (["show", "analog-mlp", "--device-preset", "pcn"], "did you mean 'pcm'?"),
@@ -87,7 +90,17 @@ def call(*args: str) -> int:
         (["train", "--system", "lif-conv", "yinyang"], "needs pictures"),
         (["train", "mackey-glass", "--system", "lif", "--encoder", "rate"], "has inputs down to"),
         (["train", "randman", "--system", "lif", "--encoder", "rate"], "randman takes frames"),
-        (["train", "randman", "--system", "lif", "--steps", "30"], "do not divide into so many"),
+        (["train", "randman", "--system", "lif", "--steps", "101"], "do not make so many bins"),
+        (["train", "--system", "lif", "--rule", "bp", "--credit-over", "steps"], "gives no credit"),
+        (
+            ["train", "--system", "lif", "--rule", "wp", "--noise-over", "trial"],
+            "there is no noise",
+        ),
+        (
+            ["train", "--system", "noisy-lif", "--firing", "escape", "--noise-during", "training"],
+            "neurons have their noise in both",
+        ),
+        (["neurobench", "/nowhere", "--examples", "0"], "--examples 0 must be at least 1"),
         (
             ["train", "randman", "--system", "lif", "--rule", "anp", "--noise-over", "trial"],
             "says nothing about single steps",

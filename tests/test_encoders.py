@@ -73,6 +73,11 @@ def test_delta_sends_until_it_is_within_a_threshold(values: list[float], steps: 
         sent = sent + threshold * s
 
 
+def test_delta_counts_whole_thresholds_however_many() -> None:
+    k = torch.arange(1.0, 101.0)
+    assert torch.equal(delta(0.1 * k.unsqueeze(0), 120).sum(1)[0], k)
+
+
 def test_frames_count_events_in_bins_and_lose_none() -> None:
     x = torch.randint(3, (2, 12, 5), dtype=torch.int8)
     binned = frames(x, 4)
@@ -89,7 +94,9 @@ def test_frames_count_events_in_bins_and_lose_none() -> None:
         (lambda: rate(torch.ones(1, 1), 0), "steps 0 must be at least 1"),
         (lambda: current(torch.ones(1, 1), -1), "steps -1 must be at least 1"),
         (lambda: delta(torch.ones(1, 1), 0), "steps 0 must be at least 1"),
-        (lambda: frames(torch.ones(1, 10, 1), 4), "10 steps of events do not divide"),
+        (lambda: rate(torch.tensor([[math.nan]]), 3), "and no NaN"),
+        (lambda: delta(torch.ones(1, 1), 3, threshold=0.0), "threshold 0 of the delta"),
+        (lambda: frames(torch.ones(1, 10, 1), 11), "10 steps of events do not make"),
     ],
 )
 def test_bad_inputs_are_refused_in_one_line(make, words: str) -> None:

@@ -30,7 +30,7 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 ONLY = {  # what systems and data may know
     "devices": {"errors", "types", "noise", "devices"},
     "units": {"errors", "types", "noise"},
-    "spiking": {"errors", "types", "noise", "outer", "spiking"},
+    "spiking": {"errors", "types", "noise", "outer", "trial", "spiking"},
     "models": {"errors", "types", "noise", "devices", "units", "spiking"},
     "data": {"errors", "types", "losses", "data"},
 }

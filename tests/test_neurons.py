@@ -130,6 +130,19 @@ def test_an_escape_rate_neuron_fires_at_its_rate() -> None:
         assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n)
 
 
+def test_reset_at_once_touches_those_that_fired_and_no_others() -> None:
+    class Never(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(x)
+
+    neuron = Leaky(1.0, firing=Never(), reset_delay=False, readable=True)
+    found = []
+    for _ in range(4):
+        neuron(torch.tensor([[0.6]]))
+        found.append(float(neuron.membrane))
+    assert found == pytest.approx([0.6, 1.2, 1.8, 2.4])
+
+
 def test_a_noisy_threshold_fires_with_the_normal_probability() -> None:
     """P(spike) = Φ(x/σ); 4 standard errors of 40,000 draws."""
     n = 40_000
@@ -178,6 +191,33 @@ def test_trials_start_from_rest_and_leave_nothing() -> None:
     assert partial._past != (), "a trial of one network resets no other"
     stateful = [m for m in net.modules() if hasattr(m, "_past") or hasattr(m, "_spikes")]
     assert all(not m.__dict__.get("_past") and m.__dict__.get("_spikes") is None for m in stateful)
+
+
+def test_a_trial_begins_from_rest_whatever_was_left() -> None:
+    net = lif()
+    x = torch.rand(5, 1, 4)
+    first = net(x)
+    net.network[1].neuron(torch.ones(5, 8))
+    net.network[1]._spikes = torch.ones(5, 8)
+    net.readout(torch.ones(5, 3))
+    assert torch.equal(lif()(x), first)
+    again = lif()
+    again.network[1].neuron(torch.ones(5, 8))  # draws from its own stream, too
+    again.network[1]._spikes = torch.ones(5, 8)
+    again.readout(torch.ones(5, 3))
+    again.network[1].neuron.firing = net.network[1].neuron.firing = EscapeRate(1e-6, seed=1)
+    assert torch.equal(again(x), Spiking.forward(net, x))
+
+
+def test_another_batch_within_a_trial_is_refused() -> None:
+    neuron = Leaky(0.9)
+    neuron(torch.ones(2, 3))
+    with pytest.raises(InputError, match=r"shape \(4, 3\) after \(2, 3\) within one trial"):
+        neuron(torch.ones(4, 3))
+    wrong = Leaky(torch.tensor([0.5, 0.9]))
+    wrong(torch.ones(3, 1))
+    with pytest.raises(InputError, match="for constants that make it"):
+        wrong(torch.ones(3, 1))
 
 
 def test_a_failed_trial_leaves_nothing_either() -> None:
@@ -238,6 +278,27 @@ def test_adapt_goes_into_modules_with_a_forward_of_their_own() -> None:
     handle.remove()
 
 
+def test_what_is_shared_stays_shared_and_surrogates_are_kept() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            fast = snntorch.surrogate.fast_sigmoid(slope=25)
+            self.lif = snntorch.Leaky(beta=0.9, init_hidden=True, spike_grad=fast)
+            self.all = nn.ModuleList([nn.Linear(2, 2), self.lif])
+
+    given = Shared().eval()
+    ours = adapt(given)
+    assert ours.lif is ours.all[1] and not ours.lif.training
+    ours.register_buffer("extra", torch.zeros(1))
+    assert "extra" not in given._buffers
+    found = []
+    for neuron in (given.lif, ours.lif):
+        a = torch.tensor([[0.7, 1.3]], requires_grad=True)
+        neuron(a).sum().backward()
+        found.append(a.grad)
+    torch.testing.assert_close(found[0], found[1])
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -267,6 +328,11 @@ def test_snntorchs_own_neurons_are_not_run_through_trials() -> None:
         lambda: Lapicque(),
         lambda: Lapicque(resistance=1.0),
         lambda: Alpha(0.5, 0.7),
+        lambda: Leaky(0.9, threshold=float("nan")),
+        lambda: Leaky(0.9, threshold=torch.tensor([1.0, -1.0])),
+        lambda: Lapicque(beta=0.0),
+        lambda: Lapicque(beta=1.0, capacitance=2.0),
+        lambda: Lapicque(resistance=0.1, capacitance=1.0),
         lambda: EscapeRate(0.0),
         lambda: NoisyThreshold(-1.0),
         lambda: Spiking(nn.Linear(2, 2), steps=0),

@@ -38,6 +38,7 @@ CASES = [
         "firing": "escape",
         "batch_size": 500,
     },
+    {"system": "lif", "steps": 4, "dtype": "bfloat16", "rule": "dfa"},
     {"system": "rlif", "steps": 4, "credit_over": "steps", "neuron": "synaptic"},
     {"system": "noisy-lif", "steps": 4, "noise_over": "trial", "rule": "anp"},
     {"rule": "anp", "resamples": 3, "noise": "rademacher", "optimiser": "sgd", "dtype": "float64"},

@@ -138,6 +138,8 @@ def test_events_come_with_their_time_behind_the_batch(tmp_path: Path) -> None:
         ({"y_test": np.arange(8)}, "y_test has label 7, y_train ends at 3"),
         ({"x_test": np.zeros((8, 3, 3, 12), np.uint8)}, r"of shape \(3, 2, 12\) to train and"),
         ({"x_train": np.full((24, 3, 2, 12), -1)}, "x_train holds more than counts"),
+        ({"x_train": np.zeros((24, 3, 2, 0))}, "where"),
+        ({"x_train": np.zeros((1, 3, 2, 12)), "y_train": np.zeros(1, int)}, "one example to train"),
         ({"x_train": np.full((24, 3, 2, 12), 0.5)}, "x_train holds more than counts"),
     ],
 )

@@ -48,7 +48,7 @@ def _problems(arrays: dict[str, NDArray[np.int64]]) -> list[str]:
     found = []
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if x.ndim < 3 or y.ndim != 1 or len(x) != len(y) or not len(x):
+        if x.ndim < 3 or y.ndim != 1 or len(x) != len(y) or not x.size:
             found.append(
                 f"x_{part} {x.shape} and y_{part} {y.shape} where (n, *sensor, T) and (n,) are "
                 "needed"
@@ -58,6 +58,8 @@ def _problems(arrays: dict[str, NDArray[np.int64]]) -> list[str]:
             found.append(f"x_{part} holds more than counts from 0 to 127")
         if y.dtype.kind not in "iu" or y.min() < 0:
             found.append(f"y_{part} holds more than labels from 0")
+    if not found and len(arrays["y_train"]) < 2:
+        found.append("one example to train on leaves none to choose on")
     if not found:
         one, other = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
         most = int(arrays["y_train"].max())

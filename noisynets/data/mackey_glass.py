@@ -8,6 +8,7 @@ Lyapunov times. The series is made here by Runge-Kutta steps.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,17 +37,15 @@ def series(
 ) -> NDArray[np.float64]:
     """Return n values, `interval` apart, after a transient of so many delays.
 
-    Classical Runge-Kutta with steps of about 0.1; the delayed value within a step is interpolated
-    linearly.
+    Classical Runge-Kutta with steps of τ/170; values within a step are interpolated linearly.
 
     >>> values = series(300)
     >>> bool((values > 0.2).all() and (values < 1.4).all())
     True
     """
-    every = max(1, round(interval / STEP))
-    h = interval / every
-    lag = round(tau / h)
-    total = transient * lag + n * every
+    lag = max(1, round(tau / STEP))
+    h = tau / lag
+    total = transient * lag + math.ceil(n * interval / h) + 1
     x = np.full(lag + total + 1, START)
 
     def slope(now: float, then: float) -> float:
@@ -60,7 +59,8 @@ def series(
         k3 = slope(now + h / 2 * k2, middle)
         k4 = slope(now + h * k3, after)
         x[t + 1] = now + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return x[lag + transient * lag :: every][:n]
+    times = transient * tau + interval * np.arange(n)
+    return np.interp(times, h * (np.arange(len(x)) - lag), x)
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -52,22 +52,14 @@ class TrialGaussian(AdditiveGaussian, Stateful):
     True
     """
 
-    def __init__(self, sigma: float, seed: int | None = None) -> None:
-        super().__init__(sigma, seed)
-        self._drawn: Tensor | None = None
+    fresh = MappingProxyType({"_drawn": None})
+    _drawn: Tensor | None
 
     def forward(self, a: Tensor) -> Tensor:
         """(B, *out) → (B, *out)."""
         if self._drawn is None or self._drawn.shape != a.shape:
             self._drawn = super().forward(torch.zeros_like(a, requires_grad=False))
         return a + self._drawn
-
-    def forget(self) -> None:
-        """Draw anew in the next trial."""
-        self._drawn = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_drawn": None}
 
 
 class MultiplicativeGaussian(Effect):

@@ -357,9 +357,11 @@ def estimates(
         assert exact is not None
         residual = residual - (innovations[call] * exact[call]).flatten(2).sum(2)
     size = sum(e[0, 0].numel() for e in innovations)
-    square = torch.stack([e.flatten(2).square().sum(2) for e in innovations]).sum(0)
+    draws = [report.draws for report in pair.reports]  # a mean over n has a variance n times less
+    pairs = list(zip(innovations, draws, strict=True))
+    square = torch.stack([n * e.flatten(2).square().sum(2) for e, n in pairs]).sum(0)
     factor = torch.where(square > 0, residual * size / square, 0)
-    return [torch.einsum("kb,kb...->b...", factor / len(e), e) for e in innovations]
+    return [torch.einsum("kb,kb...->b...", n * factor / len(e), e) for e, n in pairs]
 
 
 ALWAYS, EVERY = 200, 4

@@ -7,7 +7,8 @@ the potential is to threshold. So
 
     ∂s̄/∂W ≈ (1/T) Σ_t g(v_t) ⊗ x̃_t,   x̃_t = Σ_{t'≤t} λ^{t−t'} x_t',
 
-with the gain g measured as for any unit, E[δs δv | v]/E[δv² | v], from currents and spikes alone:
+with the gain g measured as for any unit, E[δs δã | v]/E[δã² | v], from currents and spikes alone:
+δã_t = Σ_{t'≤t} λ^{t−t'} δa_t' is what is left of differences of the current, and
 v_t = Σ_{t'≤t} λ^{t−t'} (a_t' − θ s_{t'−1}) stands for the potential, which need not be readable.
 λ is the decay under which differences of the current explain most of the differences of the
 spikes, and θ what v is on average at a spike.
@@ -22,10 +23,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from noisynets.errors import InputError
 from noisynets.feedback.credit import Feedback, Traced, due, nested, unnested
 from noisynets.feedback.gate import Gate
 from noisynets.feedback.pair import Pair
-from noisynets.feedback.wiring import Activity, Expression, Sum, Unit
+from noisynets.feedback.wiring import Activity, Unit, summed
 
 DECAYS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
@@ -68,8 +70,9 @@ class Eligibility:
         for i, decay in enumerate(DECAYS):
             v = self._potential(current[0], spikes[0], i)
             fired = spikes[0].sum()
-            level = torch.where(fired > 0, (v * spikes[0]).sum() / fired.clamp_min(1), 0)
-            self._levels[i] = self._levels[i].lerp(level, 0.1 if self._gates[i].known else 1.0)
+            level = (v * spikes[0]).sum() / fired.clamp_min(1)
+            rate = torch.where(fired > 0, 0.1 if self._gates[i].known else 1.0, 0.0)
+            self._levels[i] = self._levels[i].lerp(level, rate)
             shift = trace((current[1:] - current[0]).flatten(0, 1), decay)
             change = (spikes[1:] - spikes[0]).flatten(0, 1)
             v = v.repeat(k, 1, 1)
@@ -128,8 +131,13 @@ class InTime:
         for call, name in fed(pair).items():
             x, sent = pair.reports[call].steps, pair.arrived.get(name)
             steps = pair.responses[name].steps
-            if credits[call] is None or x is None or sent is None or steps is None:
+            if credits[call] is None or x is None or steps is None:
                 continue
+            if sent is None:
+                raise InputError(
+                    "credit_over='steps': this feedback sends no credit to the spikes of "
+                    f"{name!r}: use credit_over='trial', or rule 'anp'"
+                )
             gain, traces = self._eligibilities[name](steps, x)
             credits[call] = Traced(sent.unsqueeze(1) * gain / x.shape[1], traces)
         return credits
@@ -157,14 +165,7 @@ def fed(pair: Pair) -> dict[int, str]:
     found = {}
     for part in pair.parts:
         if isinstance(part, Unit) and part.population:
-            for term in _terms(part.of):
+            for term in summed(part.of):
                 if isinstance(term, Activity):
                     found[term.call] = part.population
     return found
-
-
-def _terms(expression: Expression) -> list[Expression]:
-    """What an expression is a plain sum of."""
-    if not isinstance(expression, Sum):
-        return [expression]
-    return [t for term, factor in expression.terms if factor == 1 for t in _terms(term)]

@@ -21,6 +21,7 @@ from noisynets.feedback.wiring import (
     activities,
     inner,
     parts,
+    summed,
 )
 from noisynets.types import Report, Response
 
@@ -38,7 +39,8 @@ class Pair:
         wiring: what lies between the calls.
         responses: of populations, by their paths.
         top: calls whose activities make up the output without passing another node.
-        behind: the unit right behind a call's activity, by call, where it is the only one.
+        behind: the unit right behind a call's activity, or a sum with it, by call, where it is
+            the only one.
         parts: of all expressions, each once.
         blind: units and poolings that nothing was measured of; no credit passes them.
         arrived: credit of the mean spikes of populations, (B, *out), by their paths, as far as it
@@ -69,15 +71,20 @@ class Pair:
         ]
         if self.wiring.output is None or hidden:
             what = f" through {hidden[0]!r}" if hidden else ""
-            raise SystemRefused(
-                f"the output is not made of activities alone{what}: feedback starts from the "
-                "error at the output, so leave such a step to the loss"
+            advice = (
+                "over a trial, make Spiking(network, steps, readout) the whole system, and call "
+                "each layer once per step"
+                if self.wiring.on_average
+                else "feedback starts from the error at the output: leave such a step to the loss"
             )
+            raise SystemRefused(f"the output is not made of activities alone{what}: {advice}")
         object.__setattr__(self, "top", frozenset(activities(self.wiring.output)))
-        units = [p for p in everywhere if isinstance(p, Unit) and isinstance(p.of, Activity)]
-        calls = [u.of.call for u in units if isinstance(u.of, Activity)]
-        once = [calls.count(call) == 1 for call in calls]
-        behind = {c: u for c, u, alone in zip(calls, units, once, strict=True) if alone}
+        found: dict[int, list[Unit]] = {}
+        for part in everywhere:
+            for term in summed(part.of) if isinstance(part, Unit) else ():
+                if isinstance(part, Unit) and isinstance(term, Activity):
+                    found.setdefault(term.call, []).append(part)
+        behind = {call: units[0] for call, units in found.items() if len(units) == 1}
         object.__setattr__(self, "behind", behind)
         responses: dict[Unit, tuple[int, list[Moved]]] = {}
         for call, made in enumerate(self.wiring.inputs):
@@ -184,7 +191,8 @@ def deliver(
             send(part.of, max_pool_adjoint(c, pair.given(part)[0], part.settings))
         elif isinstance(part, Unit):
             if part.population:
-                pair.arrived[part.population] = pair.arrived.get(part.population, 0) + c
+                before = pair.arrived.get(part.population)
+                pair.arrived[part.population] = c if before is None else before + c
             send(part.of, c * gate(part, pair))
 
 

@@ -113,7 +113,7 @@ class Watch(TorchDispatchMode):
             leave = node.outlet.register_forward_hook(self._leaves(node))
             self._handles += [enter, leave]
         for name, population in (self._trial or {}).items():
-            enter = population.register_forward_pre_hook(self._goes_in(name))
+            enter = population.register_forward_pre_hook(self._goes_in(name), with_kwargs=True)
             leave = population.register_forward_hook(self._comes_out(name))
             self._handles += [enter, leave]
         super().__enter__()
@@ -173,8 +173,9 @@ class Watch(TorchDispatchMode):
         return hook
 
     def _goes_in(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            self._inside[name] = None if self._over else self._expression(args[0])
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            current = args[0] if args else next(iter(kwargs.values()))
+            self._inside[name] = None if self._over else self._expression(current)
 
         return hook
 

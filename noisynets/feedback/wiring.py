@@ -138,9 +138,16 @@ def activities(*expressions: Expression | None) -> set[int]:
     return {part.call for part in parts(*expressions) if isinstance(part, Activity)}
 
 
+def summed(expression: Expression) -> list[Expression]:
+    """Return what an expression is a plain sum of: itself, if of nothing else."""
+    if not isinstance(expression, Sum):
+        return [expression]
+    return [t for term, factor in expression.terms if factor == 1 for t in summed(term)]
+
+
 def base(expression: Expression) -> Expression:
-    """Return what an expression is a function of, element by element."""
-    while isinstance(expression, Unit) or (
+    """Return what an expression is a function of, element by element; a population ends it."""
+    while (isinstance(expression, Unit) and not expression.population) or (
         isinstance(expression, Sum) and len(expression.terms) == 1
     ):
         expression = inner(expression)[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from noisynets.rules.rule import Rule, Scaling, directional, mean_over_passes
+from noisynets.rules.rule import Rule, Scaling, along, directional
 from noisynets.types import Report
 
 
@@ -21,7 +21,7 @@ def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Iterat
     systems the code of arXiv 2412.12783.
     """
     factor = directional(reports, dloss, scaling)
-    return (mean_over_passes(factor, r.delta) for r in reports)
+    return (along(factor, r) for r in reports)
 
 
 ANP = Rule(

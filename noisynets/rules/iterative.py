@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from noisynets.rules.rule import Rule, Scaling, directional, mean_over_passes
+from noisynets.rules.rule import Rule, Scaling, along, directional
 from noisynets.types import Report
 
 
@@ -24,7 +24,7 @@ def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Iterat
     for report in reports:
         calls[report.node.name].append(report)
     factors = {name: directional(same, dloss, scaling) for name, same in calls.items()}
-    return (mean_over_passes(factors[r.node.name], r.delta) for r in reports)
+    return (along(factors[r.node.name], r) for r in reports)
 
 
 INP = Rule(

@@ -64,12 +64,22 @@ class Rule:
 def directional(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Tensor:
     """δL N / ‖δa‖² per pass and sample, (K, B); N and the norm run over all `reports`.
 
-    Times δa, this is the directional derivative of the loss along δa, as a gradient estimate.
+    Times δa, this is the directional derivative of the loss along δa, as a gradient estimate. Where
+    δa is a mean over several draws of noise, whose variance is smaller by their number, its square
+    counts, and it must be taken, as many times; see `along`.
     """
     n = sum(r.delta[0, 0].numel() for r in reports)
-    norms = [torch.linalg.vector_norm(r.delta.flatten(2), dim=2) for r in reports]
+    norms = [torch.linalg.vector_norm(r.delta.flatten(2), dim=2) * r.draws**0.5 for r in reports]
     square_norm = torch.stack(norms).square().sum(0)
-    return dloss[reports[0].own] * scaling(n, square_norm, reports[0].sigma)
+    first = reports[0]
+    sigma = None if first.sigma is None else first.sigma * first.draws**0.5
+    return dloss[first.own] * scaling(n, square_norm, sigma)
+
+
+def along(factor: Tensor, report: Report) -> Tensor:
+    """Credit (B, *out) along a report's δa, for a factor from `directional`."""
+    factor = factor if report.draws == 1 else factor * report.draws
+    return mean_over_passes(factor, report.delta)
 
 
 def mean_over_passes(factor: Tensor, delta: Tensor) -> Tensor:

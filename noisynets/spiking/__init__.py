@@ -3,7 +3,7 @@
 from noisynets.spiking.adapt import adapt
 from noisynets.spiking.encoders import ENCODERS, current, delta, frames, latency, rate
 from noisynets.spiking.firing import EscapeRate, NoisyThreshold, Threshold
-from noisynets.spiking.network import Spiking, trial
+from noisynets.spiking.network import Spiking
 from noisynets.spiking.neurons import (
     Alpha,
     Cleared,
@@ -23,6 +23,7 @@ from noisynets.spiking.readouts import (
     SpikeCount,
 )
 from noisynets.spiking.record import Recording, record
+from noisynets.trial import trial
 
 __all__ = [
     "ENCODERS",

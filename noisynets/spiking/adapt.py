@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noisynets.errors import SystemRefused
+from noisynets.spiking.firing import Threshold
 from noisynets.spiking.neurons import (
     Alpha,
     Cleared,
@@ -35,7 +37,7 @@ def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> 
         network: an snnTorch neuron, or a module that calls its neurons with a current and takes
             spikes back, as they behave with `init_hidden=True`.
         firing: makes what every neuron fires by, such as `lambda: EscapeRate(0.1)`; None: a
-            hard threshold.
+            hard threshold, with the surrogate gradient that the neuron was given.
 
     Raises:
         SystemRefused: naming neurons, or settings of neurons, that have no counterpart.
@@ -49,7 +51,7 @@ def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> 
     found = _unsupported(network)
     if found:
         raise SystemRefused("; ".join(found))
-    return _rebuilt(network, firing or (lambda: None))  # type: ignore[arg-type,return-value]
+    return _rebuilt(network, firing, {})
 
 
 def is_snntorch(module: nn.Module) -> bool:
@@ -57,22 +59,42 @@ def is_snntorch(module: nn.Module) -> bool:
     return type(module).__module__.startswith("snntorch.")
 
 
-def _rebuilt(module: nn.Module, firing: Callable[[], nn.Module]) -> nn.Module:
+def _rebuilt(
+    module: nn.Module, firing: Callable[[], nn.Module] | None, done: dict[nn.Module, nn.Module]
+) -> nn.Module:
+    """Return a module with all neurons below it replaced; what is shared stays shared."""
+    if module in done:
+        return done[module]
     if is_snntorch(module):
-        return _neuron(module, firing())
-    children = {n: _rebuilt(m, firing) if m else m for n, m in module._modules.items()}
+        new = _neuron(module, Threshold(_surrogate(module)) if firing is None else firing())
+        done[module] = new.train(module.training)
+        return new
+    children = {n: m and _rebuilt(m, firing, done) for n, m in module._modules.items()}
     if all(new is module._modules[name] for name, new in children.items()):
+        done[module] = module
         return module
     new = module.__class__.__new__(module.__class__)
-    new.__dict__ = {
-        name: OrderedDict() if name.endswith(("_hooks", "_hooks_with_kwargs")) else value
-        for name, value in module.__dict__.items()
-    }
-    new._modules = children
+    own = {name: copy(value) for name, value in module.__dict__.items() if name in _OWN}
+    hooks: dict[str, Any] = {name: OrderedDict() for name in module.__dict__ if "_hooks" in name}
+    new.__dict__ = {**module.__dict__, **own, **hooks, "_modules": children}
+    done[module] = new
     return new
 
 
-def _neuron(given: Any, firing: nn.Module | None) -> nn.Module:
+_OWN = ("_parameters", "_buffers", "_non_persistent_buffers_set")
+
+
+def _surrogate(given: Any) -> Callable[[Tensor], Tensor] | None:
+    """A surrogate of the user's choice; None for snnTorch's default, which is ours too."""
+    function = given.spike_grad
+    if getattr(function, "__qualname__", "").startswith("atan."):
+        closed = [cell.cell_contents for cell in function.__closure__ or ()]
+        if closed == [2.0]:
+            return None
+    return function
+
+
+def _neuron(given: Any, firing: nn.Module) -> nn.Module:
     settings = {
         "threshold": _number(given.threshold),
         "reset": given._reset_mechanism,
@@ -134,7 +156,7 @@ def _problems(given: Any) -> list[str]:
         problems.append("inhibition has no counterpart")
     if given.state_quant:
         problems.append("state_quant has no counterpart")
-    if float(given.graded_spikes_factor) != 1:
+    if bool((torch.as_tensor(given.graded_spikes_factor) != 1).any()):
         problems.append("graded spikes have no counterpart")
     if kind == "RSynaptic" and not given.reset_delay:
         problems.append("snnTorch itself fails with reset_delay=False here")

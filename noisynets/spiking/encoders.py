@@ -113,34 +113,37 @@ def delta(
     [[1.0, -1.0], [1.0, 0.0], [0.0, 0.0]]
     """
     _check(x, steps, signed=True)
-    number = (x / threshold + 1e-6 * x.sign()).trunc().unsqueeze(1)
+    if not threshold > 0:
+        raise InputError(f"threshold {threshold:g} of the delta encoder must be positive")
+    number = (x / threshold * (1 + 1e-6)).trunc().unsqueeze(1)
     clock = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
     return torch.where(number.abs() > clock, number.sign(), 0)
 
 
 def frames(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
-    """Events in time, (B, T₀, *in), summed into T bins of equal length.
+    """Events in time, (B, T₀, *in), summed into T bins, of equal length where T divides T₀.
 
     Args:
         x: events per step, (B, T₀, *in).
-        steps: T, a divisor of T₀ or equal to it; 0 leaves the steps as they are.
+        steps: T, up to T₀.
         generator: not used: nothing is random.
 
     Returns:
         Events per bin, (B, T, *in).
 
     Raises:
-        InputError: where T does not divide T₀.
+        InputError: for more bins than steps, or less than one.
 
-    >>> frames(torch.ones(1, 4, 1), steps=2).flatten().tolist()
-    [2.0, 2.0]
+    >>> frames(torch.ones(1, 5, 1), steps=2).flatten().tolist()
+    [3.0, 2.0]
     """
     found = x.shape[1]
-    if steps in (0, found):
+    if steps == found:
         return x
-    if steps < 1 or found % steps:
-        raise InputError(f"steps {steps}: {found} steps of events do not divide into so many bins")
-    return x.unflatten(1, (steps, found // steps)).sum(2, dtype=x.dtype)
+    if not 1 <= steps <= found:
+        raise InputError(f"steps {steps}: {found} steps of events do not make so many bins")
+    which = torch.arange(found, device=x.device) * steps // found
+    return x.new_zeros(len(x), steps, *x.shape[2:]).index_add_(1, which, x)
 
 
 ENCODERS: dict[str, Encoder] = {
@@ -155,8 +158,8 @@ ENCODERS: dict[str, Encoder] = {
 def _check(x: Tensor, steps: int, *, signed: bool = False) -> None:
     if steps < 1:
         raise InputError(f"steps {steps} must be at least 1")
-    if not signed and bool((x < 0).any()):
+    if not signed and not bool((x >= 0).all()):
         raise InputError(
-            f"inputs down to {float(x.min()):g}: rate and latency take no negative ones; "
-            "shift them, or use current or delta"
+            f"inputs down to {float(x.min()):g}: rate and latency take no negative ones, and no "
+            "NaN; shift them, or use current or delta"
         )

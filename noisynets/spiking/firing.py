@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,12 +43,22 @@ def surrogate(x: Tensor, spikes: Tensor) -> Tensor:
 class Threshold(nn.Module):
     """A spike where x = u − θ > 0.
 
+    Args:
+        spike_grad: from x to spikes, with a surrogate derivative of one's own, such as those of
+            `snntorch.surrogate`; used where a graph is recorded. None: `Arctan`.
+
     >>> Threshold()(torch.tensor([-0.1, 0.0, 0.1]))
     tensor([0., 0., 1.])
     """
 
+    def __init__(self, spike_grad: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.spike_grad = spike_grad
+
     def forward(self, x: Tensor) -> Tensor:
         """Distances to threshold, any shape → spikes, the same shape."""
+        if self.spike_grad is not None and torch.is_grad_enabled() and x.requires_grad:
+            return self.spike_grad(x).to(x.dtype)
         return surrogate(x, (x > 0).to(x.dtype))
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from noisynets.errors import InputError, SystemRefused
 from noisynets.spiking.adapt import is_snntorch
 from noisynets.spiking.readouts import MeanMembrane, Readout
-from noisynets.types import Stateful, Stepped
+from noisynets.trial import trial
+from noisynets.types import Stepped
 
 
 class Spiking(Stepped):
@@ -68,24 +66,3 @@ class Spiking(Stepped):
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
         return f"steps={self.steps}"
-
-
-@contextmanager
-def trial(system: nn.Module) -> Iterator[None]:
-    """Begin from rest, and leave no state behind, whatever happens.
-
-    >>> from noisynets.spiking import Leaky
-    >>> neuron = Leaky(beta=0.9)
-    >>> with trial(neuron):
-    ...     _ = neuron(torch.ones(1, 1))
-    >>> [float(neuron(torch.full((1, 1), 0.6))) for _ in range(2)]
-    [0.0, 1.0]
-    """
-    stateful = [module for module in system.modules() if isinstance(module, Stateful)]
-    for module in stateful:
-        module.forget()
-    try:
-        yield
-    finally:
-        for module in stateful:
-            module.forget()

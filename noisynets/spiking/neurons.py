@@ -19,6 +19,7 @@ r          what is still to be reset: the spikes of the step before, (B, *out)
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -67,6 +68,9 @@ class Neuron(Population):
             raise InputError(f"reset {reset!r} is none of {', '.join(RESETS)}")
         if not (math.isfinite(membrane_noise) and membrane_noise >= 0):
             raise InputError(f"membrane_noise {membrane_noise:g} must be finite and not negative")
+        given = torch.as_tensor(threshold)
+        if not bool((given.isfinite() & (given > 0)).all()):
+            raise InputError(f"threshold {threshold} must be positive and finite")
         self.keep("threshold", threshold)
         self.reset = reset
         self.firing = Threshold() if firing is None else firing
@@ -75,10 +79,11 @@ class Neuron(Population):
         self.__membrane_noise = membrane_noise
         if readable:
             self.signals = (*self.signals, "membrane")
-        self._past: tuple[Tensor, ...] = ()
-        self._r: Tensor | None = None
 
     threshold: Constant
+    fresh = MappingProxyType({"_past": (), "_r": None})
+    _past: tuple[Tensor, ...]
+    _r: Tensor | None
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
         """One step of the currents and the potential, which comes last."""
@@ -87,22 +92,33 @@ class Neuron(Population):
     def forward(self, a: Tensor) -> Tensor:
         """Input currents of one step, (B, *out) → spikes, (B, *out)."""
         past, r = self._past, self._r
-        if r is None or r.shape != a.shape:
-            past, r = (), torch.zeros_like(a, requires_grad=False)
+        if r is None:
+            r = torch.zeros_like(a, requires_grad=False)
+        elif r.shape != a.shape:
+            raise InputError(
+                f"{type(self).__name__}: currents of shape {tuple(a.shape)} after {tuple(r.shape)} "
+                "within one trial: forget() the last one first, or run inside `trial(network)`"
+            )
         *currents, u = self.integrate(a, past, r)
+        if u.shape != a.shape:
+            raise InputError(
+                f"{type(self).__name__}: currents of shape {tuple(a.shape)} for constants that "
+                f"make it {tuple(u.shape)}"
+            )
         if self.source is not None:
             u = u + self.source.normal(u.detach(), self.__membrane_noise)
         s: Tensor = self.firing(u - self.threshold)
         left = s.detach()
         if not self.reset_delay and self.reset != "none":
             u = u - (s - r) * (self.threshold if self.reset == "subtract" else u)
-            left = (u > self.threshold).to(u.dtype)
+            # What is still above a hard threshold fires in any case: snnTorch resets it before.
+            left = (u > self.threshold).to(u.dtype) if self._hard else torch.zeros_like(u)
         self._past, self._r = (*currents, u), left
         return s
 
-    def forget(self) -> None:
-        """Drop the state: the next step begins a trial."""
-        self._past, self._r = (), None
+    @property
+    def _hard(self) -> bool:
+        return isinstance(self.firing, Threshold)
 
     @property
     def membrane(self) -> Tensor | None:
@@ -131,9 +147,6 @@ class Neuron(Population):
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
         return f"reset={self.reset}, signals={'+'.join(self.signals)}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_past": (), "_r": None}
 
 
 class Leaky(Neuron):
@@ -178,7 +191,7 @@ class Lapicque(Neuron):
         settings: of `Neuron`.
 
     Raises:
-        InputError: for less than β, or R and C.
+        InputError: for less than β, or R and C; for a step longer than RC.
 
     >>> round(float(Lapicque(beta=0.5).integrate(torch.ones(1), (), torch.zeros(1))[0]), 4)
     0.6931
@@ -205,10 +218,17 @@ class Lapicque(Neuron):
         if "resistance" in exact and "capacitance" in exact:
             rate = time_step / (exact["resistance"] * exact["capacitance"])
         else:
-            rate = -exact["beta"].clamp(0, 1).log()
+            if not bool(((exact["beta"] > 0) & (exact["beta"] < 1)).all()):
+                raise InputError(f"beta {beta} must be between 0 and 1")
+            rate = -exact["beta"].log()
         r = exact.get("resistance", torch.ones((), dtype=torch.float64))
         if "capacitance" in exact and "resistance" not in exact:
             r = time_step / (exact["capacitance"] * rate)
+        if not bool(((rate > 0) & (rate <= 1) & r.isfinite()).all()):
+            raise InputError(
+                "time_step / (resistance · capacitance) must be above 0, and 1 at most: a circuit "
+                "that loses more than all in a step does not settle"
+            )
         dtype = next((v.dtype for v in given.values() if isinstance(v, Tensor)), torch.float64)
         self.keep("gain", (r * rate).to(dtype))
         self.keep("share", (1 - rate).to(dtype))
@@ -315,22 +335,17 @@ class Recurrent(Stateful):
         super().__init__()
         self.layer = layer
         self.neuron = neuron
-        self._spikes: Tensor | None = None
+
+    fresh = MappingProxyType({"_spikes": None})
+    _spikes: Tensor | None
 
     def forward(self, a: Tensor) -> Tensor:
         """Input currents of one step, (B, *out) → spikes, (B, *out)."""
         spikes = self._spikes
-        if spikes is None or spikes.shape != a.shape:
+        if spikes is None:
             spikes = torch.zeros_like(a, requires_grad=False)
         self._spikes = self.neuron(a + self.layer(spikes))
         return self._spikes
-
-    def forget(self) -> None:
-        """Drop the spikes of the last step."""
-        self._spikes = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_spikes": None}
 
 
 class Cleared(Leaky):

@@ -7,11 +7,12 @@ far; what the last step returns is the network's output.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import MappingProxyType
 
 from torch import Tensor
 
 from noisynets.spiking.neurons import Constant, Neuron, decayed, share
+from noisynets.trial import wide
 from noisynets.types import Population
 
 
@@ -25,10 +26,9 @@ class Readout(Population):
     signals = ("current", "output")
     final = True
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept: tuple[Tensor, ...] = ()
-        self._steps = 0
+    fresh = MappingProxyType({"_kept": (), "_steps": 0})
+    _kept: tuple[Tensor, ...]
+    _steps: int
 
     def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Take in one step, (B, *out); the account so far comes last, and is () at first."""
@@ -40,16 +40,9 @@ class Readout(Population):
 
     def forward(self, a: Tensor) -> Tensor:
         """Currents of one step, (B, *out) → output so far, (B, *out)."""
-        self._kept = self.count(a, self._kept)
+        self._kept = self.count(wide(a), self._kept)
         self._steps += 1
-        return self.result(self._kept[-1], self._steps)
-
-    def forget(self) -> None:
-        """Begin a trial."""
-        self._kept, self._steps = (), 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_kept": (), "_steps": 0}
+        return self.result(self._kept[-1], self._steps).to(a.dtype)
 
 
 class MeanMembrane(Readout):

@@ -71,7 +71,10 @@ def record(system: nn.Module, x: Tensor) -> list[Recording]:
 def _listening(system: nn.Module, kept: dict[str, list[tuple[Tensor, Tensor]]]) -> Iterator[None]:
     def hook(name: str) -> Any:
         def keep(module: Neuron, args: Any, spikes: Tensor) -> None:
-            kept.setdefault(name, []).append((spikes.clone(), module._past[-1].clone()))
+            both = (
+                t.detach().to("cpu", torch.float32, copy=True) for t in (spikes, module._past[-1])
+            )
+            kept.setdefault(name, []).append((next(both), next(both)))
 
         return keep
 
