@@ -49,7 +49,7 @@ def complexity(system: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> d
     model.add_activation_module(Neuron)
     operations, sparsity, samples = SynapticOperations(), 0.0, 0
     found: dict[str, float] = {}
-    mode = system.training
+    modes = {module: module.training for module in system.modules()}
     system.eval()
     model.register_hooks()
     try:
@@ -62,7 +62,8 @@ def complexity(system: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> d
                 model.reset_hooks()
     finally:
         model.cleanup_hooks()
-        system.train(mode)
+        for module, mode in modes.items():
+            module.training = mode
     return {
         "footprint_bytes": float(Footprint()(model)),
         "connection_sparsity": float(ConnectionSparsity()(model)),
