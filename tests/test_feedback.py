@@ -443,6 +443,18 @@ def test_no_setting_makes_learned_credit_diverge(forgetting, width, batch) -> No
     assert max(norms[100:]) < 20 * (1 + max(norms[:50])) and math.isfinite(max(norms))
 
 
+def test_a_bin_seen_once_with_a_tiny_difference_does_not_explode() -> None:
+    """A read-out over time answers to more than the mean: δy/δa of one pair may be anything."""
+    gate, generator = Gate(), torch.Generator().manual_seed(0)
+    for _ in range(20):
+        a = torch.randn(64, 20, generator=generator)
+        shift = 0.1 * torch.randn(64, 20, generator=generator)
+        gate.update_(a, shift, 2 * shift)
+    a, shift, response = torch.tensor([[3.9]]), torch.tensor([[1e-6]]), torch.tensor([[0.5]])
+    gate.update_(a, shift, response)
+    assert abs(float(gate(torch.tensor([3.9]))) - 2) < 1
+
+
 @pytest.mark.parametrize("rule", FEEDBACKS)
 def test_no_rule_reads_weights_or_derivatives(rule: str, monkeypatch) -> None:
     """Modules raise on a backward pass; weights raise when read while credit is made."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+FEW, HARDLY = 0.1, 0.01
+"""What makes a bin lean on those around it, and these on all: shares of a bin's mean weight."""
 
 
 class Gate:
@@ -48,11 +52,18 @@ class Gate:
         self._sums = torch.where(sound, self._sums.lerp(seen, rate), self._sums)
 
     def __call__(self, a: Tensor) -> Tensor:
-        """Return the gain at each activity, of the shape of `a`; 0 before the first update."""
+        """Return the gain at each activity, of the shape of `a`; 0 before the first update.
+
+        A bin of which little was seen leans on those around it, and where little was seen there,
+        on the mean gain: a single pair whose δa happened to be small would make it any number.
+        """
         if self._sums is None:
             return torch.zeros_like(a)
-        top, bottom = self._sums
-        gain = torch.where(bottom > 0, top / bottom, 0)
+        mean = self._sums.sum(1, keepdim=True) / self.bins
+        around = F.avg_pool1d(self._sums, 5, 1, 2) + HARDLY * mean
+        few = FEW * mean[1]
+        tiny = torch.finfo(mean.dtype).tiny
+        gain = (self._sums[0] + few * around[0] / (around[1] + tiny)) / (self._sums[1] + few + tiny)
         return gain[self._bin(a.flatten().float())].view(a.shape).to(a.dtype)
 
     @property
