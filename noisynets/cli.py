@@ -15,8 +15,9 @@ from torch import nn
 from noisynets.complexity import complexity
 from noisynets.config import DTYPES, Config, resolve, seeds, task_of
 from noisynets.data import FROM_FILES, TASKS
+from noisynets.data.store import fetch, home, missing, verify
 from noisynets.devices import PRESETS, advance_
-from noisynets.errors import InputError, NoisynetsError
+from noisynets.errors import InputError, NoisynetsError, unknown
 from noisynets.methods import METHODS
 from noisynets.models import SYSTEMS
 from noisynets.noise import Stream
@@ -133,6 +134,46 @@ def neurobench(run: tyro.conf.Positional[Path], examples: int = 1000) -> None:
         print(f"{name:20s} {value:,.4g}" if value % 1 else f"{name:20s} {value:,.0f}")
 
 
+def data(
+    action: tyro.conf.Positional[Literal["list", "fetch", "verify", "where"]],
+    names: tyro.conf.Positional[tuple[str, ...]] = (),
+    data_dir: Path | None = None,
+) -> None:
+    """List, fetch or verify data sets, or say where they are.
+
+    Args:
+        action: fetch fills the cache; verify checks every file's md5 sum; where prints folders.
+        names: of data sets; all that are known to be fetched, for verify and where.
+        data_dir: a folder of your own to verify, instead of the cache ($NOISYNETS_DATA, or your
+            user's cache folder).
+    """
+    known = {task.name: task.files for task in TASKS.values() if task.files is not None}
+    for name in names:
+        if name in TASKS and name not in known:
+            raise InputError(f"{name}: comes with the package or is made on the spot")
+        if name not in known:
+            raise unknown("data set", name, known)
+    if action == "fetch" and not names:
+        raise InputError(f"fetch what? Known: {', '.join(known)}")
+    chosen = {name: files for name, files in known.items() if name in names or not names}
+    wrong = []
+    for name, files in chosen.items():
+        folder = data_dir or home() / name
+        if action == "fetch":
+            print(fetch(files, say=lambda line: print(line, file=sys.stderr)))
+        elif action == "where":
+            print(folder)
+        elif action == "list":
+            state = "not fetched" if missing(files, folder) else "there"
+            print(f"{name:14s} {state:12s} {TASKS[name].summary}")
+        elif names or not missing(files, folder):
+            problems = verify(files, folder)
+            print(f"{name}: {'; '.join(problems) or 'as published'}")
+            wrong += problems and [name]
+    if wrong:
+        raise InputError(f"{', '.join(wrong)}: remove the files, then: noisynets data fetch")
+
+
 def show(
     system: tyro.conf.Positional[str],
     device_preset: str | None = None,
@@ -203,6 +244,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "eval": eval_,
                 "show": show,
                 "neurobench": neurobench,
+                "data": data,
                 "list": list_,
             },
             prog="noisynets",

@@ -13,7 +13,7 @@ from noisynets.data import TASKS, find_task, mackey_glass, randman, yin_yang
 from noisynets.errors import InputError
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.files is None])
 def test_tasks_are_the_same_every_time_and_leave_the_global_stream_alone(name: str) -> None:
     task = TASKS[name]
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()

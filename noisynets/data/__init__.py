@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from noisynets.data import events, tonic_sets
+from noisynets.data import events, sarcos, tonic_sets
+from noisynets.data.cifar import CIFAR10, CIFAR100
+from noisynets.data.fashion_mnist import FASHION_MNIST
 from noisynets.data.mackey_glass import MACKEY_GLASS
 from noisynets.data.measure import ACCURACY, NMSE, Measure
 from noisynets.data.mnist import MNIST
@@ -11,8 +13,12 @@ from noisynets.data.task import Examples, Task
 from noisynets.data.yin_yang import YIN_YANG
 from noisynets.errors import InputError, unknown
 
-TASKS: dict[str, Task] = {task.name: task for task in (MNIST, YIN_YANG, RANDMAN, MACKEY_GLASS)}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (MNIST, FASHION_MNIST, CIFAR10, CIFAR100, YIN_YANG, RANDMAN, MACKEY_GLASS)
+}
 FROM_FILES = {
+    "sarcos": "21 states of a robot arm → 7 torques (nmse), from the files given by --data-dir",
     "events": "events of a sensor, from the .npz file given by --data-dir",
     "tonic:NAME": "a data set of events that tonic knows (extra [tonic])",
 }
@@ -37,6 +43,8 @@ def find_task(name: str, folder: Path | None = None) -> Task:
         if folder is None:
             raise InputError("task 'events' reads a file: give --data-dir FILE.npz")
         return events.task(folder)
+    if name == "sarcos":
+        return sarcos.task(folder)
     if name.startswith(tonic_sets.PREFIX):
         return tonic_sets.task(name, folder)
     raise unknown("task", name, [*TASKS, *FROM_FILES])

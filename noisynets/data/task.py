@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noisynets.data.measure import ACCURACY, Measure
+from noisynets.data.store import Files
 from noisynets.errors import InputError
 
 
@@ -113,6 +114,7 @@ class Task:
         steps: T of events in time; 0: the input has no time of its own.
         reference: what others reached, and where it stands.
         closing: a last judgement that takes more than examples; None: the measure alone.
+        files: what has to be fetched before it can be loaded; None: nothing.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Task:
     steps: int = 0
     reference: str = ""
     closing: Closing | None = None
+    files: Files | None = None
 
     def training(
         self, folder: Path | None = None, final_fit: bool = False

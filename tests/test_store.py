@@ -1,0 +1,239 @@
+"""Data sets that are fetched: sources in their order, sums, and what a failure leaves behind."""
+
+import errno
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from noisynets import cli
+from noisynets.data import TASKS, cifar, find_task, sarcos, store
+from noisynets.data.store import Files, Source, SourceFailed, fetch, locate, verify
+from noisynets.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NOISYNETS_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def writes(content: bytes):
+    def make(folder: Path) -> None:
+        (folder / "a.bin").write_bytes(content)
+        (folder / "left over").mkdir()
+
+    return make
+
+
+def fails(error: Exception | type[BaseException]):
+    def make(folder: Path) -> None:
+        (folder / "a.bin").write_bytes(b"half")
+        raise error
+
+    return make
+
+
+GOOD = b"what was published"
+
+
+def files(*makes) -> Files:
+    sources = tuple(Source(f"source {i}", make) for i, make in enumerate(makes))
+    return Files("toy", {"a.bin": hashlib.md5(GOOD).hexdigest()}, sources, "place a.bin")
+
+
+def test_the_first_source_that_gives_what_was_published_is_taken(cache: Path) -> None:
+    tried: list[str] = []
+    toy = files(fails(SourceFailed("no answer")), writes(b"altered"), writes(GOOD), fails(OSError))
+    folder = fetch(toy, tried.append)
+    assert folder == cache / "toy" and [p.name for p in folder.iterdir()] == ["a.bin"]
+    assert [line.split()[-1] for line in tried] == ["0", "1", "2"]
+    assert fetch(files(fails(AssertionError("not asked again")))) == folder
+    assert [p.name for p in cache.iterdir()] == ["toy"] and verify(toy, folder) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (fails(SourceFailed("no answer from example.org")), "source 0: no answer from example.org"),
+        (writes(b"altered"), "a.bin has md5"),
+        (lambda folder: None, "a.bin is missing"),
+        (fails(OSError(errno.ENOSPC, "No space left on device")), "No space left on device"),
+    ],
+)
+def test_a_failed_fetch_says_why_in_a_line_and_leaves_nothing(make, words, cache: Path) -> None:
+    with pytest.raises(InputError, match=words) as error:
+        fetch(files(make))
+    assert "\n" not in str(error.value) and "place a.bin in" in str(error.value)
+    assert list(cache.iterdir()) == []
+    assert fetch(files(writes(GOOD))).is_dir()  # and the cache is usable
+
+
+def test_a_full_disk_is_not_tried_again() -> None:
+    full = fails(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(InputError) as error:
+        fetch(files(full, fails(AssertionError("tried again"))))
+    assert "source 1" not in str(error.value)
+
+
+def test_an_interruption_leaves_nothing(cache: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fetch(files(fails(KeyboardInterrupt)))
+    assert list(cache.iterdir()) == []
+
+
+def test_an_incomplete_folder_is_filled_and_a_folder_of_ones_own_is_not(cache: Path) -> None:
+    (cache / "toy").mkdir(parents=True)
+    (cache / "toy" / "b.bin").write_bytes(b"of old")
+    assert (fetch(files(writes(GOOD))) / "a.bin").read_bytes() == GOOD
+    assert (cache / "toy" / "b.bin").read_bytes() == b"of old"  # nothing of the user's is lost
+    own = cache / "own"
+    own.mkdir()
+    with pytest.raises(InputError, match="no a.bin; place a.bin"):
+        locate(files(writes(GOOD)), own)
+    assert list(own.iterdir()) == []
+
+
+def test_package_clients_fail_in_a_line(tmp_path: Path) -> None:
+    for program, arguments, words in (
+        ("no-such-client", (), "no-such-client is not installed"),
+        ("python3", ("-c", "import sys; sys.exit('first\\nlast')"), "last"),
+        ("python3", ("-c", "import sys; sys.exit(4)"), "exit code 4"),
+    ):
+        with pytest.raises(SourceFailed, match=words):
+            store.client(tmp_path, program, *arguments)
+
+
+def test_damaged_archives_are_named(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tgz"
+    archive.write_bytes(b"\x1f\x8b nothing")
+    with pytest.raises((SourceFailed, OSError), match="a.tgz is damaged|gzip"):
+        store.unpack(archive, tmp_path)
+
+
+def test_no_network_is_no_answer(tmp_path: Path) -> None:
+    with pytest.raises(SourceFailed, match="no answer from no-such-host.invalid"):
+        store.download("https://no-such-host.invalid/a", tmp_path, "a")
+
+
+# --- CIFAR -------------------------------------------------------------------------------------
+
+
+def small_cifar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ten pictures per batch, as the npm package has them."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(256, size=(60, 3, 32, 32), dtype=np.uint8)
+    labels = np.arange(60) % 10
+    package = tmp_path / "package"
+    package.mkdir()
+    for i, name in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
+        rows = pictures[10 * i : 10 * i + 10].reshape(10, 3, 1024).transpose(0, 2, 1)
+        Image.fromarray(rows).save(package / f"{name}.png")
+    (package / "train_lables.json").write_text(json.dumps(labels[:50].tolist()))
+    (package / "test_lables.json").write_text(json.dumps(labels[50:].tolist()))
+    return pictures, labels
+
+
+def test_cifar10_is_rebuilt_in_the_publishers_format(monkeypatch, tmp_path: Path) -> None:
+    pictures, labels = small_cifar(monkeypatch, tmp_path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    cifar.rebuild(tmp_path / "package", folder)
+    records = np.fromfile(folder / "data_batch_2.bin", dtype=np.uint8).reshape(10, 3073)
+    assert np.array_equal(records[:, 0], labels[10:20])
+    assert np.array_equal(records[:, 1:].reshape(10, 3, 32, 32), pictures[10:20])
+    sums = {p.name: store.digest(p) for p in folder.iterdir()}
+    toy = Files("cifar10", sums, (), "place them")
+    names = {"train": cifar.BATCHES, "test": ["test_batch.bin"]}
+    train = cifar.load("train", folder, files=toy, names=names, labels=1)
+    assert torch.equal(train.x, torch.from_numpy(pictures[:50])) and train.x.dtype == torch.uint8
+    assert train.y.tolist() == labels[:50].tolist()
+    assert len(cifar.load("test", folder, files=toy, names=names, labels=1)) == 10
+    with (folder / "data_batch_1.bin").open("r+b") as file:
+        file.seek(5)
+        file.write(b"\x00\x01")
+    with pytest.raises(InputError, match=r"data_batch_1.bin: md5 .* restore"):
+        cifar.load("train", folder, files=toy, names=names, labels=1)
+    with (folder / "test_batch.bin").open("r+b") as file:
+        file.truncate(3073 * 4 + 7)
+    with pytest.raises(InputError, match="truncated"):
+        cifar.load("test", folder, files=toy, names=names, labels=1)
+
+
+def test_cifar100_trains_a_conv_net_from_files_placed_by_hand(tmp_path: Path) -> None:
+    """On a small file of the publisher's format: two label bytes, of which the second is learnt."""
+    rng = np.random.default_rng(0)
+    for name, n in (("train.bin", 5100), ("test.bin", 20)):
+        records = rng.integers(256, size=(n, 3074), dtype=np.uint8)
+        records[:, 0], records[:, 1] = 19, np.arange(n) % 100
+        records.tofile(tmp_path / name)
+    train, val = TASKS["cifar100"].training(tmp_path)
+    assert train.x.shape == (100, 3, 32, 32) and train.y.tolist() == list(range(100))
+    assert len(val) == 5000
+    out = tmp_path / "run"
+    cli.main(
+        ["train", "cifar100", "--system", "conv", "--hidden", "4", "--epochs", "1", "--out"]
+        + [str(out), "--data-dir", str(tmp_path)]
+    )
+    assert (out / "summary.json").is_file()
+
+
+# --- SARCOS ------------------------------------------------------------------------------------
+
+
+def test_sarcos_is_split_and_standardised_by_what_is_trained_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "s.npz"
+    np.savez(path, x=rng.normal(3, 5, (200, 21)), y=rng.normal(-2, 9, (200, 7)))
+    task = find_task("sarcos", path)
+    train, val = task.training()
+    assert (len(train), len(val), len(task.test())) == (160, 20, 20)
+    for values in (train.x, train.y):
+        torch.testing.assert_close(values.mean(0), torch.zeros(values.shape[1]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(values.std(0, correction=0), torch.ones(values.shape[1]))
+    assert float(task.measure.score(torch.zeros(160, 7), train.y).mean()) == pytest.approx(1)
+
+
+def test_files_that_are_not_sarcos_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((50, 20)), y=np.zeros((50, 7)))
+    np.savez(tmp_path / "b.npz", z=np.zeros(3))
+    for path in (tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "c.npz", tmp_path):
+        with pytest.raises(InputError, match="not SARCOS"):
+            sarcos.task(path)
+    with pytest.raises(InputError, match="give --data-dir"):
+        find_task("sarcos")
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+def test_the_data_command(cache: Path, monkeypatch, capsys) -> None:
+    def call(*args: str) -> int:
+        try:
+            cli.main(["data", *args])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    toy = files(writes(GOOD))
+    for name in ("cifar10", "cifar100", "fashion-mnist"):
+        task = TASKS[name]
+        changed = type(task)(**{**task.__dict__, "files": Files(name, toy.md5, toy.sources, "")})
+        monkeypatch.setitem(TASKS, name, changed)
+    assert call("list") == 0 and capsys.readouterr().out.count("not fetched") == 3
+    assert call("where", "cifar10") == 0
+    assert capsys.readouterr().out.strip() == str(cache / "cifar10")
+    assert call("fetch", "cifar10") == 0 and (cache / "cifar10" / "a.bin").is_file()
+    capsys.readouterr()
+    assert call("verify") == 0 and capsys.readouterr().out == "cifar10: as published\n"
+    (cache / "cifar10" / "a.bin").write_bytes(b"altered")
+    assert call("verify", "cifar10") == 2
+    printed = capsys.readouterr()
+    assert "a.bin has md5" in printed.out and "noisynets data fetch" in printed.err
+    assert call("fetch") == 2 and "fetch what?" in capsys.readouterr().err
+    assert call("fetch", "mnist") == 2 and "comes with the package" in capsys.readouterr().err
+    assert call("fetch", "cifar") == 2 and "did you mean 'cifar10'" in capsys.readouterr().err
