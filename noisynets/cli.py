@@ -51,6 +51,9 @@ def train(config: Annotated[Config, tyro.conf.OmitArgPrefixes], out: Out = None)
     """Train a system on a task, then test it once."""
     config = resolve(config)
     build(config)  # refuse what cannot be built, and read, before anything is written
+    files = task_of(config).files
+    if files is not None and config.data_dir is None:
+        fetch(files, say=lambda line: print(line, file=sys.stderr))
     data = load_data(config)
     _run(create(out, config), data)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import tyro
 
-from noisynets.data import FROM_FILES, TASKS, Task, find_task
+from noisynets.data import AUGMENTATIONS, FROM_FILES, TASKS, Task, find_task
 from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError, unknown
@@ -197,6 +197,13 @@ class Config:
     decor_schedule: Annotated[
         str | None, _help("Of the rate of decorrelation. Unset: as --schedule.")
     ] = None
+    standardise: Annotated[
+        bool,
+        tyro.conf.arg(help="Give inputs zero mean and unit variance over the training examples."),
+    ] = False
+    augment: Annotated[
+        str, _help(f"Of training pictures, the same for both passes: {', '.join(AUGMENTATIONS)}.")
+    ] = "none"
     final_fit: Annotated[
         bool, tyro.conf.arg(help="Train on all examples; none are kept back for validation.")
     ] = False
@@ -258,7 +265,7 @@ dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, 
         device=_device(config.device),
         data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
     )
-    problems = [*_problems(filled), *_time_problems(filled, task)]
+    problems = [*_problems(filled), *_time_problems(filled, task), *_input_problems(filled, task)]
     if problems:
         raise InputError("; ".join(problems))
     return filled
@@ -285,8 +292,8 @@ def _time(config: Config, task: Task) -> dict[str, Any]:
 
 
 def seeds(config: Config) -> dict[str, int]:
-    """Independent seeds: weights, the system's noise, injected noise, order, encoding."""
-    names = ("weights", "system", "injection", "order", "encoding")
+    """Independent seeds: weights, the system's noise, injected noise, order, encoding, pictures."""
+    names = ("weights", "system", "injection", "order", "encoding", "augmentation")
     states = np.random.SeedSequence(config.seed).generate_state(len(names))
     return {name: int(state) for name, state in zip(names, states, strict=True)}
 
@@ -298,6 +305,7 @@ def _check_names(config: Config) -> None:
         ("noise", config.noise or "gaussian", SAMPLERS),
         ("device preset", config.device_preset or "none", [*PRESETS, "none"]),
         ("phase of the noise", config.noise_during, ("both", "training", "evaluation")),
+        ("augmentation", config.augment, AUGMENTATIONS),
         ("encoder", config.encoder or "current", ENCODERS),
         ("read-out", config.readout, READOUTS),
         ("neuron", config.neuron, NEURONS),
@@ -356,6 +364,14 @@ def _problems(c: Config) -> Iterator[str]:
     for name in sorted({name for system in SYSTEMS.values() for name in system.heeds}):
         if name not in SYSTEMS[c.system].heeds and getattr(c, name) != getattr(Config(), name):
             yield f"--{name.replace('_', '-')} {getattr(c, name)}: {c.system} has no such units"
+
+
+def _input_problems(c: Config, task: Task) -> Iterator[str]:
+    """Name what cannot be done to a task's inputs."""
+    if c.augment != "none" and (len(task.input_shape) != 3 or task.steps):
+        yield f"--augment {c.augment}: the inputs of {c.task} are no pictures"
+    if c.standardise and task.steps:
+        yield f"--standardise: the inputs of {c.task} are events"
 
 
 def _time_problems(c: Config, task: Task) -> Iterator[str]:

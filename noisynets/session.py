@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.config import DTYPES, SCHEDULES, Config, seeds, task_of
-from noisynets.data import Measure, Task
+from noisynets.data import AUGMENTATIONS, Measure, Task
 from noisynets.decorrelation import Decorrelated, decorrelate, decorrelations
 from noisynets.errors import InputError
 from noisynets.methods import METHODS, Perturbation
@@ -87,6 +87,7 @@ class Session:
     meter: Meter
     progress: Progress
     encoding: Stream | None
+    augmentation: Stream | None
 
     def encode(self, x: Tensor, stream: Stream | None) -> Tensor:
         """What the system sees of inputs (B, ...); random spikes are drawn from `stream`."""
@@ -103,6 +104,8 @@ class Session:
         for module in self.decorrelations:
             module.rate = _given(c.decor_lr) * SCHEDULES[c.decor_schedule or c.schedule](done)
         self.optimiser.zero_grad()
+        if self.augmentation is not None:
+            x = AUGMENTATIONS[c.augment](x, self.augmentation.on(x.device))
         estimate = self.estimator(self.encode(x, self.encoding), y)
         self.optimiser.step()
         return estimate
@@ -114,6 +117,7 @@ class Session:
             "optimiser": self.optimiser.state_dict(),
             "estimator": self.estimator.state(),
             "encoding": None if self.encoding is None else self.encoding.state(),
+            "augmentation": None if self.augmentation is None else self.augmentation.state(),
             "meter": {"sums": self.meter.sums, "count": self.meter.count},
             "progress": asdict(self.progress),
         }
@@ -130,6 +134,8 @@ class Session:
             self.estimator.restore(state["estimator"])
             if self.encoding is not None:
                 self.encoding.restore(state["encoding"])
+            if self.augmentation is not None:
+                self.augmentation.restore(state["augmentation"])
             sums = state["meter"]["sums"].to(self.meter.sums.device)
             self.meter = Meter(sums, state["meter"]["count"], self.task.measure)
             self.progress = Progress(**state["progress"])
@@ -178,6 +184,7 @@ def build(config: Config) -> Session:
         meter=Meter.zero(device, task.measure),
         progress=Progress(),
         encoding=Stream(seed["encoding"]) if config.encoder else None,
+        augmentation=None if config.augment == "none" else Stream(seed["augmentation"]),
     )
 
 

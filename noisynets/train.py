@@ -118,9 +118,12 @@ def load_data(config: Config) -> Data:
         InputError: for files that are missing or damaged, or examples that make no sense.
     """
     train_set, val_set = task_of(config).training(_data_dir(config), config.final_fit)
+    if config.standardise:
+        val_set = None if val_set is None else val_set.standardised(train_set)
+        train_set = train_set.standardised(train_set)
     if config.encoder in ("rate", "latency"):
         for part in (train_set, *([] if val_set is None else [val_set])):
-            least = float(part.x.min())
+            least = -1.0 if config.standardise else float(part.x.min())
             if least < 0:
                 raise InputError(
                     f"--encoder {config.encoder}: {config.task} has inputs down to {least:g}: use "
@@ -132,7 +135,11 @@ def load_data(config: Config) -> Data:
 
 def load_test(config: Config) -> Examples:
     """Load the test set: to be read once, when everything is chosen."""
-    return task_of(config).test(_data_dir(config)).to(torch.device(config.device))
+    test_set = task_of(config).test(_data_dir(config))
+    if config.standardise:
+        train_set, _ = task_of(config).training(_data_dir(config), config.final_fit)
+        test_set = test_set.standardised(train_set)
+    return test_set.to(torch.device(config.device))
 
 
 def _data_dir(config: Config) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from noisynets.data import TASKS, Examples
+from noisynets.data import AUGMENTATIONS, TASKS, Examples
 from noisynets.data.mnist import FILES, MNIST
 from noisynets.errors import InputError
 
@@ -79,3 +79,42 @@ def test_examples_that_cannot_be_learnt_from(x, y, message: str) -> None:
 
 def test_every_task_says_what_it_is() -> None:
     assert all(task.summary and task.validation > 0 for task in TASKS.values())
+
+
+def test_standardised_inputs_have_no_mean_and_unit_variance_per_channel() -> None:
+    x = torch.randint(256, (300, 3, 5, 5), dtype=torch.uint8)
+    x[:, 1] //= 4
+    train = Examples(x, torch.zeros(300, dtype=torch.long))
+    test = Examples(x[:7], train.y[:7]).standardised(train)
+    found, _ = train.standardised(train).batch(slice(None), torch.float64)
+    means, variances = found.mean((0, 2, 3)), found.var((0, 2, 3), correction=0)
+    torch.testing.assert_close(means, torch.zeros(3, dtype=torch.float64))
+    torch.testing.assert_close(variances, torch.ones(3, dtype=torch.float64))
+    assert torch.equal(test.first(2).batch(slice(2), torch.float64)[0], found[:2])
+    assert train.x.dtype == torch.uint8  # kept as bytes
+
+
+def test_crops_are_shifts_of_the_picture_and_flips_its_mirror() -> None:
+    x = torch.arange(2 * 3 * 12 * 12.0).view(2, 3, 12, 12) + 1
+    seen = set()
+    for seed in range(40):
+        cropped = AUGMENTATIONS["crop"](x, torch.Generator().manual_seed(seed))
+        for one, whole in zip(cropped, x, strict=True):
+            found = [
+                (dy, dx)
+                for dy in range(-4, 5)
+                for dx in range(-4, 5)
+                if torch.equal(one, _shifted(whole, dy, dx))
+            ]
+            assert len(found) == 1
+            seen.add(found[0])
+        flipped = AUGMENTATIONS["flip"](x, torch.Generator().manual_seed(seed))
+        assert all(
+            torch.equal(f, w) or torch.equal(f, w.flip(2)) for f, w in zip(flipped, x, strict=True)
+        )
+    assert len(seen) > 30 and {-4, 4} <= {dy for dy, _ in seen}
+
+
+def _shifted(picture: torch.Tensor, dy: int, dx: int) -> torch.Tensor:
+    padded = torch.nn.functional.pad(picture, (4, 4, 4, 4))
+    return padded[:, 4 + dy : 16 + dy, 4 + dx : 16 + dx]

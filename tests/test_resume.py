@@ -30,6 +30,7 @@ CASES = [
     {"system": "analog-mlp", "rule": "danp"},
     {"system": "sign-mlp", "device_preset": "mtj", "rule": "anp"},
     {"system": "slow-device"},
+    {"system": "conv", "hidden": (4,), "rule": "anp", "augment": "crop-flip", "standardise": True},
     {
         "task": "yinyang",
         "system": "noisy-lif",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from noisynets.data import events, sarcos, tonic_sets
+from noisynets.data.augment import AUGMENTATIONS
 from noisynets.data.cifar import CIFAR10, CIFAR100
 from noisynets.data.fashion_mnist import FASHION_MNIST
 from noisynets.data.mackey_glass import MACKEY_GLASS
@@ -52,6 +53,7 @@ def find_task(name: str, folder: Path | None = None) -> Task:
 
 __all__ = [
     "ACCURACY",
+    "AUGMENTATIONS",
     "FROM_FILES",
     "NMSE",
     "TASKS",

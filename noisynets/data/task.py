@@ -22,26 +22,51 @@ class Examples:
         x: (n, *input_shape), or (n, T, *input_shape) for events in time; unsigned bytes stand for
             fractions of 255, signed ones for counts.
         y: labels (n,), int64; or values (n, outputs).
+        scale: what is taken from inputs and what they are divided by, then; None: nothing is.
     """
 
     x: Tensor
     y: Tensor
+    scale: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def to(self, device: torch.device) -> Examples:
         """Copy to a device."""
-        return Examples(self.x.to(device), self.y.to(device))
+        scale = None if self.scale is None else (self.scale[0].to(device), self.scale[1].to(device))
+        return Examples(self.x.to(device), self.y.to(device), scale)
 
     def first(self, n: int) -> Examples:
         """Return the first n examples."""
-        return Examples(self.x[:n], self.y[:n])
+        return Examples(self.x[:n], self.y[:n], self.scale)
+
+    def standardised(self, by: Examples) -> Examples:
+        """Return inputs that will have zero mean and unit variance over `by`, per channel.
+
+        The channels are the first dimension of a picture; other inputs are taken as a whole.
+
+        >>> train = Examples(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 1]))
+        >>> train.standardised(train).batch(slice(2), torch.float32)[0].tolist()
+        [[-1.0], [1.0]]
+        """
+        kept = [1] if by.x.dim() == 4 else []
+        rest = [d for d in range(by.x.dim()) if d not in kept]
+        shape = [by.x.shape[d] if d in kept else 1 for d in range(by.x.dim())]
+        sums = torch.zeros(2, *shape, dtype=torch.float64)
+        for part, _ in by.batches(1000, torch.float64):
+            sums += torch.stack(
+                [part.sum(rest, keepdim=True), part.square().sum(rest, keepdim=True)]
+            )
+        mean, square = sums / (by.x.numel() / sums[0].numel())
+        return Examples(self.x, self.y, (mean, (square - mean.square()).clamp_min(1e-24).sqrt()))
 
     def batch(self, index: Tensor | slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return inputs (B, ...) and values in `dtype`, or labels (B,)."""
         x, y = self.x[index], self.y[index]
         x = x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+        if self.scale is not None:
+            x = (x - self.scale[0].to(dtype)) / self.scale[1].to(dtype)
         return x, y.to(dtype) if y.is_floating_point() else y
 
     def batches(self, size: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
