@@ -113,10 +113,10 @@ def cell(summaries: list[dict[str, Any] | None], config: Config, part: str) -> s
     task = task_of(config)
     closing = task.closing if part == "test" else None
     name = closing.name if closing else task.measure.name
-    factor = 100 if name == "accuracy" else 1
+    factor, digits = (100, 2) if name == "accuracy" else (1, 2 if closing else 5)
     values = [factor * (s or {})[f"{part}_{name}"] for s in summaries]
-    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{mean(values):.2f}{spread}"
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
 
 
 def main(s: Settings) -> None:

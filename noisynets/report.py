@@ -43,7 +43,11 @@ def draw_curves(
         )
         right.axhline(test, color="0.4", lw=1, ls=":", label=label)
     left.set(xlabel="epoch", ylabel=measure.loss.__name__.replace("_", "-"))
-    left.set_ylim(bottom=0)
+    if measure.higher:
+        left.set_ylim(bottom=0)
+    else:  # errors fall by orders of magnitude
+        left.set_yscale("log")
+        right.set_yscale("log")
     right.set(xlabel="epoch", ylabel=f"{score} (%)" if measure is ACCURACY else score)
     for axes in (left, right):
         axes.grid(alpha=0.3)
