@@ -19,12 +19,12 @@ from noisynets.data.store import fetch, home, missing, verify
 from noisynets.devices import PRESETS, advance_
 from noisynets.errors import InputError, NoisynetsError, unknown
 from noisynets.methods import METHODS
-from noisynets.models import SYSTEMS
 from noisynets.noise import Stream
 from noisynets.report import draw_transfer
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import build
 from noisynets.session import settings as network
+from noisynets.systems import SYSTEMS
 from noisynets.train import (
     EVALUATION_BATCH,
     Data,

@@ -18,10 +18,11 @@ from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError, unknown
 from noisynets.methods import BEST, METHODS
-from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS, SYSTEMS
+from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
 from noisynets.noise import SAMPLERS, check_sigma
 from noisynets.rules import SCALINGS
 from noisynets.spiking import ENCODERS, READOUTS
+from noisynets.systems import SYSTEMS
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 OPTIMISERS = ("adam", "sgd")

@@ -14,9 +14,10 @@ from noisynets.data import AUGMENTATIONS, Measure, Task
 from noisynets.decorrelation import Decorrelated, decorrelate, decorrelations
 from noisynets.errors import InputError
 from noisynets.methods import METHODS, Perturbation
-from noisynets.models import SYSTEMS, Build
+from noisynets.models import Build
 from noisynets.noise import Stream
 from noisynets.spiking import ENCODERS
+from noisynets.systems import SYSTEMS
 from noisynets.types import Estimate, Estimator
 
 

@@ -19,12 +19,12 @@ from noisynets.config import DTYPES, Config, seeds, task_of
 from noisynets.data import Examples
 from noisynets.decorrelation import unstable
 from noisynets.errors import Diverged, InputError
-from noisynets.models import SYSTEMS
 from noisynets.noise import Stream
 from noisynets.report import draw_curves, draw_spikes
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import Meter, Session, build
 from noisynets.spiking import Recording, record
+from noisynets.systems import SYSTEMS
 
 GUARD_STEPS = 50
 CHECKPOINT_SECONDS = 60.0

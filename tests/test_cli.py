@@ -15,8 +15,8 @@ from tiny import config
 from noisynets import cli
 from noisynets.data.mnist import FILES
 from noisynets.devices import PRESETS
-from noisynets.models import SYSTEMS
 from noisynets.run_folder import RunFolder, create
+from noisynets.systems import SYSTEMS
 from noisynets.train import train
 
 TINY = ["mnist", "--hidden", "8", "--epochs", "1", "--batch-size", "1000"]

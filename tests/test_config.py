@@ -10,9 +10,9 @@ from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError
 from noisynets.methods import METHODS
-from noisynets.models import SYSTEMS
 from noisynets.noise import SAMPLERS
 from noisynets.rules import SCALINGS
+from noisynets.systems import SYSTEMS
 
 numbers = st.none() | st.floats(allow_nan=True, allow_infinity=True)
 names = st.sampled_from

@@ -9,8 +9,8 @@ from cases import Replay, flat, gradients, smooth_conv
 from noisynets import NodePerturbation, decorrelate, squared_error
 from noisynets.config import Config, resolve
 from noisynets.methods import METHODS
-from noisynets.models import SYSTEMS
 from noisynets.session import build
+from noisynets.systems import SYSTEMS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -24,8 +24,9 @@ from noisynets.devices import (
     Telegraph,
     WeightSpread,
 )
-from noisynets.models import SYSTEMS, Build
+from noisynets.models import Build
 from noisynets.noise import Injection, Source
+from noisynets.systems import SYSTEMS
 from noisynets.units import Bernoulli, Poisson, StochasticRounding
 
 EACH = pytest.mark.parametrize("case", EFFECT_CASES, ids=lambda case: case.name)

@@ -15,9 +15,10 @@ from noisynets import InputError, NodePerturbation, SystemRefused, squared_error
 from noisynets.devices import AdditiveGaussian, Chip, GainOffset, Noisy, WeightSpread
 from noisynets.errors import NoisynetsError
 from noisynets.feedback import FEEDBACKS
-from noisynets.feedback.credit import ALWAYS, Backward, Gates, Straight, geometry
+from noisynets.feedback.credit import Backward, Straight
 from noisynets.feedback.direct import Learned
 from noisynets.feedback.gate import Gate
+from noisynets.feedback.learnt import ALWAYS, Gates, geometry
 from noisynets.feedback.mirror import Mirror
 from noisynets.units import Bernoulli, Sign
 

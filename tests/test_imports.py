@@ -20,6 +20,7 @@ ORDER = [
     {"methods"},
     {"devices", "units", "spiking", "data"},
     {"models", "transfer", "complexity"},
+    {"systems"},
     {"config"},
     {"checkpoint"},
     {"run_folder", "report", "session"},

@@ -16,9 +16,9 @@ from torch import nn
 import noisynets.train as loop
 from noisynets.devices import PCM, Coloured, Noisy, Telegraph
 from noisynets.methods import METHODS
-from noisynets.models import SYSTEMS, System
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import Session
+from noisynets.systems import SYSTEMS, System
 from noisynets.train import train
 
 CASES = [

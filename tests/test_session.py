@@ -5,8 +5,8 @@ import torch
 from tiny import config, same
 
 from noisynets.devices import AdditiveGaussian
-from noisynets.models import SYSTEMS
 from noisynets.session import Session, build
+from noisynets.systems import SYSTEMS
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

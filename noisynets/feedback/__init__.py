@@ -3,6 +3,7 @@
 from noisynets.feedback.credit import FEEDBACKS, Feedback, Traced
 from noisynets.feedback.eligibility import InTime
 from noisynets.feedback.pair import Pair
-from noisynets.feedback.watch import Watch, Wiring
+from noisynets.feedback.watch import Watch
+from noisynets.feedback.wiring import Wiring
 
 __all__ = ["FEEDBACKS", "Feedback", "InTime", "Pair", "Traced", "Watch", "Wiring"]

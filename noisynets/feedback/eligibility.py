@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from noisynets.errors import InputError
-from noisynets.feedback.credit import Feedback, Traced, due, nested, unnested
+from noisynets.feedback.credit import Feedback, Traced
 from noisynets.feedback.gate import Gate
+from noisynets.feedback.learnt import due, nested, unnested
 from noisynets.feedback.pair import Pair
 from noisynets.feedback.wiring import Activity, Unit, summed
 

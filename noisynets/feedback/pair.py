@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from noisynets.errors import SystemRefused
-from noisynets.feedback.watch import Wiring, max_pool_adjoint, seen_in
+from noisynets.feedback.adjoints import max_pool_adjoint
 from noisynets.feedback.wiring import (
     Activity,
     Expression,
@@ -18,9 +18,11 @@ from noisynets.feedback.wiring import (
     Opaque,
     Sum,
     Unit,
+    Wiring,
     activities,
     inner,
     parts,
+    seen_in,
     summed,
 )
 from noisynets.types import Report, Response

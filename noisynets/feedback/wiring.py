@@ -152,3 +152,47 @@ def base(expression: Expression) -> Expression:
     ):
         expression = inner(expression)[0]
     return expression
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How each node's input in each call, and the system's output, were made.
+
+    Attributes:
+        inputs: per call, in their order; None where no activity went in.
+        output: of the system; None where it is not one tensor made of activities.
+        values: that passed between the nodes, (rows, ...), by number.
+        on_average: over a trial; values are then those of the first step, and say nothing.
+    """
+
+    inputs: tuple[Expression | None, ...]
+    output: Expression | None
+    values: dict[int, Tensor]
+    on_average: bool = False
+
+    @property
+    def reported(self) -> bool:
+        """Whether reports alone hold all the values that credit needs on its way."""
+        return not self.unreported
+
+    @property
+    def unreported(self) -> set[Expression]:
+        """Units and poolings of which no report has what went in and what came out."""
+        seen = {part for made in self.inputs if (part := seen_in(made)) is not None}
+        return {
+            part
+            for part in parts(*self.inputs, self.output)
+            if (isinstance(part, Unit) and part not in seen and not part.population)
+            or (isinstance(part, MaxPool) and not _pools_spikes(part))
+        }
+
+
+def _pools_spikes(pool: MaxPool) -> bool:
+    return isinstance(pool.of, Unit) and bool(pool.of.population)
+
+
+def seen_in(made: Expression | None) -> Unit | None:
+    """Return the unit on an activity whose outputs are a node's input, in another shape."""
+    while isinstance(made, Moved) and made.undoes:
+        made = made.of
+    return made if isinstance(made, Unit) and isinstance(made.of, Activity) else None
