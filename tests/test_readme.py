@@ -37,7 +37,7 @@ def test_python_blocks_run_and_learn(block: str, tmp_path, monkeypatch, capsys) 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command: str, monkeypatch) -> None:
     """Every command in the docs is parsed and its settings resolved; nothing is run."""
-    words = [word.replace("$s", "0") for word in shlex.split(command)[1:] if word != "done"]
+    words = [word.replace("$s", "0") for word in shlex.split(command, comments=True)[1:] if word != "done"]
     if "--help" in words:
         return  # tests/test_cli.py reads it
     seen = []
