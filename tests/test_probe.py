@@ -17,6 +17,7 @@ from noisynets import (
     cross_entropy,
     decorrelate,
     find_nodes,
+    squared_error,
 )
 from noisynets.config import Config, resolve
 from noisynets.methods import METHODS
@@ -105,6 +106,45 @@ def test_the_system_computes_the_same_with_and_without_the_probe() -> None:
     with torch.no_grad(), open_probe(net, injection=None) as probe:
         stacked = net(probe.stack(x))
     assert torch.equal(stacked.unflatten(0, (4, 2))[0], net(x))
+
+
+def test_inference_mode_does() -> None:
+    """Gradients must be there beforehand: tensors made in that mode are of no use outside."""
+    grads = []
+    for mode in (torch.inference_mode, torch.no_grad):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        x, y = torch.randn(6, 4), torch.randn(6, 3)
+        for p in net.parameters():
+            p.grad = torch.zeros_like(p)
+        with mode():
+            NodePerturbation(net, squared_error, "anp", sigma=0.1)(x, y)
+        grads.append([p.grad.clone() for p in net.parameters()])
+    assert all(torch.equal(a, b) and a.any() for a, b in zip(*grads, strict=True))
+
+
+def test_an_input_changed_in_place_is_copied_anew() -> None:
+    """A tensor that enters again unchanged is copied once, one that was changed every time."""
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.clone()
+            total = self.layer(x) + self.layer(x)
+            x.add_(1)
+            return total + self.layer(x)
+
+    torch.manual_seed(0)
+    net = Loop()
+    probe = Probe(net, find_nodes(net), batch=3, resamples=1)
+    x = torch.randn(3, 2)
+    with torch.no_grad(), probe:
+        net(probe.stack(x))
+    first, second, third = (report.x for report in probe.reports)
+    assert first is second and torch.equal(first, x) and torch.equal(third, x + 1)
 
 
 def test_inputs_by_name_are_recorded() -> None:
