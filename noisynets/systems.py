@@ -1,4 +1,4 @@
-"""The systems on the command line."""
+"""The systems on the command line: any family of units and noise on any architecture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,53 @@ from functools import partial
 
 from torch import nn
 
-from noisynets.models import Build, conv, lif, lif_conv, mlp, rlif
+from noisynets.models import Build, conv, lenet, mlp, resnet, spiking, vgg
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How layers are arranged.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line.
+        build: (input_shape, outputs, settings, unit=…) → the module.
+        hidden: widths where none are given.
+        spiking: widths of spiking systems.
+        of_spikes: the same for spikes, where it differs; None: `build`.
+    """
+
+    name: str
+    summary: str
+    build: Callable[..., nn.Sequential]
+    hidden: tuple[int, ...]
+    spiking: tuple[int, ...]
+    of_spikes: Callable[..., nn.Sequential] | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the layers of an architecture are followed by, and which noise they have.
+
+    Attributes:
+        name: before that of the architecture; '' for plain ones.
+        summary: one line.
+        unit: a key of `UNITS`.
+        intrinsic_noise: σ of its own noise where none is given.
+        device_preset: device where none is given; None: none.
+        heeds: settings of its units, as `Build` names them.
+        hidden: widths of perceptrons, where they differ from the architecture's.
+        recurrent: units lead back to their layers.
+    """
+
+    name: str
+    summary: str
+    unit: str = "leaky"
+    intrinsic_noise: float = 0.0
+    device_preset: str | None = None
+    heeds: tuple[str, ...] = ()
+    hidden: tuple[int, ...] | None = None
+    recurrent: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,106 +85,145 @@ class System:
 
 
 _LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
+_WIDE = (256, 256)
 
-SYSTEMS: dict[str, System] = {
-    system.name: system
-    for system in (
-        System(
-            "noisy-mlp",
-            "LeakyReLU perceptron with Gaussian noise of its own at every node (default)",
-            mlp,
-            (64, 64),
+ARCHITECTURES = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("mlp", "perceptron", mlp, hidden=(64, 64), spiking=(256,)),
+        Architecture(
+            "conv",
+            "3×3 stride-2 convolutions, then a linear layer",
+            conv,
+            hidden=(32, 64, 128),
+            spiking=(16, 32),
+        ),
+        Architecture(
+            "lenet",
+            "LeNet-5: two 5×5 convolutions with average pooling, then linear layers",
+            lenet,
+            hidden=(6, 16, 120, 84),
+            spiking=(6, 16, 120, 84),
+        ),
+        Architecture(
+            "vgg",
+            "3×3 convolutions with 2×2 pooling (maximum; average of spikes), then a linear layer",
+            vgg,
+            hidden=(32, 64, 128, 128),
+            spiking=(16, 32, 64),
+            of_spikes=partial(vgg, pool=nn.AvgPool2d),
+        ),
+        Architecture(
+            "resnet",
+            "residual blocks of two 3×3 convolutions, without normalisation, then a linear layer",
+            resnet,
+            hidden=(16, 32, 64),
+            spiking=(8, 16),
+        ),
+    )
+}
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("", "LeakyReLU, without noise of its own", heeds=("slope",)),
+        Family(
+            "noisy",
+            "LeakyReLU, with Gaussian noise of its own at every node (noisy-mlp: the default)",
             intrinsic_noise=0.1,
             heeds=("slope",),
         ),
-        System(
-            "mlp",
-            "LeakyReLU perceptron without noise of its own",
-            mlp,
-            (64, 64),
-            heeds=("slope",),
-        ),
-        System(
-            "sign-mlp",
-            "perceptron of hard signs, ±1, with Gaussian noise of its own at every node",
-            partial(mlp, unit="sign"),
-            (256, 256),
+        Family(
+            "sign",
+            "hard signs, ±1, with Gaussian noise of their own at every node",
+            unit="sign",
             intrinsic_noise=0.3,
+            hidden=_WIDE,
         ),
-        System(
-            "step-mlp",
-            "perceptron of hard steps, 0 or 1, with Gaussian noise of its own at every node",
-            partial(mlp, unit="step"),
-            (256, 256),
+        Family(
+            "step",
+            "hard steps, 0 or 1, with Gaussian noise of their own at every node",
+            unit="step",
             intrinsic_noise=0.3,
+            hidden=_WIDE,
         ),
-        System(
-            "bernoulli-mlp",
-            "perceptron of stochastic binary units, with Gaussian noise of its own at every node",
-            partial(mlp, unit="bernoulli"),
-            (256, 256),
+        Family(
+            "bernoulli",
+            "stochastic binary units, with Gaussian noise of their own at every node",
+            unit="bernoulli",
             intrinsic_noise=0.3,
             heeds=("temperature",),
+            hidden=_WIDE,
         ),
-        System(
-            "quantised-mlp",
-            "perceptron of units with 2^bits levels, with Gaussian noise of its own at every node",
-            partial(mlp, unit="quantised"),
-            (256, 256),
+        Family(
+            "quantised",
+            "units with 2^bits levels, with Gaussian noise of their own at every node",
+            unit="quantised",
             intrinsic_noise=0.3,
             heeds=("bits",),
+            hidden=_WIDE,
         ),
-        System(
-            "analog-mlp",
-            "LeakyReLU perceptron on a simulated chip, whose noise is the device's (pcm)",
-            mlp,
-            (256, 256),
+        Family(
+            "analog",
+            "LeakyReLU on a simulated chip, whose noise is the device's (pcm)",
             device_preset="pcm",
             heeds=("slope",),
+            hidden=_WIDE,
         ),
-        System(
-            "conv",
-            "3×3 stride-2 convolutions with LeakyReLU, then a linear layer",
-            conv,
-            (32, 64, 128),
-            heeds=("slope",),
-        ),
-        System(
-            "lif",
-            "perceptron of spiking neurons without noise of its own",
-            lif,
-            (256,),
-            heeds=_LIF,
-            spiking=True,
-            sigma=0.3,
-        ),
-        System(
+        Family("lif", "spiking neurons, without noise of their own", unit="spiking", heeds=_LIF),
+        Family(
             "noisy-lif",
-            "perceptron of spiking neurons with Gaussian noise of its own at every node and step",
-            lif,
-            (256,),
+            "spiking neurons, with Gaussian noise of their own at every node and step",
+            unit="spiking",
             intrinsic_noise=0.3,
             heeds=_LIF,
-            spiking=True,
-            sigma=0.3,
         ),
-        System(
+        Family(
             "rlif",
-            "recurrent perceptron of spiking neurons without noise of its own",
-            rlif,
-            (128,),
+            "recurrent spiking neurons, without noise of their own (a perceptron)",
+            unit="spiking",
             heeds=_LIF,
-            spiking=True,
-            sigma=0.3,
+            hidden=(128,),
+            recurrent=True,
         ),
-        System(
-            "lif-conv",
-            "3×3 stride-2 convolutions with spiking neurons, then a linear layer",
-            lif_conv,
-            (16, 32),
-            heeds=_LIF,
-            spiking=True,
-            sigma=0.3,
-        ),
+    )
+}
+
+
+def system(family: Family, architecture: Architecture) -> System:
+    """Return an architecture with a family's units and noise.
+
+    >>> system(FAMILIES["sign"], ARCHITECTURES["lenet"]).name
+    'sign-lenet'
+    >>> system(FAMILIES["lif"], ARCHITECTURES["mlp"]).name
+    'lif'
+    """
+    spikes = family.unit == "spiking"
+    plain = architecture.name == "mlp"
+    build: Callable[..., nn.Module] = partial(architecture.build, unit=family.unit)
+    if spikes:
+        network = architecture.of_spikes or architecture.build
+        build = partial(spiking, partial(network, recurrent=True) if family.recurrent else network)
+    hidden = architecture.spiking if spikes else architecture.hidden
+    parts = [family.name, "" if spikes and plain else architecture.name]
+    return System(
+        name="-".join(part for part in parts if part),
+        summary=f"{architecture.summary}; {family.summary}",
+        build=build,
+        hidden=family.hidden if plain and family.hidden else hidden,
+        intrinsic_noise=family.intrinsic_noise,
+        device_preset=family.device_preset,
+        heeds=family.heeds,
+        spiking=spikes,
+        sigma=0.3 if spikes else None,
+    )
+
+
+SYSTEMS: dict[str, System] = {
+    found.name: found
+    for found in (
+        system(family, architecture)
+        for architecture in ARCHITECTURES.values()
+        for family in FAMILIES.values()
+        if not family.recurrent or architecture.name == "mlp"
     )
 }

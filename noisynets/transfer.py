@@ -80,13 +80,16 @@ def split(system: nn.Module) -> tuple[nn.Sequential, nn.Module, nn.Module | None
         steps, system = getattr(system, "steps", None) or STEPS, system.network
     node = find_nodes(system)[0]
     children = list(system.children()) if isinstance(system, nn.Sequential) else []
-    if node.inlet not in children or node.outlet not in children:
-        raise SystemRefused("only a chain, nn.Sequential, has a first layer and a unit to show")
-    first, last = children.index(node.inlet), children.index(node.outlet)
+    whole = node.inlet in children and node.outlet in children
+    first, last = (children.index(m) if whole else 0 for m in (node.inlet, node.outlet))
     behind = children[last + 1] if last + 2 < len(children) else None
     inside = list(populations(behind).values()) if behind is not None else []
     if inside:
         behind = Rate(inside[0], steps or STEPS)
+    elif behind is not None and list(behind.parameters()):
+        whole = False  # another layer, or a block of them
+    if not whole:
+        raise SystemRefused("only a chain, nn.Sequential, has a first layer and a unit to show")
     return nn.Sequential(*children[first : last + 1]), node.layer, behind
 
 

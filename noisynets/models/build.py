@@ -1,4 +1,4 @@
-"""Reference networks, built from settings and a seed."""
+"""Settings of a reference network, and layers and units made from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 from noisynets.devices import PRESETS, AdditiveGaussian, Chip, During, Noisy, TrialGaussian
 from noisynets.errors import InputError, unknown
@@ -22,7 +21,6 @@ from noisynets.spiking import (
     Neuron,
     NoisyThreshold,
     Recurrent,
-    Spiking,
     Synaptic,
     Threshold,
 )
@@ -164,117 +162,46 @@ def neurons(build: Build, seed: int) -> Neuron:
     )
 
 
-def mlp(
-    input_shape: Sequence[int],
-    outputs: int,
-    build: Build,
-    unit: str = "leaky",
-    recurrent: bool = False,
-) -> nn.Sequential:
-    """Flatten, then Linear and units for every hidden width, then Linear.
-
-    Recurrent: the units are neurons, whose spikes come back to their layer in the next step.
-
-    >>> mlp((1, 28, 28), 10, Build(hidden=(64, 64)))(torch.zeros(2, 1, 28, 28)).shape
-    torch.Size([2, 10])
-    """
-    widths = [math.prod(input_shape), *build.hidden, outputs]
-    layers = [
-        skip_init(nn.Linear, n_in, n_out) for n_in, n_out in zip(widths, widths[1:], strict=False)
-    ]
-    loops = [skip_init(nn.Linear, n, n) for n in build.hidden if recurrent]
-    return _assemble(layers, build, UNITS[unit], flatten_at=0, loops=loops)
-
-
-def conv(
-    input_shape: Sequence[int], outputs: int, build: Build, unit: str = "leaky"
-) -> nn.Sequential:
-    """Convolutions of 3×3, stride 2, one for every hidden width, with units; then Linear.
-
-    >>> conv((1, 28, 28), 10, Build(hidden=(8, 16)))(torch.zeros(2, 1, 28, 28)).shape
-    torch.Size([2, 10])
-    """
-    if len(input_shape) != 3:
-        raise InputError(
-            f"inputs of shape {tuple(input_shape)}: a convolutional system needs pictures, "
-            "(channels, height, width)"
-        )
-    channels, height, width = input_shape
-    layers: list[nn.Module] = []
-    for n in build.hidden:
-        layers.append(skip_init(nn.Conv2d, channels, n, 3, stride=2, padding=1))
-        channels, height, width = n, (height + 1) // 2, (width + 1) // 2
-    layers.append(skip_init(nn.Linear, channels * height * width, outputs))
-    return _assemble(layers, build, UNITS[unit], flatten_at=len(layers) - 1)
-
-
-def lif(input_shape: Sequence[int], outputs: int, build: Build) -> Spiking:
-    """Spiking perceptron: neurons behind every hidden layer, and a read-out of the last one.
-
-    >>> lif((1, 28, 28), 10, Build(hidden=(64,), steps=5))(torch.zeros(2, 1, 1, 28, 28)).shape
-    torch.Size([2, 10])
-    """
-    return _spiking(mlp(input_shape, outputs, build, unit="spiking"), build)
-
-
-def lif_conv(input_shape: Sequence[int], outputs: int, build: Build) -> Spiking:
-    """Spiking convolutional network, of the layers of `conv`.
-
-    >>> lif_conv((1, 28, 28), 10, Build(hidden=(4,), steps=5))(torch.zeros(2, 1, 1, 28, 28)).shape
-    torch.Size([2, 10])
-    """
-    return _spiking(conv(input_shape, outputs, build, unit="spiking"), build)
-
-
-def rlif(input_shape: Sequence[int], outputs: int, build: Build) -> Spiking:
-    """Recurrent spiking perceptron: the spikes of every hidden layer come back to it.
-
-    >>> rlif((4,), 3, Build(hidden=(8,), steps=5))(torch.zeros(2, 1, 4)).shape
-    torch.Size([2, 3])
-    """
-    return _spiking(mlp(input_shape, outputs, build, unit="spiking", recurrent=True), build)
-
-
-def _spiking(network: nn.Sequential, build: Build) -> Spiking:
-    """Run a network through trials, and read it out."""
-    readout = READOUTS[build.readout](neurons(build, build.noise_seed + 200), build.beta)
-    return Spiking(network, build.steps or None, readout)
-
-
-def _assemble(
+def dressed(
     layers: Sequence[nn.Module],
     build: Build,
-    unit: Unit,
-    flatten_at: int,
+    unit: str,
     loops: Sequence[nn.Module] = (),
-) -> nn.Sequential:
-    """Initialise the layers, put them on their device, and units and a flattening between them.
+    residual: Sequence[int] = (),
+) -> list[tuple[nn.Module, nn.Module]]:
+    """Initialise layers, put each on its device, and make the units that follow it.
 
-    Loops are layers that lead back, one for each hidden layer.
+    Args:
+        layers: in the order of the forward pass; the last is the output's.
+        build: settings.
+        unit: a key of `UNITS`.
+        loops: layers that lead back from units to themselves, one for each hidden layer.
+        residual: places of layers that end a residual branch.
+
+    Returns:
+        Every layer with its units; the identity behind the last.
     """
-    initialise_(layers, build)
+    initialise_(layers, build, residual)
     if loops:
         seed = build.weight_seed + 1_000_003
         initialise_(loops, replace(build, init="lecun", output_scale=1.0, weight_seed=seed))
     chip = _chip(build)
-    modules: list[nn.Module] = []
+    found: list[tuple[nn.Module, nn.Module]] = []
     for i, layer in enumerate(layers):
         last = i == len(layers) - 1
         if build.freeze_hidden and not last:
             layer.requires_grad_(False)
             nn.ModuleList(loops).requires_grad_(False)
-        if i == flatten_at:
-            modules.append(nn.Flatten())
-        modules.append(_on_device(layer, build, chip, seed=build.noise_seed + i))
+        node = _on_device(layer, build, chip, seed=build.noise_seed + i)
         if last:
-            break
-        units = unit(build, build.noise_seed + len(layers) + i)
+            return [*found, (node, nn.Identity())]
+        units = UNITS[unit](build, build.noise_seed + len(layers) + i)
         if loops:
             assert isinstance(units, Neuron), "only neurons live in time"
             loop = _on_device(loops[i], build, chip, seed=build.noise_seed + 100 + i)
             units = Recurrent(units, loop)
-        modules.append(units)
-    return nn.Sequential(*modules)
+        found.append((node, units))
+    return found
 
 
 def _chip(build: Build) -> Chip | None:
@@ -294,14 +221,19 @@ def _on_device(layer: nn.Module, build: Build, chip: Chip | None, seed: int) -> 
 
 
 @torch.no_grad()
-def initialise_(layers: Sequence[nn.Module], build: Build) -> None:
-    """Draw normal weights and set zero biases; scale the last layer's weights."""
+def initialise_(layers: Sequence[nn.Module], build: Build, residual: Sequence[int] = ()) -> None:
+    """Draw normal weights and set zero biases; scale the last layer's weights.
+
+    Layers that end one of n residual branches are divided by √n, so that the variance of what
+    goes on does not grow with their number (as Zhang, Dauphin and Ma, 2019, without its zeros).
+    """
     generator = torch.Generator().manual_seed(build.weight_seed)
-    for layer in layers:
+    for i, layer in enumerate(layers):
         weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
         fan_in = weight[0].numel()
         fan_out = weight.numel() // weight.shape[1]
         std = INITIALISATIONS[build.init](fan_in, fan_out)
+        std *= len(residual) ** -0.5 if i in residual else 1.0
         weight.normal_(0, std, generator=generator)
         bias.zero_()
     weight.mul_(build.output_scale)
