@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
 from noisynets.noise import SAMPLERS, check_sigma
 from noisynets.rules import SCALINGS
 from noisynets.spiking import ENCODERS, READOUTS
-from noisynets.systems import SYSTEMS
+from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 OPTIMISERS = ("adam", "sgd")
@@ -53,7 +53,14 @@ class Config:
         tyro.conf.Positional,
         _help(f"What to learn: {', '.join([*TASKS, *FROM_FILES])}.", "TASK"),
     ] = "mnist"
-    system: Annotated[str, _help(f"What is trained: {', '.join(SYSTEMS)}.")] = "noisy-mlp"
+    system: Annotated[
+        str,
+        _help(
+            f"What is trained: {', '.join(ARCHITECTURES)}, with a family before it: "
+            f"{', '.join(f'{name}-' for name in FAMILIES if name)} as in sign-conv; lif, noisy-lif "
+            "and rlif alone are perceptrons."
+        ),
+    ] = "noisy-mlp"
     rule: Annotated[
         str,
         _help(
@@ -192,6 +199,14 @@ class Config:
         float, _help("Factor on the output layer's initial weights.", "FLOAT")
     ] = 1.0
     optimiser: Annotated[str, _help(f"One of {', '.join(OPTIMISERS)}.")] = "adam"
+    adam_beta2: Annotated[
+        float | None,
+        _help(
+            "Share of Adam's second moments that is kept from step to step. Unset: 0.999 for "
+            "raw rules, whose estimates are noisy; 0.99 where the error at the output is exact.",
+            "FLOAT",
+        ),
+    ] = None
     schedule: Annotated[
         str, _help("Of the learning rate over the run: cosine (down to 0) or constant.")
     ] = "cosine"
@@ -260,6 +275,7 @@ dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, 
         lr=method.lr if config.lr is None else config.lr,
         sigma=sigma,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
+        adam_beta2=_beta2(config),
         noise=method.noise if config.noise is None and sigma is not None else config.noise,
         decor_schedule=config.decor_schedule or config.schedule,
         **_time(config, task),
@@ -270,6 +286,11 @@ dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, 
     if problems:
         raise InputError("; ".join(problems))
     return filled
+
+
+def _beta2(config: Config) -> float | None:
+    own = METHODS[config.rule].adam_beta2 if config.optimiser == "adam" else None
+    return own if config.adam_beta2 is None else config.adam_beta2
 
 
 def task_of(config: Config) -> Task:
@@ -340,6 +361,10 @@ def _problems(c: Config) -> Iterator[str]:
         value = getattr(c, name)
         if not (math.isfinite(value) and value >= 0):
             yield f"--{name.replace('_', '-')} {value:g} must be finite and not negative"
+    if c.adam_beta2 is not None and c.optimiser != "adam":
+        yield f"--adam-beta2 {c.adam_beta2:g}: {c.optimiser} has no second moments"
+    elif c.adam_beta2 is not None and not 0 <= c.adam_beta2 < 1:
+        yield f"--adam-beta2 {c.adam_beta2:g} must be at least 0 and below 1"
     if any(width < 1 for width in c.hidden or ()):
         yield f"--hidden {' '.join(map(str, c.hidden or ()))}: every width must be at least 1"
     cores = os.cpu_count() or 1
@@ -399,8 +424,6 @@ def _time_problems(c: Config, task: Task) -> Iterator[str]:
     if c.firing == "threshold" and c.firing_noise != default.firing_noise:
         yield f"--firing-noise {c.firing_noise:g}: a hard threshold has none"
     nodes = METHODS[c.rule].perturbs == "nodes"
-    if not nodes and c.credit_over is not None:
-        yield f"--credit-over {c.credit_over}: {c.rule!r} gives no credit to nodes"
     if c.noise_over == "trial" and c.intrinsic_noise == 0 and (c.sigma is None or not nodes):
         yield "--noise-over trial: there is no noise at the nodes"
     if c.noise_during != "both" and (c.membrane_noise or c.firing != "threshold"):
@@ -409,27 +432,40 @@ def _time_problems(c: Config, task: Task) -> Iterator[str]:
         yield "--noise-over trial: says nothing about single steps: use --credit-over trial"
 
 
+DECORRELATION = ("decor_lr", "decor_schedule", "decor_variant", "decor_rows", "demean")
+
+
+def unheeded(rule: str) -> dict[str, str]:
+    """Name settings that a rule does not heed, and why.
+
+    >>> sorted(unheeded("bp"))[:3]
+    ['credit_over', 'decor_lr', 'decor_rows']
+    >>> unheeded("danp")
+    {}
+    """
+    method = METHODS[rule]
+    found: dict[str, str] = {}
+    if not method.decor_lr:
+        found |= dict.fromkeys(DECORRELATION, "does not decorrelate")
+    if method.perturbs == "nothing":
+        found |= dict.fromkeys(("sigma", "noise", "resamples", "scaling"), "injects nothing")
+    elif method.perturbs == "weights":
+        found["scaling"] = "has none"
+    if method.perturbs != "nodes":
+        found["credit_over"] = "gives no credit to nodes"
+    return found
+
+
 def _without_effect(c: Config) -> Iterator[str]:
     """Name settings that the rule would not heed."""
-    method, default = METHODS[c.rule], Config()
-    if method.decor_lr:
-        if c.decor_lr == 0:
-            yield f"--decor-lr 0: without decorrelation {c.rule!r} is {c.rule[1:]!r}"
-    else:
-        decor = {"decor_lr": 0.0, "decor_schedule": c.schedule} | {
-            name: getattr(default, name) for name in ("decor_variant", "decor_rows", "demean")
-        }
-        for name, value in decor.items():
-            if getattr(c, name) != value:
-                yield f"--{name.replace('_', '-')}: {c.rule!r} does not decorrelate"
-    if method.perturbs == "nothing":
-        for name in ("sigma", "noise", "resamples", "scaling"):
-            if getattr(c, name) not in (None, getattr(default, name)):
-                yield f"--{name}: {c.rule!r} injects nothing"
-    elif c.sigma is None and c.noise is not None:
+    neutral = asdict(Config()) | {"decor_lr": 0.0, "decor_schedule": c.schedule}
+    for name, reason in unheeded(c.rule).items():
+        if getattr(c, name) not in (None, neutral[name]):
+            yield f"--{name.replace('_', '-')}: {c.rule!r} {reason}"
+    if METHODS[c.rule].decor_lr and c.decor_lr == 0:
+        yield f"--decor-lr 0: without decorrelation {c.rule!r} is {c.rule[1:]!r}"
+    if METHODS[c.rule].perturbs != "nothing" and c.sigma is None and c.noise is not None:
         yield "--noise: nothing is injected into a system with noise of its own, without --sigma"
-    if method.perturbs == "weights" and c.scaling != default.scaling:
-        yield f"--scaling: {c.rule!r} has none"
 
 
 def _device(name: str) -> str:

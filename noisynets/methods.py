@@ -58,6 +58,7 @@ class Method:
         perturbs: where it injects: 'nodes' (or nowhere, where the noise is the system's own),
             'weights' or 'nothing'.
         noise: distribution of what it injects.
+        adam_beta2: tuned share of Adam's second moments that is kept from step to step.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Method:
     decor_lr: float = 0.0
     perturbs: Literal["nodes", "weights", "nothing"] = "nodes"
     noise: str = "gaussian"
+    adam_beta2: float = 0.999
 
 
 def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
@@ -119,6 +121,7 @@ MIRRORED = Method(
     "mirrored",
     "mirrored credit: each layer's map learnt from pairs, units' gains measured (best)",
     partial(_node, rule="mirrored"),
+    adam_beta2=0.99,
     lr=3e-3,
     sigma=1e-2,
 )
@@ -126,6 +129,7 @@ LEARNED = Method(
     "learned",
     "learned credit: feedback from the output taught by the loss differences",
     partial(_node, rule="learned"),
+    adam_beta2=0.99,
     lr=3e-3,
     sigma=1e-2,
 )
@@ -147,6 +151,7 @@ DFA = Method(
     "dfa",
     "direct feedback alignment: random feedback from the output (control)",
     partial(_node, rule="dfa"),
+    adam_beta2=0.99,
     lr=3e-3,
     sigma=1e-2,
 )
@@ -154,6 +159,7 @@ FA = Method(
     "fa",
     "feedback alignment: random feedback layer by layer (control)",
     partial(_node, rule="fa"),
+    adam_beta2=0.99,
     lr=3e-3,
     sigma=1e-2,
 )
@@ -161,6 +167,7 @@ FROZEN = Method(
     "frozen",
     "the output layer alone, by its exact error (control)",
     partial(_node, rule="frozen"),
+    adam_beta2=0.99,
     lr=1e-2,
     sigma=1e-2,
 )
@@ -168,6 +175,7 @@ BP = Method(
     "bp",
     "backpropagation: the exact gradient",
     _backpropagation,
+    adam_beta2=0.99,
     lr=3e-3,
     sigma=None,
     perturbs="nothing",

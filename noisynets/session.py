@@ -222,7 +222,8 @@ def _optimiser(config: Config, system: nn.Module) -> torch.optim.Optimizer:
     lr = _given(config.lr)
     if config.optimiser == "sgd":
         return torch.optim.SGD(system.parameters(), lr=lr, fused=True)
-    return torch.optim.Adam(system.parameters(), lr=lr, fused=True)
+    betas = (0.9, _given(config.adam_beta2))
+    return torch.optim.Adam(system.parameters(), lr=lr, betas=betas, fused=True)
 
 
 Number = TypeVar("Number", int, float)

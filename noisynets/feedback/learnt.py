@@ -81,7 +81,8 @@ class Maps:
             if known is None:
                 known = self._maps[name] = self._new(report.node)
             assert report.shift is not None
-            known.update_(report.shift.flatten(0, 1), report.delta.flatten(0, 1))
+            made = report.delta if report.xi is None else report.delta - report.xi
+            known.update_(report.shift.flatten(0, 1), made.flatten(0, 1))
         self._step += 1
 
     def __contains__(self, node: Node) -> bool:

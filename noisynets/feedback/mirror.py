@@ -13,26 +13,34 @@ from torch.nn.grad import conv1d_input, conv2d_input
 from noisynets.outer import padded
 
 RIDGE = 0.01
+FIRST = 0.02
+"""Step size before anything is known about it."""
+MEMORY = 0.9
+"""Share of what is known about the best step that is kept from one update to the next."""
 
 
 class Mirror:
-    """M with δa ≈ M δx, by affine projections: each update explains the rows it was shown.
+    """M with δa ≈ M δx, by affine projections whose step size is measured.
 
-    M ← M + μ Eᵀ (δX δXᵀ + λ)⁻¹ δX, with the rows δX (N, n_in) and E = δA − δX Mᵀ. Their error
-    shrinks by 1 − μ, whatever the spectrum of the inputs, so that nothing diverges for μ ≤ 1; a
-    plain LMS is stable only for small μ, and slow along weak directions. Ozeki and Umeda (1984);
-    kin to the weight mirrors of Akrout et al., *Deep learning without weight transport* (2019).
+    M ← M + μ D, with D = Eᵀ (δX δXᵀ + λ)⁻¹ δX the smallest change that explains the rows δX
+    (N, n_in), whose error was E = δA − δX Mᵀ. How much of D was signal the *next* rows tell: of
+    their error before that step, μ = ⟨E, δX Dᵀ⟩/‖δX Dᵀ‖² is the share of D that would have
+    explained most. So the steps are whole while M is far off or the measurements are clean, and
+    small once what is left is noise. For 0 ≤ μ ≤ 1 the error on the rows shown never grows,
+    whatever the spectrum of the inputs; a plain LMS is stable only for small steps, and slow along
+    weak directions. Ozeki and Umeda (1984); kin to the weight mirrors of Akrout et al., *Deep
+    learning without weight transport* (2019).
 
     Args:
         layer: gives the geometry: no weight is read.
-        rate: μ. Larger is quicker, and noisier for good; larger at first only would fill Adam's
-            second moments with that noise.
         rows: shown in one update, at most.
     """
 
-    def __init__(self, layer: nn.Module, rate: float = 0.02, rows: int = 64) -> None:
-        self.layer, self.rate, self.rows = layer, rate, rows
+    def __init__(self, layer: nn.Module, rows: int = 64) -> None:
+        self.layer, self.rows = layer, rows
         self._map: Tensor | None = None
+        self._step: Tensor | None = None  # D of the last update
+        self._known: Tensor | None = None  # running ⟨E, δX Dᵀ⟩, ‖δX Dᵀ‖², ‖δx‖²; the last μ
         self._updates = 0
 
     @torch.no_grad()
@@ -41,16 +49,31 @@ class Mirror:
         x, a = shown(self.layer, inputs, outputs, self.rows, self._updates)
         wide = torch.promote_types(x.dtype, torch.float32)  # there is no Cholesky for less
         x, a = x.to(wide), a.to(wide)
-        if self._map is None:
+        if self._map is None or self._step is None or self._known is None:
             self._map = x.new_zeros(a.shape[1], x.shape[1])
+            self._step, self._known = torch.zeros_like(self._map), x.new_zeros(4)
+            self._known[3] = FIRST
         error = a - x @ self._map.T
         gram = x @ x.T
-        scale = gram.diagonal().mean()
-        gram.diagonal().add_(RIDGE * scale + torch.finfo(x.dtype).tiny)
-        step = torch.cholesky_solve(error, torch.linalg.cholesky_ex(gram).L)
-        new = torch.addmm(self._map, step.T, x, alpha=self.rate)
-        self._map = torch.where(new.isfinite().all(), new, self._map)
+        known = self._measured(error, x @ self._step.T, gram.diagonal().mean())
+        _, _, size, share = known
+        gram.diagonal().add_(RIDGE * (1 - MEMORY) * size + torch.finfo(x.dtype).tiny)
+        step = torch.cholesky_solve(error, torch.linalg.cholesky_ex(gram).L).T @ x
+        sound = step.isfinite().all() & known.isfinite().all()
+        self._step = torch.where(sound, step, 0)
+        self._map = self._map + share * self._step
+        self._known = torch.where(sound, known, self._known)
         self._updates += 1
+
+    def _measured(self, error: Tensor, predicted: Tensor, square: Tensor) -> Tensor:
+        """Return what is known once fresh rows have shown what the last step is worth."""
+        assert self._known is not None
+        top, bottom, size, share = self._known
+        before = error + share * predicted  # their error without the last step
+        top = MEMORY * top + (before * predicted).sum()
+        bottom = MEMORY * bottom + predicted.square().sum()
+        share = torch.where(bottom > 0, top / bottom, share).clamp(0, 1)
+        return torch.stack([top, bottom, MEMORY * size + square, share])
 
     def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
         """Mᵀ credit: of the activities (B, *out) → of the inputs, of `shape` (B, *in)."""
@@ -70,11 +93,16 @@ class Mirror:
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
-        return {} if self._map is None else {"map": self._map, "n": torch.tensor(self._updates)}
+        if self._map is None or self._step is None or self._known is None:
+            return {}
+        n = torch.tensor(self._updates)
+        return {"map": self._map, "step": self._step, "known": self._known, "n": n}
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Continue from a `state`."""
-        self._map = state["map"].to(device) if state else None
+        self._map, self._step, self._known = (
+            state[name].to(device) if state else None for name in ("map", "step", "known")
+        )
         self._updates = int(state["n"]) if state else 0
 
 
