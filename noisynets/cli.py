@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from torch import nn
+from tqdm import tqdm
 
+from noisynets.bench import Result, read_suite, suites
+from noisynets.bench import bench as compare
 from noisynets.complexity import complexity
 from noisynets.config import DTYPES, Config, resolve, seeds, task_of
 from noisynets.data import FROM_FILES, TASKS
@@ -24,7 +28,7 @@ from noisynets.report import draw_transfer
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import build
 from noisynets.session import settings as network
-from noisynets.systems import SYSTEMS
+from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
 from noisynets.train import (
     EVALUATION_BATCH,
     Data,
@@ -177,6 +181,73 @@ def data(
         raise InputError(f"{', '.join(wrong)}: remove the files, then: noisynets data fetch")
 
 
+def bench(
+    suite: tyro.conf.Positional[str],
+    cases: tuple[str, ...] = (),
+    rules: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (),
+    candidates: int | None = None,
+    epochs: int | None = None,
+    data_dir: Path | None = None,
+    jobs: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Compare rules on the cases of a suite, each with settings searched for as long.
+
+    What is in --out already is not run again: the same command goes on where it was stopped. Leaves
+    results.csv, results.md and pictures there, also of a part of the suite.
+
+    Args:
+        suite: `noisynets list` names them; or a TOML file of your own, as docs/benchmarks.md says.
+        cases: some of the suite's. None given: all.
+        rules: some of the suite's. None given: all.
+        seeds: of the comparison; the first is also that of the search. None given: the suite's.
+        candidates: settings to try for every rule. Unset: the suite's.
+        epochs: of the comparison. Unset: the suite's.
+        data_dir: folder (or file) with the tasks' files.
+        jobs: runs at a time, each on one thread. 0: as many as there are cores.
+        out: folder of the results. Unset: runs/bench/SUITE.
+    """
+    changes: dict[str, Any] = {"epochs": epochs, "data_dir": data_dir and str(data_dir)}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    chosen = read_suite(suite, changes).only(cases, rules)
+    if seeds or candidates is not None:
+        chosen = replace(
+            chosen,
+            seeds=seeds or chosen.seeds,
+            candidates=chosen.candidates if candidates is None else candidates,
+        )
+    if chosen.candidates < 1 or jobs < 0 or min(chosen.seeds) < 0:
+        raise InputError("--candidates must be at least 1, --jobs and --seeds not negative")
+    for config in {entry.config.task: entry.config for entry in chosen.entries}.values():
+        files = task_of(config).files
+        if files is not None and config.data_dir is None:
+            fetch(files, say=lambda line: print(line, file=sys.stderr))
+    path = Path("runs/bench") / chosen.name if out is None else out
+    total = len(chosen.entries) * len(chosen.seeds)
+    total += sum(chosen.candidates for entry in chosen.entries if not entry.tuned)
+    words = [word for word in sys.argv[1:] if word]
+    try:
+        with tqdm(total=total, unit="run", dynamic_ncols=True) as bar:
+
+            def each(result: Result) -> None:
+                bar.set_postfix_str(result.run.path.name, refresh=False)
+                bar.update()
+
+            compare(
+                chosen,
+                path,
+                jobs=jobs or os.cpu_count() or 1,
+                command=f"noisynets {shlex.join(words)}",
+                each=each,
+            )
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    print((path / "results.md").read_text())
+    print(f"{path}: {', '.join(sorted(p.name for p in path.iterdir() if p.is_file()))}")
+
+
 def show(
     system: tyro.conf.Positional[str],
     device_preset: str | None = None,
@@ -223,9 +294,13 @@ def list_() -> None:
             print(f"  {'':13s} reference: {task.reference}")
     for name, summary in FROM_FILES.items():
         print(f"  {name:13s} {summary}")
-    print("systems:")
-    for system in SYSTEMS.values():
-        print(f"  {system.name:13s} {system.summary}")
+    print("systems (FAMILY-ARCHITECTURE, as in sign-conv; lif, noisy-lif, rlif: of an mlp):")
+    for kind in (ARCHITECTURES, FAMILIES):
+        for name, known in kind.items():
+            print(f"  {name or '(none)':13s} {known.summary}")
+    print("suites:")
+    for name in suites():
+        print(f"  {name:13s} {read_suite(name).summary}")
     print("device presets:")
     for preset in PRESETS.values():
         print(f"  {preset.name:13s} {preset.summary}")
@@ -248,6 +323,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "show": show,
                 "neurobench": neurobench,
                 "data": data,
+                "bench": bench,
                 "list": list_,
             },
             prog="noisynets",

@@ -16,7 +16,7 @@ from noisynets import cli
 from noisynets.data.mnist import FILES
 from noisynets.devices import PRESETS
 from noisynets.run_folder import RunFolder, create
-from noisynets.systems import SYSTEMS
+from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
 from noisynets.train import train
 
 TINY = ["mnist", "--hidden", "8", "--epochs", "1", "--batch-size", "1000"]
@@ -156,8 +156,17 @@ def test_train_resume_eval_and_list(tmp_path: Path, capsys) -> None:
     assert all(name in listed for name in ("mnist", "noisy-mlp", "conv", "danp", "spsa", "dbp"))
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_show_draws_every_system(system: str, tmp_path: Path, monkeypatch, capsys) -> None:
+CHAINS = [name for name in SYSTEMS if name.endswith("mlp") or SYSTEMS[name].spiking]
+CHAINS = [name for name in (*CHAINS, "conv", "sign-lenet", "vgg") if "resnet" not in name]
+
+
+def test_only_chains_are_shown(capsys) -> None:
+    assert call("show", "resnet") == 2
+    assert "only a chain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("system", CHAINS)
+def test_show_draws_every_chain(system: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert call("show", system) == 0
     (picture,) = tmp_path.iterdir()
@@ -169,8 +178,8 @@ def test_show_draws_every_system(system: str, tmp_path: Path, monkeypatch, capsy
 def test_list_explains_every_system_and_device_in_a_line(capsys) -> None:
     assert call("list") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    for name in [*SYSTEMS, *PRESETS]:
-        assert [len(line) > 4 for line in lines if line[0] == name] == [True]
+    for name in [*ARCHITECTURES, *filter(None, FAMILIES), *PRESETS]:
+        assert [len(line) > 1 for line in lines if line[0] == name] == [True]
 
 
 def test_time_passes_on_the_device_before_it_is_read(tmp_path: Path, capsys) -> None:

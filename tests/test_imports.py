@@ -25,6 +25,7 @@ ORDER = [
     {"checkpoint"},
     {"run_folder", "report", "session"},
     {"train"},
+    {"bench"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
@@ -32,7 +33,7 @@ ONLY = {  # what systems and data may know
     "devices": {"errors", "types", "noise", "devices"},
     "units": {"errors", "types", "noise"},
     "spiking": {"errors", "types", "noise", "outer", "trial", "spiking"},
-    "models": {"errors", "types", "noise", "devices", "units", "spiking"},
+    "models": {"errors", "types", "noise", "devices", "units", "spiking", "models"},
     "data": {"errors", "types", "losses", "data"},
 }
 

@@ -1,0 +1,146 @@
+"""Pictures of a suite: curves, the spread over learning rates, and scores along an axis."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from noisynets.bench.results import Group, of_part
+from noisynets.bench.run import judged_by
+from noisynets.checkpoint import write_atomically
+from noisynets.config import task_of
+from noisynets.run_folder import RunFolder
+
+Curves = dict[str, list[RunFolder]]
+"""Label → ended runs that differ in nothing but their seeds."""
+
+
+def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
+    """Draw a row of panels per case: score on validation against epochs and sample-forwards.
+
+    A line is the mean over seeds, its band the range.
+    """
+    figure = Figure(figsize=(11, 4 * len(cases)), layout="constrained")
+    rows = figure.subplots(len(cases), 2, squeeze=False, sharey="row")
+    for (left, right), (case, curves) in zip(rows, cases.items(), strict=True):
+        name, lowest, highest = "", [], []
+        for i, (label, folders) in enumerate(curves.items()):
+            config = folders[0].config("cpu")
+            name, factor = _scale(task_of(config).measure.name)
+            runs = [_metrics(folder) for folder in folders]
+            epochs = min(map(len, runs))
+            by_epoch = [
+                [factor * float(run[e][f"val_{task_of(config).measure.name}"]) for run in runs]
+                for e in range(epochs)
+            ]
+            lowest.append(mean(by_epoch[0]))
+            highest.append(mean(by_epoch[-1]))
+            for axes, column in ((left, "epoch"), (right, "sample_forwards")):
+                x = [int(row[column]) for row in runs[0][:epochs]]
+                text = label if axes is left else None
+                style = {"color": _colour(i), "marker": "." if epochs < 3 else ""}
+                axes.plot(x, [mean(values) for values in by_epoch], label=text, **style)
+                low, high = [min(v) for v in by_epoch], [max(v) for v in by_epoch]
+                axes.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0)
+        left.set(xlabel="epoch", ylabel=f"validation {name}", title=case)
+        left.xaxis.get_major_locator().set_params(integer=True)
+        right.set(xlabel="forward passes × samples", xscale="log")
+        if "%" not in name:
+            left.set_yscale("log")
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+        right.legend(
+            *left.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.01, 0.5)
+        )
+    _save(figure, path)
+
+
+def draw_rates(path: Path, groups: Sequence[Group]) -> None:
+    """Draw what every candidate reached on validation, against its learning rate.
+
+    Lines join candidates that differ in nothing else from the best; dots are the others.
+    """
+    cases = {g.case: [o for o in groups if o.case == g.case and o.candidates] for g in groups}
+    cases = {case: own for case, own in cases.items() if own}
+    if not cases:
+        return
+    figure = Figure(figsize=(7.5, 4 * len(cases)), layout="constrained")
+    for axes, (case, own) in zip(
+        figure.subplots(len(cases), 1, squeeze=False)[:, 0], cases.items(), strict=True
+    ):
+        name = ""
+        for i, group in enumerate(own):
+            best = group.candidates[0].run.config
+            name, factor = _scale(judged_by(best)[0])
+            line: list[tuple[float, float]] = []
+            dots: list[tuple[float, float]] = []
+            for result in group.candidates:
+                config, value = result.run.config, of_part(result, "val")
+                if value is not None:
+                    alike = (config.sigma, config.decor_lr) == (best.sigma, best.decor_lr)
+                    (line if alike else dots).append((config.lr or 0.0, factor * value))
+            axes.plot(*zip(*sorted(line), strict=True), ".-", color=_colour(i), label=group.rule)
+            if dots:
+                axes.plot(*zip(*dots, strict=True), "x", color=_colour(i), ms=4, alpha=0.6)
+        axes.set(xlabel="learning rate", xscale="log", ylabel=f"validation {name}", title=case)
+        if "%" not in name:
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path)
+
+
+def draw_axis(path: Path, axis: str, groups: Sequence[Group]) -> None:
+    """Draw test scores against what the suite's cases differ in; bars are standard deviations."""
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    rules = list(dict.fromkeys(group.rule for group in groups))
+    name = ""
+    for i, rule in enumerate(rules):
+        own = [g for g in groups if g.rule == rule and g.at is not None and g.values("test")]
+        if not own:
+            continue
+        name, factor = _scale(judged_by(own[0].config)[0])
+        values = [[factor * v for v in g.values("test")] for g in own]
+        axes.errorbar(
+            [g.at for g in own if g.at is not None],
+            [mean(v) for v in values],
+            [stdev(v) if len(v) > 1 else 0.0 for v in values],
+            marker=".",
+            capsize=2,
+            color=_colour(i),
+            label=rule,
+        )
+    axes.set(xlabel=axis, ylabel=f"test {name}")
+    if "%" not in name:
+        axes.set_yscale("log")
+    axes.set_xticks(sorted({g.at for g in groups if g.at is not None}))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path)
+
+
+def _scale(name: str) -> tuple[str, float]:
+    return ("accuracy (%)", 100.0) if name == "accuracy" else (name, 1.0)
+
+
+def _colour(i: int) -> Any:
+    """Twenty colours that differ."""
+    return colormaps["tab20"]((2 * i % 20 + (i // 10) % 2) / 19.99)
+
+
+def _metrics(folder: RunFolder) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder.path / "metrics.csv").read_text().splitlines()))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120, bbox_inches="tight")
+    write_atomically(path, image.getvalue())

@@ -1,0 +1,169 @@
+"""Carrying a suite out: searches, then the comparison, several runs at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from noisynets.bench.search import Scores, compass, searched, start
+from noisynets.bench.suite import Entry, Suite
+from noisynets.config import Config, task_of
+from noisynets.errors import Diverged, InputError
+from noisynets.train import finished
+
+Phase = Literal["search", "comparison"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a suite.
+
+    Attributes:
+        entry: what it belongs to.
+        phase: whether it helps to choose settings, or is compared.
+        config: resolved settings.
+        path: of its folder.
+    """
+
+    entry: Entry
+    phase: Phase
+    config: Config
+    path: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has ended; its summary is None if it diverged."""
+
+    run: Run
+    summary: dict[str, Any] | None
+
+
+Course = Generator[list[Run], list[Result], None]
+"""Yields runs that can be made side by side, is sent their results, and goes on."""
+
+
+def judged_by(config: Config) -> tuple[str, bool]:
+    """Name the score by which runs are chosen and compared, and whether more of it is better."""
+    task = task_of(config)
+    return task.measure.name if task.closing is None else task.closing.name, task.measure.higher
+
+
+def score(result: Result) -> float:
+    """Return what a candidate is chosen by, on validation: the more the better; −inf: diverged."""
+    if result.summary is None:
+        return -math.inf
+    name, higher = judged_by(result.run.config)
+    value: float = result.summary[f"val_{name}"]
+    return value if higher else -value
+
+
+def course(suite: Suite, entry: Entry, out: Path) -> Course:
+    """Yield the runs of one rule on one case: the search for its settings, then every seed."""
+    config = entry.config
+    if not entry.tuned:
+        epochs = suite.search_epochs or config.epochs
+        short = replace(config, epochs=epochs, seed=suite.seeds[0])
+        search = compass(start(config), searched(config), suite.candidates)
+        seen: Scores = {}
+        points = next(search)
+        while points:
+            runs = [_run(entry, "search", point.of(short), out) for point in points]
+            results = yield runs
+            found = {p: score(r) for p, r in zip(points, results, strict=True)}
+            seen |= found
+            points = _next(search, found)
+        config = max(seen, key=lambda point: seen[point]).of(config)
+    yield [_run(entry, "comparison", replace(config, seed=seed), out) for seed in suite.seeds]
+
+
+def _next(search: Generator[Any, Scores, None], found: Scores) -> list[Any]:
+    try:
+        return list(search.send(found))
+    except StopIteration:
+        return []
+
+
+def carry_out(
+    suite: Suite, out: Path, jobs: int, each: Callable[[list[Result]], None]
+) -> list[Result]:
+    """Make, continue or read every run of a suite, the first cases first.
+
+    Args:
+        suite: what to run.
+        out: where the run folders go; what is there already is not run again.
+        jobs: runs at a time.
+        each: told all results so far whenever a run has ended.
+
+    Raises:
+        InputError: for data that cannot be read, or a run folder with other settings.
+    """
+    courses = [course(suite, entry, out) for entry in suite.entries]
+    batches = [_Batch(next(c)) for c in courses]
+    results: list[Result] = []
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            going: dict[Future[Result], tuple[int, int]] = {}
+            while True:
+                for i, batch in enumerate(batches):
+                    while batch.left and len(going) < jobs:
+                        place = batch.left.pop(0)
+                        going[pool.submit(make, batch.runs[place])] = (i, place)
+                if not going:
+                    return results
+                for future in wait(going, return_when=FIRST_COMPLETED).done:
+                    i, place = going.pop(future)
+                    batches[i].results[place] = future.result()
+                    results.append(future.result())
+                    each(results)
+                    if len(batches[i].results) == len(batches[i].runs):
+                        batches[i] = _Batch(_following(courses[i], batches[i].in_order()))
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"{out}: a run was killed, for want of memory perhaps: the same command with --jobs 1 "
+            "goes on"
+        ) from error
+
+
+def make(run: Run) -> Result:
+    """Make, continue or read one run."""
+    try:
+        return Result(run, finished(run.path, run.config, test=run.phase == "comparison"))
+    except Diverged:
+        return Result(run, None)
+
+
+class _Batch:
+    """Runs of one course that are made side by side."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+        self.left = list(range(len(runs)))
+        self.results: dict[int, Result] = {}
+
+    def in_order(self) -> list[Result]:
+        return [self.results[place] for place in range(len(self.runs))]
+
+
+def _following(course: Course, results: list[Result]) -> list[Run]:
+    try:
+        return course.send(results)
+    except StopIteration:
+        return []
+
+
+def _run(entry: Entry, phase: Phase, config: Config, out: Path) -> Run:
+    """Name a run's folder after whatever tells it from the suite's others."""
+    parts = [config.rule, f"lr{config.lr:g}"]
+    parts += [f"sigma{config.sigma:g}"] if config.sigma is not None else []
+    parts += [f"decor{config.decor_lr:g}"] if config.decor_lr else []
+    parts += [f"epochs{config.epochs}", f"seed{config.seed}"]
+    parts += ["search"] if phase == "search" else []
+    case = "".join(c if c.isalnum() else "-" for c in entry.case).strip("-")
+    return Run(entry, phase, config, out / "runs" / case / "-".join(parts))
