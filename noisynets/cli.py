@@ -14,7 +14,7 @@ import tyro
 from torch import nn
 from tqdm import tqdm
 
-from noisynets.bench import Result, read_suite, suites
+from noisynets.bench import Result, read_suite, summaries
 from noisynets.bench import bench as compare
 from noisynets.complexity import complexity
 from noisynets.config import DTYPES, Config, resolve, seeds, task_of
@@ -22,6 +22,7 @@ from noisynets.data import FROM_FILES, TASKS
 from noisynets.data.store import fetch, home, missing, verify
 from noisynets.devices import PRESETS, advance_
 from noisynets.errors import InputError, NoisynetsError, unknown
+from noisynets.evaluate import EVALUATION_BATCH, close, evaluate, threads
 from noisynets.methods import METHODS
 from noisynets.noise import Stream
 from noisynets.report import draw_transfer
@@ -29,16 +30,7 @@ from noisynets.run_folder import RunFolder, create
 from noisynets.session import build
 from noisynets.session import settings as network
 from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
-from noisynets.train import (
-    EVALUATION_BATCH,
-    Data,
-    close,
-    evaluate,
-    load_data,
-    load_test,
-    open_session,
-    threads,
-)
+from noisynets.train import Data, load_data, load_test, open_session
 from noisynets.train import train as run
 from noisynets.transfer import panels
 
@@ -158,6 +150,8 @@ def data(
     for name in names:
         if name in TASKS and name not in known:
             raise InputError(f"{name}: comes with the package or is made on the spot")
+        if name in FROM_FILES:
+            raise InputError(f"{name}: {FROM_FILES[name]}")
         if name not in known:
             raise unknown("data set", name, known)
     if action == "fetch" and not names:
@@ -177,6 +171,9 @@ def data(
             problems = verify(files, folder)
             print(f"{name}: {'; '.join(problems) or 'as published'}")
             wrong += problems and [name]
+    if action == "list" and not names:
+        for name, summary in FROM_FILES.items():
+            print(f"{name:14s} {'your files':12s} {summary}")
     if wrong:
         raise InputError(f"{', '.join(wrong)}: remove the files, then: noisynets data fetch")
 
@@ -299,8 +296,8 @@ def list_() -> None:
         for name, known in kind.items():
             print(f"  {name or '(none)':13s} {known.summary}")
     print("suites:")
-    for name in suites():
-        print(f"  {name:13s} {read_suite(name).summary}")
+    for name, summary in summaries().items():
+        print(f"  {name:13s} {summary}")
     print("device presets:")
     for preset in PRESETS.values():
         print(f"  {preset.name:13s} {preset.summary}")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from noisynets.checkpoint import load_state, save_state
@@ -19,18 +16,20 @@ from noisynets.config import DTYPES, Config, seeds, task_of
 from noisynets.data import Examples
 from noisynets.decorrelation import unstable
 from noisynets.errors import Diverged, InputError
-from noisynets.noise import Stream
+from noisynets.evaluate import (
+    EVALUATION_BATCH,
+    close,
+    evaluate,
+    evaluate_outputs,
+    recorded,
+    threads,
+)
 from noisynets.report import draw_curves, draw_spikes
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import Meter, Session, build
-from noisynets.spiking import Recording, record
-from noisynets.systems import SYSTEMS
 
 GUARD_STEPS = 50
 CHECKPOINT_SECONDS = 60.0
-EVALUATION_BATCH = 1000
-SMALL_SYSTEM = 1_000_000
-RECORDED = 50
 
 
 Data = tuple[Examples, Examples | None]
@@ -64,7 +63,7 @@ def train(
     """
     session = open_session(folder, device)
     train_set, val_set = load_data(session.config) if data is None else data
-    results = {}
+    results, by_output = {}, None
     with threads(session):
         try:
             _run_epochs(folder, session, train_set, val_set, progress_bar)
@@ -73,13 +72,17 @@ def train(
             raise
         if test:
             try:
-                results["test"] = evaluate(session, load_test(session.config))
+                test_set = load_test(session.config)
             except InputError as error:
                 raise InputError(f"{error}; then: noisynets resume {folder.path}") from error
+            results["test"] = evaluate(session, test_set)
+            by_output = evaluate_outputs(session, test_set)
         results["train"] = evaluate(session, train_set)
         closing = close(session, ("val", "test") if test else ("val",))
         recordings = recorded(session, train_set if val_set is None else val_set)
     summary = _summary(session, results, diverged=False) | closing
+    if by_output is not None:
+        summary[f"test_{session.task.measure.name}_by_output"] = by_output
     if recordings:
         summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
     folder.write_summary(summary)
@@ -157,69 +160,6 @@ def open_session(folder: RunFolder, device: str | None = None) -> Session:
     if folder.checkpoint.is_file():
         session.restore_(load_state(folder.checkpoint))
     return session
-
-
-@contextmanager
-def threads(session: Session) -> Iterator[None]:
-    """Compute with the session's number of CPU threads, and with the former one afterwards."""
-    before = torch.get_num_threads()
-    small = sum(p.numel() for p in session.system.parameters()) < SMALL_SYSTEM
-    torch.set_num_threads(session.config.threads or (1 if small else before))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def evaluate(session: Session, examples: Examples) -> tuple[float, float]:
-    """Mean loss and score, in the system's own noise, as `system.eval()` has it."""
-    measure = session.task.measure
-    meter = Meter.zero(examples.y.device, measure)
-    stream = Stream(seeds(session.config)["encoding"] + 1)
-    with torch.no_grad(), _evaluating(session.system):
-        for x, y in examples.batches(EVALUATION_BATCH, DTYPES[session.config.dtype]):
-            output = session.system(session.encode(x, stream))
-            meter.add(measure.loss(output, y), output, y)
-    return meter.read()
-
-
-def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:
-    """Judge a trained system as its task wants it in the end: nothing for most tasks."""
-    closing = session.task.closing
-    if closing is None:
-        return {}
-    stream = Stream(seeds(session.config)["encoding"] + 2)
-    device, dtype = torch.device(session.config.device), DTYPES[session.config.dtype]
-
-    def predict(x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = session.system(session.encode(x.to(device, dtype), stream))
-        return output.cpu()
-
-    with torch.no_grad(), _evaluating(session.system):
-        known = (part for part in parts if part in ("val", "test"))
-        return {f"{part}_{closing.name}": closing.judge(predict, part) for part in known}
-
-
-def recorded(session: Session, examples: Examples) -> list[Recording]:
-    """What the neurons of a trained system do with some examples; nothing where there are none."""
-    if not SYSTEMS[session.config.system].spiking:
-        return []
-    x, _ = examples.first(RECORDED).batch(slice(None), DTYPES[session.config.dtype])
-    stream = Stream(seeds(session.config)["encoding"] + 3)
-    with _evaluating(session.system):
-        return record(session.system, session.encode(x, stream))
-
-
-@contextmanager
-def _evaluating(system: nn.Module) -> Iterator[None]:
-    """Put a system in evaluation mode, and every module in its former mode afterwards."""
-    before = {module: module.training for module in system.modules()}
-    system.eval()
-    try:
-        yield
-    finally:
-        for module, mode in before.items():
-            module.training = mode
 
 
 def _run_epochs(

@@ -24,6 +24,7 @@ ORDER = [
     {"config"},
     {"checkpoint"},
     {"run_folder", "report", "session"},
+    {"evaluate"},
     {"train"},
     {"bench"},
     {"cli"},

@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 
 from noisynets import cli
-from noisynets.data import TASKS, cifar, find_task, sarcos, store
+from noisynets.data import TASKS, cifar, find_task, sarcos, store, tiny_imagenet
 from noisynets.data.store import Files, Source, SourceFailed, fetch, locate, verify
 from noisynets.errors import InputError
 
@@ -164,6 +166,64 @@ def test_cifar10_is_rebuilt_in_the_publishers_format(monkeypatch, tmp_path: Path
         cifar.load("test", folder, files=toy, names=names, labels=1)
 
 
+def test_a_sum_of_the_archive_alone_is_checked_when_it_comes(tmp_path: Path, monkeypatch) -> None:
+    """Files without sums of their own are there or not; the archive is altered or not."""
+    (tmp_path / "train.bin").write_bytes(b"x")
+    assert verify(cifar.CIFAR100_FILES, tmp_path) == ["test.bin is missing"]
+
+    def comes(url: str, known_hash, fname: str, path: Path, downloader) -> str:
+        (path / fname).write_bytes(b"altered")
+        return str(path / fname)
+
+    monkeypatch.setattr(store.pooch, "retrieve", comes)
+    with pytest.raises(InputError, match="cifar-100-binary.tar.gz has md5 .* expected"):
+        fetch(cifar.CIFAR100_FILES)
+
+
+def small_imagenet(folder: Path, per_class: int = 3) -> dict[str, np.ndarray]:
+    """Two classes, as the publisher's zip has them; a grey picture among those in colour."""
+    rng = np.random.default_rng(0)
+    shown = {}
+    with zipfile.ZipFile(folder / tiny_imagenet.ARCHIVE, "w") as archive:
+        archive.writestr("tiny-imagenet-200/wnids.txt", "n02\nn01\n")
+
+        def add(name: str, grey: bool) -> None:
+            pixels = np.full((64, 64) if grey else (64, 64, 3), rng.integers(256), np.uint8)
+            with archive.open(f"tiny-imagenet-200/{name}", "w") as file:
+                Image.fromarray(pixels).save(file, "JPEG", quality=95)
+            shown[name] = pixels
+
+        for wnid in ("n01", "n02"):
+            for i in reversed(range(per_class)):
+                add(f"train/{wnid}/images/{wnid}_{i}.JPEG", grey=i == 1)
+        for i in range(2):
+            add(f"val/images/val_{i}.JPEG", grey=False)
+        lines = "val_0.JPEG\tn01\t0\t0\t1\t1\nval_1.JPEG\tn02\t0\t0\t1\t1\n"
+        archive.writestr("tiny-imagenet-200/val/val_annotations.txt", lines)
+    return shown
+
+
+def test_tiny_imagenet_is_read_from_its_zip(tmp_path: Path) -> None:
+    shown = small_imagenet(tmp_path)
+    small = replace(
+        tiny_imagenet.FILES,
+        md5={tiny_imagenet.ARCHIVE: store.digest(tmp_path / tiny_imagenet.ARCHIVE)},
+    )
+    train = tiny_imagenet.load("train", tmp_path, files=small)
+    assert train.x.shape == (6, 3, 64, 64) and train.x.dtype == torch.uint8
+    assert train.y.tolist() == [0, 1, 0, 1, 0, 1]  # in turns, so that the last are of all classes
+    for i, name in enumerate(
+        f"train/{w}/images/{w}_{k}.JPEG" for k in range(3) for w in ("n02", "n01")
+    ):
+        assert abs(int(train.x[i, 0, 9, 9]) - int(shown[name].flat[0])) <= 2
+    test = tiny_imagenet.load("test", tmp_path, files=small)
+    assert test.y.tolist() == [1, 0] and test.x.shape == (2, 3, 64, 64)
+    with pytest.raises(InputError, match="md5 .* expected"):
+        tiny_imagenet.load("test", tmp_path)
+    with pytest.raises(InputError, match="place tiny-imagenet-200.zip"):
+        TASKS["tiny-imagenet"].test(tmp_path / "nowhere")
+
+
 def test_cifar100_trains_a_conv_net_from_files_placed_by_hand(tmp_path: Path) -> None:
     """On a small file of the publisher's format: two label bytes, of which the second is learnt."""
     rng = np.random.default_rng(0)
@@ -220,11 +280,11 @@ def test_the_data_command(cache: Path, monkeypatch, capsys) -> None:
         return 0
 
     toy = files(writes(GOOD))
-    for name in ("cifar10", "cifar100", "fashion-mnist"):
+    for name in ("cifar10", "cifar100", "fashion-mnist", "tiny-imagenet"):
         task = TASKS[name]
         changed = type(task)(**{**task.__dict__, "files": Files(name, toy.md5, toy.sources, "")})
         monkeypatch.setitem(TASKS, name, changed)
-    assert call("list") == 0 and capsys.readouterr().out.count("not fetched") == 3
+    assert call("list") == 0 and capsys.readouterr().out.count("not fetched") == 4
     assert call("where", "cifar10") == 0
     assert capsys.readouterr().out.strip() == str(cache / "cifar10")
     assert call("fetch", "cifar10") == 0 and (cache / "cifar10" / "a.bin").is_file()

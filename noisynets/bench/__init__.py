@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from noisynets.bench.pictures import draw_axis, draw_curves, draw_rates
+from noisynets.bench.pictures import draw_axes, draw_curves, draw_rates
 from noisynets.bench.results import Group, as_csv, groups, markdown, spread
 from noisynets.bench.run import Result, carry_out
-from noisynets.bench.suite import Entry, Suite, read_suite, suites
+from noisynets.bench.suite import Entry, Suite, read_suite, suites, summaries
 from noisynets.checkpoint import write_atomically
 from noisynets.run_folder import RunFolder
 
@@ -49,8 +49,7 @@ def bench(
     if cases:
         draw_curves(out / "curves.png", cases)
     draw_rates(out / "rates.png", found)
-    if suite.axis:
-        draw_axis(out / "axis.png", suite.axis, found)
+    draw_axes(out / "axes.png", found)
     return found
 
 
@@ -64,4 +63,5 @@ __all__ = [
     "read_suite",
     "spread",
     "suites",
+    "summaries",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -97,33 +98,41 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
     _save(figure, path)
 
 
-def draw_axis(path: Path, axis: str, groups: Sequence[Group]) -> None:
-    """Draw test scores against what the suite's cases differ in; bars are standard deviations."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
-    axes = figure.subplots()
+def draw_axes(path: Path, groups: Sequence[Group]) -> None:
+    """Draw test scores along every axis on which cases lie; bars are standard deviations."""
+    names = list(dict.fromkeys(axis for group in groups for axis, _ in group.at))
+    if not names:
+        return
     rules = list(dict.fromkeys(group.rule for group in groups))
-    name = ""
-    for i, rule in enumerate(rules):
-        own = [g for g in groups if g.rule == rule and g.at is not None and g.values("test")]
-        if not own:
-            continue
-        name, factor = _scale(judged_by(own[0].config)[0])
-        values = [[factor * v for v in g.values("test")] for g in own]
-        axes.errorbar(
-            [g.at for g in own if g.at is not None],
-            [mean(v) for v in values],
-            [stdev(v) if len(v) > 1 else 0.0 for v in values],
-            marker=".",
-            capsize=2,
-            color=_colour(i),
-            label=rule,
-        )
-    axes.set(xlabel=axis, ylabel=f"test {name}")
-    if "%" not in name:
-        axes.set_yscale("log")
-    axes.set_xticks(sorted({g.at for g in groups if g.at is not None}))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure = Figure(figsize=(7.5, 4.6 * len(names)), layout="constrained")
+    for axes, axis in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
+        places = set()
+        name = ""
+        for i, rule in enumerate(rules):
+            on = [(dict(g.at)[axis], g) for g in groups if g.rule == rule and axis in dict(g.at)]
+            own = sorted(((p, g) for p, g in on if g.values("test")), key=itemgetter(0))
+            if not own:
+                continue
+            name, factor = _scale(judged_by(own[0][1].config)[0])
+            values = [[factor * v for v in g.values("test")] for _, g in own]
+            x = [place for place, _ in own]
+            places |= set(x)
+            axes.errorbar(
+                x,
+                [mean(v) for v in values],
+                [stdev(v) if len(v) > 1 else 0.0 for v in values],
+                marker=".",
+                capsize=2,
+                color=_colour(i),
+                label=rule,
+            )
+        axes.set(xlabel=axis, ylabel=f"test {name}")
+        if places and max(places) > 10 * min(places) > 0:
+            axes.set_xscale("log")
+        axes.set_xticks(sorted(places), [f"{place:g}" for place in sorted(places)])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, path)
 
 

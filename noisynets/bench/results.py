@@ -17,7 +17,7 @@ from noisynets.bench.suite import Suite
 from noisynets.config import Config
 
 COLUMNS = (
-    *("case", "at", "rule", "phase", "seed", "epochs", "lr", "sigma", "decor_lr", "diverged"),
+    *("case", "rule", "phase", "seed", "epochs", "lr", "sigma", "decor_lr", "diverged"),
     *("score", "val", "test", "train", "sample_forwards", "seconds", "folder"),
 )
 
@@ -29,14 +29,14 @@ class Group:
     Attributes:
         case: its name.
         rule: as `--rule` names it.
-        at: where the case lies on the suite's axis.
+        at: where the case lies on axes, by their names.
         candidates: those on which settings were chosen.
         compared: one per seed.
     """
 
     case: str
     rule: str
-    at: float | None
+    at: tuple[tuple[str, float], ...]
     candidates: list[Result]
     compared: list[Result]
 
@@ -80,7 +80,7 @@ def rows(suite: Suite, results: Sequence[Result]) -> list[dict[str, Any]]:
             values = {name: getattr(config, name, None) for name in COLUMNS}
             values |= {name: summary.get(name) for name in ("sample_forwards", "seconds")}
             values |= {part: of_part(result, part) for part in ("val", "test", "train")}
-            values |= {"case": group.case, "at": group.at, "rule": group.rule}
+            values |= {"case": group.case, "rule": group.rule}
             values |= {"phase": result.run.phase, "diverged": result.summary is None}
             values |= {"score": judged_by(config)[0], "folder": result.run.path.name}
             found.append(values)

@@ -37,7 +37,7 @@ from noisynets.methods import METHODS
 
 FOLDER = Path(__file__).parent / "suites"
 SETTINGS = {field.name for field in fields(Config)} - {"rule", "seed"}
-TOP = {"summary", "rules", "seeds", "axis", "search", "settings", "rule", "case"}
+TOP = {"summary", "rules", "seeds", "search", "settings", "rule", "case"}
 OF_A_CASE = {"name", "at", "rules", "tuned"}
 
 
@@ -50,14 +50,14 @@ class Entry:
         rule: as `--rule` names it.
         config: resolved settings, from which a search starts; those of the comparison.
         tuned: the settings were chosen before, and are not searched again.
-        at: where the case lies on the suite's axis; None: nowhere.
+        at: where the case lies on axes, by their names.
     """
 
     case: str
     rule: str
     config: Config
     tuned: bool
-    at: float | None = None
+    at: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ class Suite:
         seeds: of the comparison; the first is also that of the search.
         candidates: settings tried for every rule, on validation.
         search_epochs: of a candidate; 0: as many as in the comparison.
-        axis: what the places of cases on it mean; '': there is none.
     """
 
     name: str
@@ -80,7 +79,6 @@ class Suite:
     seeds: tuple[int, ...]
     candidates: int
     search_epochs: int
-    axis: str = ""
 
     def only(self, cases: Sequence[str], rules: Sequence[str]) -> Suite:
         """Return the suite of the cases and rules that are named; of all where none is.
@@ -108,6 +106,11 @@ class Suite:
 def suites() -> dict[str, Path]:
     """Return the suites that come with the package, by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def summaries() -> dict[str, str]:
+    """Return what the suites of the package say of themselves."""
+    return {name: tomllib.loads(path.read_text())["summary"] for name, path in suites().items()}
 
 
 def read_suite(name: str, changes: dict[str, Any] | None = None) -> Suite:
@@ -165,7 +168,6 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
         seeds=tuple(seeds),
         candidates=candidates,
         search_epochs=epochs,
-        axis=values.get("axis", ""),
     )
 
 
@@ -183,6 +185,10 @@ def _entries(case: dict[str, Any], values: dict[str, Any], changes: dict[str, An
             raise unknown(f"rule in case {name!r}", rule, METHODS)
     for what in (_table(values, "settings"), own, *of_rules.values(), *tuned.values()):
         _known(f"setting in case {name!r}", what, SETTINGS)
+    at = tuple(_table(case, "at").items())
+    for axis, value in at:
+        if not isinstance(value, int | float):
+            raise InputError(f"case {name!r}: {axis!r} is at {value!r}, which is no number")
     found = []
     for rule in rules:
         settings = _table(values, "settings") | own
@@ -196,7 +202,7 @@ def _entries(case: dict[str, Any], values: dict[str, Any], changes: dict[str, An
             raise InputError(f"case {name!r}, rule {rule!r}: {error}") from error
         except TypeError as error:
             raise InputError(f"case {name!r}: a setting has the wrong type ({error})") from error
-        found.append(Entry(name, rule, resolved, rule in tuned, case.get("at")))
+        found.append(Entry(name, rule, resolved, rule in tuned, at))
     return found
 
 

@@ -11,12 +11,22 @@ from noisynets.data.measure import ACCURACY, NMSE, Measure
 from noisynets.data.mnist import MNIST
 from noisynets.data.randman import RANDMAN
 from noisynets.data.task import Examples, Task
+from noisynets.data.tiny_imagenet import TINY_IMAGENET
 from noisynets.data.yin_yang import YIN_YANG
 from noisynets.errors import InputError, unknown
 
 TASKS: dict[str, Task] = {
     task.name: task
-    for task in (MNIST, FASHION_MNIST, CIFAR10, CIFAR100, YIN_YANG, RANDMAN, MACKEY_GLASS)
+    for task in (
+        MNIST,
+        FASHION_MNIST,
+        CIFAR10,
+        CIFAR100,
+        TINY_IMAGENET,
+        YIN_YANG,
+        RANDMAN,
+        MACKEY_GLASS,
+    )
 }
 FROM_FILES = {
     "sarcos": "21 states of a robot arm → 7 torques (nmse), from the files given by --data-dir",

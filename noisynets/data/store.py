@@ -53,7 +53,7 @@ class Files:
 
     Attributes:
         name: of the set, and of its folder in the cache.
-        md5: sums by file name, of the uncompressed files.
+        md5: sums by file name, of the uncompressed files; '' where the archive's alone is known.
         sources: in the order in which they are tried.
         advice: how to place the files by hand.
     """
@@ -133,7 +133,7 @@ def verify(files: Files, folder: Path) -> list[str]:
     found = [f"{name} is missing" for name in missing(files, folder)]
     for name, expected in files.md5.items():
         path = folder / name
-        if path.is_file() and (md5 := digest(path)) != expected:
+        if expected and path.is_file() and (md5 := digest(path)) != expected:
             found.append(f"{name} has md5 {md5} where {expected} was expected")
     return found
 
@@ -144,8 +144,14 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def download(url: str, folder: Path, name: str) -> Path:
+def download(url: str, folder: Path, name: str, md5: str = "") -> Path:
     """Get a file from its publisher.
+
+    Args:
+        url: of the file.
+        folder: where it goes.
+        name: under which it is kept.
+        md5: its sum; '' where what is made of it is checked instead.
 
     Raises:
         SourceFailed: where there is no answer, or another than the file.
@@ -154,6 +160,8 @@ def download(url: str, folder: Path, name: str) -> Path:
     pooch.get_logger().setLevel("ERROR")
     try:
         path = pooch.retrieve(url, known_hash=None, fname=name, path=folder, downloader=getter)
+        if md5 and (found := digest(Path(path))) != md5:
+            raise SourceFailed(f"{name} has md5 {found} where {md5} was expected")
     except requests.HTTPError as error:
         raise SourceFailed(_short(error)) from error
     except requests.RequestException as error:
