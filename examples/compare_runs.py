@@ -7,18 +7,15 @@ Runs that differ in nothing but their seed make one row and one curve.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 
+from noisynets.bench import draw_curves, spread
 from noisynets.config import Config, task_of
 from noisynets.run_folder import RunFolder
 
@@ -73,15 +70,6 @@ def key(config: Config) -> tuple[Any, ...]:
     return config.system, config.hidden, config.rule
 
 
-def spread(values: list[float], percent: bool) -> str:
-    """Mean ± standard deviation."""
-    if not values:
-        return "–"
-    factor, digits = (100, 2) if percent else (1, 4)
-    deviation = f" ± {factor * stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{factor * mean(values):.{digits}f}{deviation}"
-
-
 def table(groups: dict[Config, Group]) -> str:
     """Markdown, a row per group."""
     lines = [
@@ -92,45 +80,13 @@ def table(groups: dict[Config, Group]) -> str:
         found: list[dict[str, Any]] = [f.summary() or {} for f in folders]
         name = score(folders[0])
         keys = [f"{part}_{name}" for part in ("test", "train", "val")]
-        percent = name == "accuracy"
-        cells = [spread([s[k] for s in found if s[k] is not None], percent) for k in keys]
+        cells = [spread([s[k] for s in found if s[k] is not None], name) for k in keys]
         seconds = mean(s["seconds"] for s in found)
         lines.append(
             f"| {label(config, list(groups))} | {len(folders)} | {' | '.join(cells)} "
             f"| {config.epochs} | {seconds:.0f} |"
         )
     return "\n".join(lines)
-
-
-def draw(groups: dict[Config, Group], path: Path) -> None:
-    """Mean score on validation, with the range over seeds as a band; one score for all."""
-    name = score(next(iter(groups.values()))[0])
-    if any(score(folders[0]) != name for folders in groups.values()):
-        raise SystemExit("runs that are judged by different scores do not fit in one picture")
-    factor = 100 if name == "accuracy" else 1
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    colors = colormaps["turbo"](np.linspace(0.95, 0.05, len(groups)))
-    for color, (config, folders) in zip(colors, groups.items(), strict=True):
-        runs = [
-            list(csv.DictReader((f.path / "metrics.csv").read_text().splitlines())) for f in folders
-        ]
-        curves = [[factor * float(row[f"val_{name}"]) for row in run] for run in runs]
-        for axes, column in ((left, "epoch"), (right, "sample_forwards")):
-            x = [int(row[column]) for row in runs[0]]
-            by_epoch = list(zip(*curves, strict=True))
-            text = label(config, list(groups)) if axes is left else None
-            (line,) = axes.plot(x, [mean(c) for c in by_epoch], label=text, color=color)
-            low, high = [min(c) for c in by_epoch], [max(c) for c in by_epoch]
-            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, lw=0)
-    left.set(xlabel="epoch", ylabel=f"validation {name}{' (%)' if factor == 100 else ''}")
-    if factor == 100:
-        left.set_ylim(80, 100)
-    right.set(xlabel="forward passes × samples", xscale="log")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", frameon=False)
-    figure.savefig(path, dpi=130)
 
 
 def main(comparison: Comparison) -> None:
@@ -140,7 +96,8 @@ def main(comparison: Comparison) -> None:
         raise SystemExit("no run among these has ended with a score on validation")
     print(table(groups))
     if comparison.picture is not None:
-        draw(groups, comparison.picture)
+        labels = {label(config, list(groups)): folders for config, folders in groups.items()}
+        draw_curves(comparison.picture, {"": labels})
 
 
 if __name__ == "__main__":

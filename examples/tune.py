@@ -2,8 +2,9 @@
 
     python examples/tune.py --rules np anp --lrs 3e-4 1e-3 3e-3 --sigmas 1e-3 1e-2 --out runs/tune
 
-Each candidate is a run folder under --out, so an interrupted search continues where it was. The
-last lines printed are a Markdown table, the best on validation first.
+`noisynets bench` searches by itself, with as many candidates for every rule; this tries what you
+name. Each candidate is a run folder under --out, so an interrupted search continues where it was.
+The last lines printed are a Markdown table, the best on validation first.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import math
 import multiprocessing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import tyro
 
-from noisynets.config import Config, resolve, task_of
+from noisynets.bench.run import judged_by
+from noisynets.config import Config, resolve
 from noisynets.errors import Diverged
 from noisynets.methods import METHODS
 from noisynets.train import finished
@@ -67,15 +68,8 @@ def run(job: tuple[Config, Path]) -> tuple[Config, float]:
         summary = finished(out / name, config, test=False)
     except Diverged:
         return config, -math.inf
-    return config, score(config, summary)
-
-
-def score(config: Config, summary: dict[str, Any]) -> float:
-    """What a run is chosen by: its task's last judgement, or its measure; errors count negative."""
-    task = task_of(config)
-    name = task.measure.name if task.closing is None else task.closing.name
-    value: float = summary[f"val_{name}"]
-    return value if task.measure.higher else -value
+    name, higher = judged_by(config)
+    return config, summary[f"val_{name}"] if higher else -summary[f"val_{name}"]
 
 
 def main(search: Search) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -98,7 +98,7 @@ def carry_out(
     Args:
         suite: what to run.
         out: where the run folders go; what is there already is not run again.
-        jobs: runs at a time.
+        jobs: runs at a time, each in a process of its own; one: in this process.
         each: told all results so far whenever a run has ended.
 
     Raises:
@@ -108,7 +108,7 @@ def carry_out(
     batches = [_Batch(next(c)) for c in courses]
     results: list[Result] = []
     try:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with _executor(jobs) as pool:
             going: dict[Future[Result], tuple[int, int]] = {}
             while True:
                 for i, batch in enumerate(batches):
@@ -139,6 +139,19 @@ def make(run: Run) -> Result:
         return Result(run, None)
 
 
+class _Here(Executor):
+    """Runs in this process, one after the other."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def _executor(jobs: int) -> Executor:
+    return _Here() if jobs == 1 else ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+
+
 class _Batch:
     """Runs of one course that are made side by side."""
 
@@ -165,5 +178,4 @@ def _run(entry: Entry, phase: Phase, config: Config, out: Path) -> Run:
     parts += [f"decor{config.decor_lr:g}"] if config.decor_lr else []
     parts += [f"epochs{config.epochs}", f"seed{config.seed}"]
     parts += ["search"] if phase == "search" else []
-    case = "".join(c if c.isalnum() else "-" for c in entry.case).strip("-")
-    return Run(entry, phase, config, out / "runs" / case / "-".join(parts))
+    return Run(entry, phase, config, out / "runs" / entry.folder / "-".join(parts))

@@ -59,6 +59,11 @@ class Entry:
     tuned: bool
     at: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def folder(self) -> str:
+        """Name of the case, as that of a folder."""
+        return "".join(c if c.isalnum() else "-" for c in self.case).strip("-")
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -157,7 +162,7 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
             raise InputError(f"{key} {value!r} must be a whole number of at least {least}")
     if not seeds:
         raise InputError("there are no seeds")
-    pairs = [(entry.case, entry.rule) for entry in entries]
+    pairs = [(entry.folder, entry.rule) for entry in entries]
     twice = next((pair for pair in pairs if pairs.count(pair) > 1), None)
     if twice:
         raise InputError(f"case {twice[0]!r} has rule {twice[1]!r} twice: names must differ")
