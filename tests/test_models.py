@@ -1,0 +1,109 @@
+"""Reference networks: their shapes, and credit through them, for every family of units."""
+
+import pytest
+import torch
+from torch import nn
+
+from noisynets.errors import InputError
+from noisynets.estimate import Backpropagation, NodePerturbation
+from noisynets.losses import cross_entropy
+from noisynets.models import Build, lenet, resnet, vgg
+from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
+
+
+def test_lenet_has_the_published_size() -> None:
+    """61,706 parameters; and 24 × 16 × 120, as the second convolution is padded: 7×7, not 5×5."""
+    net = lenet((1, 28, 28), 10, Build(hidden=(6, 16, 120, 84)))
+    assert sum(p.numel() for p in net.parameters()) == 61_706 + 24 * 16 * 120
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_maps_small_and_odd_pictures(system: str) -> None:
+    kind = SYSTEMS[system]
+    for shape in ((1, 4, 4), (3, 9, 7), (2, 1, 1)):
+        net = kind.build(shape, 5, Build(hidden=(3, 4, 5), steps=2))
+        x = torch.randn(2, 1, *shape) if kind.spiking else torch.randn(2, *shape)
+        assert net(x).shape == (2, 5)
+
+
+def test_residual_branches_do_not_make_activities_grow() -> None:
+    """Mean squares of the last activities, 2 and 8 blocks deep, within a factor of 3."""
+    torch.manual_seed(0)
+    sizes = []
+    for blocks in (2, 8):
+        build = Build(hidden=(16,) * blocks)
+        net = resnet((3, 64, 64), 10, build)
+        seen = []
+        net[-4].register_forward_hook(lambda m, args, out, seen=seen: seen.append(args[0]))
+        with torch.no_grad():
+            net(torch.randn(4, 3, 64, 64))
+        sizes.append(float(seen[0].square().mean()))
+    assert 1 / 3 < sizes[1] / sizes[0] < 3
+
+
+def test_pictures_are_needed() -> None:
+    for build in (lenet, vgg, resnet):
+        with pytest.raises(InputError, match="needs pictures"):
+            build((7,), 3, Build(hidden=(4,)))
+
+
+@pytest.mark.parametrize("architecture", ["conv", "lenet", "vgg", "resnet"])
+def test_mirrored_credit_goes_through_every_architecture(architecture: str) -> None:
+    """After 60 pairs, without a warning, cosine with the gradient above 0.9 in every layer."""
+    torch.manual_seed(0)
+    kind = SYSTEMS[architecture]
+    net = kind.build((1, 8, 8), 3, Build(hidden=(4, 6), slope=0.1))
+    estimator = NodePerturbation(net, cross_entropy, "mirrored", sigma=0.01)
+    x, y = torch.randn(50, 1, 8, 8), torch.arange(50) % 3
+    for _ in range(60):
+        net.zero_grad()
+        estimator(x, y)
+    found = [p.grad.clone() for p in net.parameters() if p.dim() > 1]
+    net.zero_grad()
+    Backpropagation(net, cross_entropy)(x, y)
+    true = [p.grad for p in net.parameters() if p.dim() > 1]
+    for a, b in zip(found, true, strict=True):
+        assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.9
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_learns_on_every_architecture(family: str) -> None:
+    """Loss of mirrored credit on one batch falls by a tenth and more in 60 steps."""
+    for architecture in ARCHITECTURES:
+        name = "-".join(part for part in (family, architecture) if part).replace("lif-mlp", "lif")
+        if name not in SYSTEMS:
+            assert family == "rlif"
+            continue
+        torch.manual_seed(0)
+        kind = SYSTEMS[name]
+        widths = (8, 8, 16, 16)[: len(kind.hidden)]
+        net = kind.build((1, 6, 6), 3, _settings(kind, widths))
+        estimator = NodePerturbation(
+            net, cross_entropy, "mirrored", sigma=None if kind.intrinsic_noise else 0.1
+        )
+        optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+        y = torch.arange(30) % 3
+        x = torch.randn(3, 1, 6, 6)[y] + 0.1 * torch.randn(30, 1, 6, 6)
+        x = x.unsqueeze(1) if kind.spiking else x
+        losses = []
+        for _ in range(60):
+            optimiser.zero_grad()
+            losses.append(float(estimator(x, y).loss.mean()))
+            optimiser.step()
+        assert sum(losses[-5:]) < 0.9 * sum(losses[:5]), name
+
+
+def _settings(kind, widths: tuple[int, ...]) -> Build:
+    return Build(
+        hidden=widths,
+        steps=5 if kind.spiking else 0,
+        intrinsic_noise=kind.intrinsic_noise,
+        device_preset=kind.device_preset,
+    )
+
+
+def test_freezing_leaves_the_last_layer_alone() -> None:
+    for name in ("lenet", "resnet", "vgg"):
+        net = SYSTEMS[name].build((1, 8, 8), 3, Build(hidden=(4, 6), freeze_hidden=True))
+        trained = [p for p in net.parameters() if p.requires_grad]
+        assert [p.shape[0] for p in trained] == [3, 3] and isinstance(net[-1], nn.Linear)
