@@ -223,7 +223,8 @@ def bench(
     path = Path("runs/bench") / chosen.name if out is None else out
     total = len(chosen.entries) * len(chosen.seeds)
     total += sum(chosen.candidates for entry in chosen.entries if not entry.tuned)
-    words = [word for word in sys.argv[1:] if word]
+    where = None if data_dir is None else "DIR"
+    given = {"cases": cases, "rules": rules, "seeds": seeds, "candidates": candidates}
     try:
         with tqdm(total=total, unit="run", dynamic_ncols=True) as bar:
 
@@ -235,7 +236,7 @@ def bench(
                 chosen,
                 path,
                 jobs=jobs or os.cpu_count() or 1,
-                command=f"noisynets {shlex.join(words)}",
+                command=_spelled("bench", suite, **given, epochs=epochs, data_dir=where),
                 each=each,
             )
     except KeyboardInterrupt:
@@ -336,6 +337,20 @@ def main(args: Sequence[str] | None = None) -> None:
     except OSError as error:  # a full disk, say: what was there before is there still
         print(f"noisynets: {error}; then go on with: noisynets resume RUN", file=sys.stderr)
         sys.exit(1)
+
+
+def _spelled(*words: str, **options: Any) -> str:
+    """Return a command line; options that are None or empty were not given.
+
+    >>> _spelled("bench", "smoke", rules=("anp", "bp"), epochs=None, data_dir="a b")
+    "noisynets bench smoke --rules anp bp --data-dir 'a b'"
+    """
+    parts = ["noisynets", *words]
+    for name, value in options.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if values and value is not None:
+            parts += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(parts)
 
 
 def _run(folder: RunFolder, data: Data | None = None, device: str | None = None) -> None:

@@ -21,7 +21,7 @@ COMMANDS = sorted(
         match
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
         for match in re.findall(
-            r"noisynets (?:train|resume|eval|show|neurobench|list)[^`\n;]*", page.read_text()
+            r"noisynets (?:train|resume|eval|show|neurobench|list|bench)[^`\n;]*", page.read_text()
         )
     }
 )
@@ -37,7 +37,7 @@ def test_python_blocks_run_and_learn(block: str, tmp_path, monkeypatch, capsys) 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_understood(command: str, monkeypatch) -> None:
+def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
     """Every command in the docs is parsed and its settings resolved; nothing is run."""
     words = shlex.split(command, comments=True)[1:]
     words = [word.replace("$s", "0") for word in words if word != "done"]
@@ -47,11 +47,18 @@ def test_commands_are_understood(command: str, monkeypatch) -> None:
     monkeypatch.setattr(cli, "create", lambda out, config: seen.append(config))
     monkeypatch.setattr(cli, "load_data", lambda config: None)
     monkeypatch.setattr(cli, "_run", lambda folder, data=None: None)
+    monkeypatch.setattr(cli, "fetch", lambda files, say: None)
     if words[0] == "train":
         cli.main(words)
         assert len(seen) == 1
+    elif words[0] == "bench" and not {"SUITE", "mine.toml", "--data-dir"} & set(words):
+        monkeypatch.setattr(cli, "compare", lambda suite, path, **settings: seen.append(suite))
+        (tmp_path / "results.md").touch()
+        words = words[: words.index("--out")] if "--out" in words else words
+        cli.main([*words, "--out", str(tmp_path)])
+        assert len(seen) == 1
     else:
-        assert words[0] in ("resume", "eval", "show", "neurobench", "list")
+        assert words[0] in ("resume", "eval", "show", "neurobench", "list", "bench")
 
 
 def test_the_promised_lines_are_there() -> None:
