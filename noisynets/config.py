@@ -17,6 +17,7 @@ from noisynets.data import AUGMENTATIONS, FROM_FILES, TASKS, Task, find_task
 from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError, unknown
+from noisynets.feedback import FEEDBACKS
 from noisynets.methods import BEST, METHODS
 from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
 from noisynets.noise import SAMPLERS, check_sigma
@@ -188,6 +189,21 @@ class Config:
             "in memory that does not grow with it. Unset: trial; steps for events in time."
         ),
     ] = None
+    loss_gradient: Annotated[
+        str,
+        _help(
+            "Of feedback: known takes the loss's derivative at the output, measured only its "
+            "differences."
+        ),
+    ] = "known"
+    correction: Annotated[
+        float,
+        _help(
+            "Share, from 0 to 1, of what the loss differences say beyond the credit of a feedback "
+            "that is added to it.",
+            "FLOAT",
+        ),
+    ] = 0.0
     bits: Annotated[int, _help("Of the units of quantised-mlp: 2^bits levels.", "INT")] = 4
     temperature: Annotated[
         float, _help("Of the units of bernoulli-mlp, in units of the activity.", "FLOAT")
@@ -334,6 +350,7 @@ def _check_names(config: Config) -> None:
         ("firing", config.firing, FIRINGS),
         ("phase of the noise", config.noise_over, ("step", "trial")),
         ("phase of the credit", config.credit_over or "trial", ("steps", "trial")),
+        ("loss gradient", config.loss_gradient, ("known", "measured")),
         ("scaling", config.scaling, SCALINGS),
         ("decorrelation variant", config.decor_variant, VARIANTS),
         ("initialisation", config.init, INITIALISATIONS),
@@ -365,6 +382,10 @@ def _problems(c: Config) -> Iterator[str]:
         yield f"--adam-beta2 {c.adam_beta2:g}: {c.optimiser} has no second moments"
     elif c.adam_beta2 is not None and not 0 <= c.adam_beta2 < 1:
         yield f"--adam-beta2 {c.adam_beta2:g} must be at least 0 and below 1"
+    if not 0 <= c.correction <= 1:
+        yield f"--correction {c.correction:g} must be within 0..1"
+    if c.correction and c.credit_over == "steps":
+        yield f"--correction {c.correction:g}: needs --credit-over trial"
     if any(width < 1 for width in c.hidden or ()):
         yield f"--hidden {' '.join(map(str, c.hidden or ()))}: every width must be at least 1"
     cores = os.cpu_count() or 1
@@ -439,9 +460,9 @@ def unheeded(rule: str) -> dict[str, str]:
     """Name settings that a rule does not heed, and why.
 
     >>> sorted(unheeded("bp"))[:3]
-    ['credit_over', 'decor_lr', 'decor_rows']
-    >>> unheeded("danp")
-    {}
+    ['correction', 'credit_over', 'decor_lr']
+    >>> sorted(unheeded("danp"))
+    ['correction', 'loss_gradient']
     """
     method = METHODS[rule]
     found: dict[str, str] = {}
@@ -453,6 +474,8 @@ def unheeded(rule: str) -> dict[str, str]:
         found["scaling"] = "has none"
     if method.perturbs != "nodes":
         found["credit_over"] = "gives no credit to nodes"
+    if rule not in FEEDBACKS:
+        found |= dict.fromkeys(("loss_gradient", "correction"), "is no feedback")
     return found
 
 

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from noisynets import decorrelation
 from noisynets.check import check, check_called, check_dtype, check_noisy
 from noisynets.errors import InputError, unknown
-from noisynets.feedback import FEEDBACKS, Feedback, InTime, Pair, Traced, Watch, Wiring
+from noisynets.feedback import (
+    FEEDBACKS,
+    Feedback,
+    InTime,
+    MeasuredError,
+    Pair,
+    Traced,
+    Watch,
+    Wiring,
+)
 from noisynets.losses import losses
 from noisynets.noise import Injection, check_sigma
 from noisynets.outer import accumulate_
@@ -41,6 +50,8 @@ class NodePerturbation:
             calls, which takes no more memory for more of them. None: 'trial' for feedback on a
             system with a state, else 'steps'.
         noise_over: 'step' injects anew in every call of a node, 'trial' the same in all of them.
+        loss_gradient: of feedback: 'known' takes the loss's own derivative at the output,
+            'measured' only the loss's differences, for a loss that has no derivative.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -69,6 +80,7 @@ class NodePerturbation:
         seed: int = 0,
         credit_over: str | None = None,
         noise_over: str = "step",
+        loss_gradient: str = "known",
     ) -> None:
         if isinstance(rule, str):
             if rule not in RULES and rule not in FEEDBACKS:
@@ -82,6 +94,11 @@ class NodePerturbation:
             _check_mode(rule, scaling, sigma)
         elif scaling != "count":
             raise InputError(f"feedback has no scaling: leave out {scaling!r}")
+        if loss_gradient not in ("known", "measured"):
+            raise unknown("loss gradient", loss_gradient, ("known", "measured"))
+        if isinstance(rule, Rule) and loss_gradient == "measured":
+            raise InputError(f"rule {rule.name!r} takes no derivative of the loss anyway")
+        self._error = MeasuredError() if loss_gradient == "measured" else None
         stepped = False
         if not isinstance(rule, Rule) and has_state(system):
             stepped = True
@@ -142,7 +159,10 @@ class NodePerturbation:
         else:
             wiring = watch.wiring(outputs) if isinstance(watch, Watch) else self._wiring
             assert wiring is not None
-            error = derivative(self.loss, reference(outputs, batch, passes), targets)
+            if self._error is None:
+                error = derivative(self.loss, reference(outputs, batch, passes), targets)
+            else:
+                error = self._error(_one(outputs), dloss)
             credits = rule(
                 Pair(probe.reports, dloss / batch, error / batch, wiring, probe.responses)
             )
@@ -162,6 +182,8 @@ class NodePerturbation:
         found = {} if self.injection is None else {"stream": self.injection.stream.state()}
         if not isinstance(self.rule, Rule):
             found |= {f"feedback|{name}": value for name, value in self.rule.state().items()}
+        if self._error is not None:
+            found |= {f"error|{name}": value for name, value in self._error.state().items()}
         return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -169,8 +191,9 @@ class NodePerturbation:
         if self.injection is not None:
             self.injection.stream.restore(state["stream"])
         if not isinstance(self.rule, Rule):
-            learnt = {k.removeprefix("feedback|"): v for k, v in state.items() if k != "stream"}
-            self.rule.restore(learnt)
+            self.rule.restore(_part(state, "feedback|"))
+        if self._error is not None:
+            self._error.restore(_part(state, "error|"))
 
     def _survey(self) -> None:
         """Check the system wherever it is not as it was checked last.
@@ -200,21 +223,29 @@ class NodePerturbation:
         self._looked = True
 
 
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
 def derivative(loss: Loss, output: Any, targets: Tensor) -> Tensor:
     """∂loss/∂output per sample, (B, ...): the loss is ours, and no pass is needed for it.
 
     Raises:
         InputError: for an output that is not one tensor, or a loss without a derivative.
     """
-    if not isinstance(output, Tensor):
-        raise InputError("feedback starts from one output tensor; this system returns several")
     with torch.enable_grad():
-        output = output.detach().requires_grad_()
+        output = _one(output).detach().requires_grad_()
         value = losses(loss, output, targets).sum()
         if not value.requires_grad:
-            raise InputError("feedback needs the derivative of the loss, and this loss has none")
+            raise InputError("this loss has no derivative: feedback needs loss_gradient='measured'")
         (error,) = torch.autograd.grad(value, output)
     return error
+
+
+def _one(output: Any) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise InputError("feedback starts from one output tensor; this system returns several")
+    return output
 
 
 def reference(outputs: Any, batch: int, passes: int) -> Any:

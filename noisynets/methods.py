@@ -15,6 +15,7 @@ from torch import nn
 
 from noisynets.errors import InputError
 from noisynets.estimate import Backpropagation, NodePerturbation
+from noisynets.feedback import FEEDBACKS, Corrected
 from noisynets.rules import RULES
 from noisynets.types import Estimator, Loss
 from noisynets.weight_space import SPSA, WeightPerturbation
@@ -32,6 +33,8 @@ class Perturbation:
         seed: of the injected noise.
         credit_over: 'steps' or 'trial', for systems that live in time; None: the estimator's.
         noise_over: whether noise is injected anew in every 'step', or once per 'trial'.
+        loss_gradient: of feedback: 'known', or 'measured' from the loss's differences.
+        correction: share of what δL says beyond the feedback's credit that is added to it.
     """
 
     sigma: float | None
@@ -41,6 +44,8 @@ class Perturbation:
     seed: int
     credit_over: str | None = None
     noise_over: str = "step"
+    loss_gradient: str = "known"
+    correction: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,11 @@ class Method:
 
 
 def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
+    made = Corrected(FEEDBACKS[rule](), p.correction) if p.correction else rule
     return NodePerturbation(
         system,
         loss,
-        rule,
+        made,
         sigma=p.sigma,
         resamples=p.resamples,
         noise=p.noise,
@@ -85,6 +91,7 @@ def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estim
         seed=p.seed,
         credit_over=p.credit_over,
         noise_over=p.noise_over if p.sigma is not None else "step",
+        loss_gradient=p.loss_gradient,
     )
 
 
@@ -173,7 +180,7 @@ FROZEN = Method(
 )
 BP = Method(
     "bp",
-    "backpropagation: the exact gradient",
+    "backpropagation: the exact gradient (straight through hard units, surrogates of spikes)",
     _backpropagation,
     adam_beta2=0.99,
     lr=3e-3,

@@ -174,6 +174,8 @@ def build(config: Config) -> Session:
         seed=seed["injection"],
         credit_over=config.credit_over,
         noise_over=config.noise_over,
+        loss_gradient=config.loss_gradient,
+        correction=config.correction,
     )
     return Session(
         config=config,
@@ -211,6 +213,7 @@ def settings(config: Config) -> Build:
         noise_over=config.noise_over,
         device_preset=None if config.device_preset == "none" else config.device_preset,
         noise_during=config.noise_during,
+        straight_through=METHODS[config.rule].perturbs == "nothing",
         freeze_hidden=config.freeze_hidden,
         weight_seed=seed["weights"],
         noise_seed=seed["system"],

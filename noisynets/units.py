@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -203,3 +204,33 @@ class SinglePhoton(nn.Module):
     def forward(self, a: Tensor) -> Tensor:
         """Any shape → the same shape."""
         return self.source.bernoulli(-torch.expm1(-a.detach().clamp_min(0)))
+
+
+class StraightThrough(nn.Module):
+    """A unit that autograd takes for another: for backpropagation, the baseline, alone.
+
+    Values are the unit's, derivatives those of a soft stand-in: Bengio, Léonard and Courville,
+    *Estimating or propagating gradients through stochastic neurons for conditional computation*
+    (arXiv 1308.3432).
+
+    Args:
+        unit: what acts.
+        soft: what autograd sees, of the same shape.
+
+    >>> a = torch.tensor([-0.4, 3.0], requires_grad=True)
+    >>> y = StraightThrough(Sign(), lambda a: a.clamp(-1, 1))(a)
+    >>> y.sum().backward()
+    >>> y.tolist(), a.grad.tolist()
+    ([-1.0, 1.0], [1.0, 0.0])
+    """
+
+    def __init__(self, unit: nn.Module, soft: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.unit = unit
+        self.soft = soft
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        soft = self.soft(a)
+        hard: Tensor = self.unit(a).detach()
+        return hard + (soft - soft.detach())

@@ -44,6 +44,8 @@ names = st.sampled_from
             "scaling": names([*SCALINGS, "nothing"]),
             "decor_variant": names([*VARIANTS, "nothing"]),
             "demean": st.booleans(),
+            "loss_gradient": names(["known", "measured", "guessed"]),
+            "correction": st.floats(allow_nan=True, allow_infinity=True),
             "adam_beta2": st.none() | st.floats(allow_nan=True, allow_infinity=True),
             "schedule": names([*SCHEDULES, "nothing"]),
             "dtype": names(["float32", "float64", "bfloat16", "float8"]),

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from cases import UNIT_CASES
 from safetensors.torch import load, save
 
 from noisynets import InputError, NodePerturbation, squared_error
+from noisynets.models import Build
+from noisynets.systems import SYSTEMS
 from noisynets.units import (
     Bernoulli,
     KWinners,
@@ -91,3 +94,19 @@ def test_bad_settings_are_refused_in_one_line(make, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("system", ["sign-mlp", "step-mlp", "quantised-mlp", "bernoulli-mlp"])
+def test_backpropagation_goes_straight_through_hard_units(system: str) -> None:
+    """The values are the unit's, to the bit; the lower layer gets a gradient."""
+    kind = SYSTEMS[system]
+    build = Build(hidden=(8,), intrinsic_noise=0.3)
+    plain, soft = (
+        kind.build((5,), 3, replace(build, straight_through=through)) for through in (False, True)
+    )
+    x = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    out = soft(x)
+    assert torch.equal(plain(x), out)
+    out.square().sum().backward()
+    lowest = next(soft.parameters()).grad
+    assert lowest is not None and float(lowest.abs().sum()) > 0

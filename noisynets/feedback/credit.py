@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,7 +72,7 @@ class Straight:
     def teach(self, pair: Pair, calls: set[int], maps: Maps, gates: Gates) -> dict[int, Tensor]:
         """Learn from the loss differences, and return the credit of the given calls."""
         error = pair.error.flatten(1)
-        estimated = estimates(pair, maps.innovations(pair), pair.from_output(gates))
+        estimated = estimates(pair, maps.innovations(pair), pair.from_output(gates), pair.top)
         found = {}
         names: dict[str, int] = {}
         for call, report in enumerate(pair.reports):
@@ -131,10 +131,10 @@ class Innovation:
         self._gates.update_(pair)
         if pair.intrinsic:
             self._maps.update_(pair)
-        exact = pair.from_output(self._gates) if self.share else None
-        found = estimates(pair, self._maps.innovations(pair), exact)
-        top = pair.top if exact is not None else frozenset()
-        return [exact[c] if exact and c in top else g for c, g in enumerate(found)]
+        exact = pair.from_output(self._gates)
+        top = pair.top if self.share else frozenset()
+        found = estimates(pair, self._maps.innovations(pair), exact, top)
+        return [exact[call] if call in top else g for call, g in enumerate(found)]
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
@@ -242,20 +242,22 @@ class Frozen:
 
 
 def estimates(
-    pair: Pair, innovations: list[Tensor], exact: list[Tensor] | None = None
+    pair: Pair,
+    innovations: list[Tensor],
+    known: Sequence[Tensor] = (),
+    calls: Iterable[int] = (),
 ) -> list[Tensor]:
     """ĝ = r ε N/‖ε‖² per call, (B, *out), the mean over K; N and the norm over all calls.
 
     Args:
         pair: what was measured.
         innovations: ε per call, (K, B, *out).
-        exact: credit of the calls at the top, whose share is taken out: r = δL − Σ ε·exact; None:
-            r = δL.
+        known: credit per call, (B, *out).
+        calls: whose share is taken out, r = δL − Σ ε·known.
     """
     residual = pair.dloss
-    for call in pair.top if exact is not None else ():
-        assert exact is not None
-        residual = residual - (innovations[call] * exact[call]).flatten(2).sum(2)
+    for call in calls:
+        residual = residual - (innovations[call] * known[call]).flatten(2).sum(2)
     size = sum(e[0, 0].numel() for e in innovations)
     draws = [report.draws for report in pair.reports]  # a mean over n has a variance n times less
     pairs = list(zip(innovations, draws, strict=True))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noisynets.devices import PRESETS, AdditiveGaussian, Chip, During, Noisy, TrialGaussian
 from noisynets.errors import InputError, unknown
@@ -25,7 +25,7 @@ from noisynets.spiking import (
     Threshold,
 )
 from noisynets.types import Wrapper
-from noisynets.units import Bernoulli, Quantiser, Sign, Step
+from noisynets.units import Bernoulli, Quantiser, Sign, Step, StraightThrough
 
 
 def he(fan_in: int, fan_out: int) -> float:
@@ -74,6 +74,7 @@ class Build:
         noise_over: whether that is drawn anew in every 'step' of a trial, or once per 'trial'.
         device_preset: device that every layer is put on, a key of `PRESETS`; None: none.
         noise_during: 'training', 'evaluation' or 'both': when noise and devices act.
+        straight_through: give units without a useful derivative one for backpropagation.
         freeze_hidden: train the output layer alone, on what the hidden layers happen to compute.
         weight_seed: of the initial weights.
         noise_seed: of the system's own noise, of the units, and of a device's noise in time.
@@ -98,6 +99,7 @@ class Build:
     noise_over: str = "step"
     device_preset: str | None = None
     noise_during: str = "both"
+    straight_through: bool = False
     freeze_hidden: bool = False
     weight_seed: int = 0
     noise_seed: int = 0
@@ -128,12 +130,25 @@ def leaky(build: Build, seed: int) -> nn.Module:
     return nn.LeakyReLU(build.slope)
 
 
+def hard(unit: Unit, soft: Callable[[Build, Tensor], Tensor]) -> Unit:
+    """Return a unit that has `soft` for backpropagation to go through, if that is what is built."""
+
+    def made(build: Build, seed: int) -> nn.Module:
+        found = unit(build, seed)
+        return StraightThrough(found, partial(soft, build)) if build.straight_through else found
+
+    return made
+
+
 UNITS: dict[str, Unit] = {
     "leaky": leaky,
-    "sign": lambda build, seed: Sign(),
-    "step": lambda build, seed: Step(),
-    "bernoulli": lambda build, seed: Bernoulli(build.temperature, seed),
-    "quantised": lambda build, seed: Quantiser(build.bits),
+    "sign": hard(lambda build, seed: Sign(), lambda build, a: a.clamp(-1, 1)),
+    "step": hard(lambda build, seed: Step(), lambda build, a: a.clamp(-1, 1) / 2),
+    "bernoulli": hard(
+        lambda build, seed: Bernoulli(build.temperature, seed),
+        lambda build, a: (a / build.temperature).sigmoid(),
+    ),
+    "quantised": hard(lambda build, seed: Quantiser(build.bits), lambda build, a: a.clamp(-1, 1)),
     "spiking": lambda build, seed: neurons(build, seed),
 }
 

@@ -1,0 +1,55 @@
+"""δL corrections: what loss differences say beyond what a feedback has predicted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from noisynets.errors import InputError
+from noisynets.feedback.credit import Feedback, Traced, estimates
+from noisynets.feedback.learnt import Maps, geometry, nested, unnested
+from noisynets.feedback.mirror import Mirror
+from noisynets.feedback.pair import Pair
+
+
+class Corrected:
+    """credit + α r ε N/‖ε‖², r = δL − Σ ε·credit: any feedback, with what δL has left over.
+
+    For α = 1 and small noise this is unbiased whatever the feedback says, which is then a control
+    variate: the better it predicts δL, the less noise. Below 1 it trades bias for noise.
+
+    Args:
+        feedback: gives the credit.
+        share: α, from 0 to 1.
+    """
+
+    def __init__(self, feedback: Feedback, share: float = 1.0) -> None:
+        if not 0 <= share <= 1:
+            raise InputError(f"a correction of {share:g} must be within 0..1")
+        self.feedback, self.share = feedback, share
+        self._maps = Maps(lambda node: Mirror(geometry(node)))
+
+    def __call__(self, pair: Pair) -> list[Tensor | None]:
+        """One credit (B, *out) per report; what the feedback leaves untrained stays so."""
+        if pair.intrinsic:
+            self._maps.update_(pair)
+        credits = self.feedback(pair)
+        given: list[Tensor | None] = []
+        for credit in credits:
+            if isinstance(credit, Traced):
+                raise InputError("credit in steps has no δL correction: use credit_over='trial'")
+            given.append(credit)
+        zeros = [torch.zeros_like(report.delta[0]) for report in pair.reports]
+        known = [zero if g is None else g for g, zero in zip(given, zeros, strict=True)]
+        more = estimates(pair, self._maps.innovations(pair), known, range(len(known)))
+        return [None if g is None else g + self.share * m for g, m in zip(given, more, strict=True)]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+        return nested({"of": self.feedback.state(), "maps": self._maps.state()})
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        found = unnested(state)
+        self.feedback.restore(found.get("of", {}))
+        self._maps.restore(found["maps"])
