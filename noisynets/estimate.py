@@ -45,7 +45,7 @@ class NodePerturbation:
         resamples: K.
         noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
         scaling: a name in `SCALINGS`.
-        seed: of the injected noise.
+        seed: of the injected noise, and of random feedback.
         credit_over: 'steps' gives credit to every call of a node; 'trial' to its mean over all
             calls, which takes no more memory for more of them. None: 'trial' for feedback on a
             system with a state, else 'steps'.
@@ -85,7 +85,7 @@ class NodePerturbation:
         if isinstance(rule, str):
             if rule not in RULES and rule not in FEEDBACKS:
                 raise unknown("rule", rule, [*RULES, *FEEDBACKS])
-            rule = RULES[rule] if rule in RULES else FEEDBACKS[rule]()
+            rule = RULES[rule] if rule in RULES else FEEDBACKS[rule](seed)
         if scaling not in SCALINGS:
             raise unknown("scaling", scaling, SCALINGS)
         if resamples < 1:

@@ -79,7 +79,7 @@ class Method:
 
 
 def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
-    made = Corrected(FEEDBACKS[rule](), p.correction) if p.correction else rule
+    made = Corrected(FEEDBACKS[rule](p.seed), p.correction) if p.correction else rule
     return NodePerturbation(
         system,
         loss,

@@ -266,42 +266,42 @@ def estimates(
     return [torch.einsum("kb,kb...->b...", n * factor / len(e), e) for e, n in pairs]
 
 
-def mirrored() -> Feedback:
+def mirrored(seed: int = 0) -> Feedback:
     """Mirrored credit: each node's map is learnt from its measured differences."""
     return Backward()
 
 
-def learned() -> Feedback:
+def learned(seed: int = 0) -> Feedback:
     """Learned credit: straight from the output's error, taught by the loss differences."""
     return Straight(lambda name: Learned())
 
 
-def innovation() -> Feedback:
+def innovation(seed: int = 0) -> Feedback:
     """The unbiased raw estimate along what entered at each node."""
     return Innovation(share=False)
 
 
-def share() -> Feedback:
+def share(seed: int = 0) -> Feedback:
     """The same, with the output's error exact and its share taken out."""
     return Innovation(share=True)
 
 
-def dfa() -> Feedback:
+def dfa(seed: int = 0) -> Feedback:
     """Direct feedback alignment: fixed random maps from the output's error. A control."""
-    return Straight(Fixed)
+    return Straight(lambda name: Fixed(name, seed))
 
 
-def fa() -> Feedback:
+def fa(seed: int = 0) -> Feedback:
     """Feedback alignment: fixed random maps from node to node. A control."""
-    return Backward(lambda node: Transport(geometry(node), node.name))
+    return Backward(lambda node: Transport(geometry(node), node.name, seed))
 
 
-def frozen() -> Feedback:
+def frozen(seed: int = 0) -> Feedback:
     """Hidden nodes stay as they are. A control."""
     return Frozen()
 
 
-FEEDBACKS: dict[str, Callable[[], Feedback]] = {
+FEEDBACKS: dict[str, Callable[[int], Feedback]] = {
     "mirrored": mirrored,
     "learned": learned,
     "innovation": innovation,
@@ -310,3 +310,4 @@ FEEDBACKS: dict[str, Callable[[], Feedback]] = {
     "fa": fa,
     "frozen": frozen,
 }
+"""Makers by name, each given the seed of what it draws."""
