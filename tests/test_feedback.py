@@ -391,7 +391,7 @@ def test_a_mirror_fits_what_the_device_makes_of_the_weights() -> None:
 def test_a_gate_measures_the_mean_slope_over_a_bin(unit: nn.Module) -> None:
     """Against E[(f(a + d) − f(a)) d]/E[d²] in the middle of the bins, within 0.1."""
     torch.manual_seed(0)
-    gate = Gate(forgetting=0.005, rows=1000)
+    gate = Gate(bins=64, forgetting=0.005, rows=1000)
     for _ in range(500):
         a, shift = torch.randn(100, 50), 0.3 * torch.randn(100, 50)
         gate.update_(a, shift, unit(a + shift) - unit(a))

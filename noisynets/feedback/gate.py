@@ -30,7 +30,7 @@ class Gate:
     (True, True)
     """
 
-    def __init__(self, bins: int = 64, forgetting: float = 0.02, rows: int = 64) -> None:
+    def __init__(self, bins: int = 128, forgetting: float = 0.02, rows: int = 64) -> None:
         self.bins, self.forgetting, self.rows = bins, forgetting, rows
         self._sums: Tensor | None = None  # (2, bins): δy δa, δa²
         self._span: Tensor | None = None  # mean and mean square of a

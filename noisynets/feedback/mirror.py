@@ -36,7 +36,7 @@ class Mirror:
         rows: shown in one update, at most.
     """
 
-    def __init__(self, layer: nn.Module, rows: int = 64) -> None:
+    def __init__(self, layer: nn.Module, rows: int = 128) -> None:
         self.layer, self.rows = layer, rows
         self._map: Tensor | None = None
         self._step: Tensor | None = None  # D of the last update
