@@ -10,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 from torch import nn
 from tqdm import tqdm
 
 from noisynets.bench import Result, read_suite, summaries
 from noisynets.bench import bench as compare
+from noisynets.bench.speed import QUICK, Ratio, speed
+from noisynets.bench.speed import markdown as speed_table
+from noisynets.checkpoint import write_atomically
 from noisynets.complexity import complexity
 from noisynets.config import DTYPES, Config, resolve, seeds, task_of
 from noisynets.data import FROM_FILES, TASKS
@@ -187,6 +191,8 @@ def bench(
     epochs: int | None = None,
     data_dir: Path | None = None,
     jobs: int = 0,
+    quick: bool = False,
+    threads: int = 1,
     out: Path | None = None,
 ) -> None:
     """Compare rules on the cases of a suite, each with settings searched for as long.
@@ -195,7 +201,8 @@ def bench(
     results.csv, results.md and pictures there, also of a part of the suite.
 
     Args:
-        suite: `noisynets list` names them; or a TOML file of your own, as docs/benchmarks.md says.
+        suite: `noisynets list` names them; or a TOML file of your own, as docs/benchmarks.md says;
+            or speed, which times training steps.
         cases: some of the suite's. None given: all.
         rules: some of the suite's. None given: all.
         seeds: of the comparison; the first is also that of the search. None given: the suite's.
@@ -203,8 +210,15 @@ def bench(
         epochs: of the comparison. Unset: the suite's.
         data_dir: folder (or file) with the tasks' files.
         jobs: runs at a time, each on one thread. 0: as many as there are cores.
+        quick: of speed: small sizes, that only show that everything runs.
+        threads: of speed: CPU threads.
         out: folder of the results. Unset: runs/bench/SUITE.
     """
+    if suite == "speed":
+        _speed(quick, threads, Path("runs/bench/speed") if out is None else out)
+        return
+    if quick or threads != 1:
+        raise InputError("--quick and --threads are settings of speed alone")
     changes: dict[str, Any] = {"epochs": epochs, "data_dir": data_dir and str(data_dir)}
     changes = {name: value for name, value in changes.items() if value is not None}
     chosen = read_suite(suite, changes).only(cases, rules)
@@ -244,6 +258,21 @@ def bench(
         sys.exit(130)
     print((path / "results.md").read_text())
     print(f"{path}: {', '.join(sorted(p.name for p in path.iterdir() if p.is_file()))}")
+
+
+def _speed(quick: bool, threads: int, out: Path) -> None:
+    """Time training steps, and print and write the table."""
+    if not 1 <= threads <= (os.cpu_count() or 1):
+        raise InputError(f"--threads {threads}: this machine has {os.cpu_count()}")
+    before, found = torch.get_num_threads(), list[Ratio]()
+    torch.set_num_threads(threads)
+    for ratio in speed(QUICK if quick else None):
+        found.append(ratio)
+        print(f"{ratio.median:6.2f}  {ratio.work}, against {ratio.against}", file=sys.stderr)
+    torch.set_num_threads(before)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "speed.md", speed_table(found, threads).encode())
+    print(speed_table(found, threads))
 
 
 def show(

@@ -3,7 +3,9 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 
 import numpy as np
 import pytest
@@ -166,6 +168,8 @@ def test_what_is_wrong_in_a_suite_is_said_in_a_line(suite, old, new, words, caps
         (["smoke", "--cases", "x"], "unknown case 'x'"),
         (["smoke", "--candidates", "0"], "--candidates must be at least 1"),
         (["smoke", "--epochs", "0"], "--epochs 0 must be at least 1"),
+        (["smoke", "--quick"], "--quick and --threads are settings of speed alone"),
+        (["speed", "--threads", "0"], "--threads 0: this machine has"),
     ],
 )
 def test_bad_arguments_are_named(arguments, words, capsys) -> None:
@@ -262,3 +266,26 @@ def test_values_with_several_outputs_get_a_table_of_their_own(tmp_path: Path) ->
     whole = json.loads((path / "summary.json").read_text())["test_nmse"]
     assert len(each) == 7 and sum(each) / 7 == pytest.approx(whole, rel=1e-5)
     assert "| output 7 |" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_a_cell_of_the_committed_results_comes_out_again(tmp_path: Path) -> None:
+    """Mirrored credit on the noisy perceptron, seed 0, with the rate that was chosen then."""
+    committed = Path(__file__).parent.parent / "docs" / "results" / "mnist.csv"
+    rows = [
+        row
+        for row in csv.DictReader(committed.read_text().splitlines())
+        if (row["case"], row["rule"], row["phase"]) == ("noisy, 64-64", "mirrored", "comparison")
+    ]
+    scores = [float(row["test"]) for row in rows]
+    chosen = read_suite("mnist", {"lr": float(rows[0]["lr"]), "device": "cpu"})
+    (entry,) = chosen.only(["noisy, 64-64"], ["mirrored"]).entries
+    cell = replace(chosen, entries=(replace(entry, tuned=True),), seeds=(0,))
+    (group,) = bench(cell, tmp_path / "out")
+    assert group.values("test")[0] == pytest.approx(mean(scores), abs=max(3 * stdev(scores), 3e-3))
+
+
+def test_the_speed_of_steps_is_measured_in_its_quick_form(tmp_path: Path, capsys) -> None:
+    """No times are judged here: other jobs may run beside the tests."""
+    cli.main(["bench", "speed", "--quick", "--out", str(tmp_path / "out")])
+    table = (tmp_path / "out" / "speed.md").read_text()
+    assert table in capsys.readouterr().out and table.count("\n| ") == 2 + 15
