@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from noisynets.bench.results import Group, of_part
 from noisynets.bench.run import judged_by
@@ -53,6 +54,9 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
         left.set(xlabel="epoch", ylabel=f"validation {name}", title=case)
         left.xaxis.get_major_locator().set_params(integer=True)
         right.set(xlabel="forward passes × samples", xscale="log")
+        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        right.xaxis.set_major_formatter(EngFormatter())
+        right.xaxis.set_minor_formatter(NullFormatter())
         if "%" not in name:
             left.set_yscale("log")
         for axes in (left, right):
