@@ -108,6 +108,14 @@ def test_a_search_comes_close_to_the_best_rate() -> None:
     assert 1 / 1.4 < max(found, key=found.get).lr / 1e-3 < 1.4
 
 
+def test_a_search_leaves_a_region_where_everything_diverges() -> None:
+    """From a rate 3,000 times too high, in 8 candidates."""
+    found = searched(
+        compass(Point(1.0, None, None), ["lr"], 8), lambda p: -math.inf if p.lr > 3e-4 else p.lr
+    )
+    assert max(found.values()) > 0
+
+
 # --- files -------------------------------------------------------------------------------------
 
 
@@ -140,6 +148,13 @@ def test_the_paper_suite_has_every_rule_and_the_authors_settings() -> None:
         ("hidden = [8]", 'hidden = "8"', "case 'shallow'"),
         ("candidates = 4", "candidates = 0", "candidates 0 must be a whole number"),
         ("seeds = [3, 4]", "seeds = []", "there are no seeds"),
+        ("seeds = [3, 4]", "seeds = [3, 3]", "one is twice"),
+        ("seeds = [3, 4]", "seeds = 3", "seeds must be a list"),
+        ("epochs = 2", "epochs = 2.5", "epochs = 2.5 has the wrong type"),
+        ('task = "tiny"', "task = 3", "task = 3 has the wrong type"),
+        ("[rule.bp]\nlr = 1e-2", "[rule]\nbp = 3", "'bp' must be a table"),
+        ("sigma = 0.01", "final_fit = true", "leaves nothing to choose"),
+        ("hidden = [8, 8]", 'rules = "anp"', "are no list of rules"),
         ('name = "deep"', 'name = "shallow"', "twice: names must differ"),
         ('name = "deep"', 'name = "shallow."', "twice: names must differ"),
         ('name = "deep"', "", "has no name"),

@@ -71,6 +71,8 @@ def bench(
         )
     if chosen.candidates < 1 or jobs < 0 or min(chosen.seeds) < 0:
         raise InputError("--candidates must be at least 1, --jobs and --seeds not negative")
+    if len(set(chosen.seeds)) < len(chosen.seeds):
+        raise InputError(f"--seeds {' '.join(map(str, seeds))}: one is twice")
     for config in {entry.config.task: entry.config for entry in chosen.entries}.values():
         files = task_of(config).files
         if files is not None and config.data_dir is None:

@@ -33,7 +33,7 @@ def show(
         system: as for train.
         device_preset: simulated device under the layer, or none. Unset: the system's.
         intrinsic_noise: of the system's own. Unset: the system's.
-        bits: of the units of quantised-mlp.
+        bits: of quantised units.
         out: the picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here.
     """
     given = Config(
@@ -78,7 +78,7 @@ def list_() -> None:
         print(f"  {preset.name:13s} {preset.summary}")
     width = max(len(method.summary) for method in METHODS.values())
     columns = ("lr   ", "sigma ", "sigma_in_noise", "decor_lr")
-    print(f"{'rules:':8s}{'':{width}s}  {'  '.join(columns)}")
+    print(f"{'rules:':13s}{'':{width}s}  {'  '.join(columns)}")
     for name, method in METHODS.items():
         cells = [f"{getattr(method, c.strip()) or '-':<{len(c)}}" for c in columns]
-        print(f"  {name:5s} {method.summary:{width}s}  {'  '.join(cells)}".rstrip())
+        print(f"  {name:10s} {method.summary:{width}s}  {'  '.join(cells)}".rstrip())

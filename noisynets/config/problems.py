@@ -75,6 +75,8 @@ def _values(c: Config) -> Iterator[str]:
         yield f"--adam-beta2 {c.adam_beta2:g} must be at least 0 and below 1"
     if not 0 <= c.correction <= 1:
         yield f"--correction {c.correction:g} must be within 0..1"
+    if c.correction and (c.loss_gradient == "measured" or c.rule in ("innovation", "share")):
+        yield f"--correction {c.correction:g}: the credit is made of the same loss differences"
     if c.correction and c.credit_over == "steps":
         yield f"--correction {c.correction:g}: needs --credit-over trial"
     if any(width < 1 for width in c.hidden or ()):
@@ -88,8 +90,9 @@ def _values(c: Config) -> Iterator[str]:
         except InputError as error:
             yield f"--intrinsic-noise: {error}"
     still = c.intrinsic_noise == 0 and c.device_preset == "none"
-    if c.system == "noisy-mlp" and still:
-        yield "--intrinsic-noise 0: noisy-mlp without noise is 'mlp'"
+    if c.system.startswith("noisy-") and still:
+        plain = c.system.removeprefix("noisy-")
+        yield f"--intrinsic-noise 0: {c.system} without noise is {plain!r}"
     if still and c.noise_during != "both":
         yield f"--noise-during {c.noise_during}: the system has no noise of its own at its nodes"
     differ = [preset.name for preset in PRESETS.values() if preset.spread]

@@ -198,9 +198,9 @@ class Config:
             "FLOAT",
         ),
     ] = 0.0
-    bits: Annotated[int, _help("Of the units of quantised-mlp: 2^bits levels.", "INT")] = 4
+    bits: Annotated[int, _help("Of quantised units: 2^bits levels.", "INT")] = 4
     temperature: Annotated[
-        float, _help("Of the units of bernoulli-mlp, in units of the activity.", "FLOAT")
+        float, _help("Of Bernoulli units, in units of the activity.", "FLOAT")
     ] = 0.2
     init: Annotated[
         str, _help(f"Normal initial weights: {', '.join(INITIALISATIONS)}; biases are zero.")
@@ -246,6 +246,7 @@ class Config:
     data_dir: Annotated[
         str | None,
         _help(
-            "Folder with the task's files; for events, the file. Unset: the package's own.", "PATH"
+            "Folder with the task's files; for events and sarcos, a file. Unset: the cache.",
+            "PATH",
         ),
     ] = None
