@@ -55,7 +55,7 @@ def candidates(search: Search) -> list[Config]:
         decor_lrs = search.decor_lrs if method.decor_lr and search.decor_lrs else (None,)
         for lr, sigma, decor_lr in itertools.product(search.lrs, sigmas, decor_lrs):
             settings = {"rule": rule, "lr": lr, "sigma": sigma, "decor_lr": decor_lr}
-            configs.append(resolve(replace(search.base, **settings)))
+            configs.append(resolve(replace(search.base, test=False, **settings)))
     return configs
 
 
@@ -65,7 +65,7 @@ def run(job: tuple[Config, Path]) -> tuple[Config, float]:
     settings = json.dumps(asdict(config)).encode()
     name = f"{config.system}-{config.rule}-{hashlib.sha256(settings).hexdigest()[:12]}"
     try:
-        summary = finished(out / name, config, test=False)
+        summary = finished(out / name, config)
     except Diverged:
         return config, -math.inf
     name, higher = judged_by(config)

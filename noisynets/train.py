@@ -42,7 +42,6 @@ def train(
     *,
     device: str | None = None,
     progress_bar: bool = True,
-    test: bool = True,
 ) -> dict[str, Any]:
     """Train the run in `folder` from its start, or from where its checkpoint left it.
 
@@ -51,7 +50,6 @@ def train(
         data: as `load_data` gives it; None: load it.
         device: instead of the run's own.
         progress_bar: show one on standard error.
-        test: read the test set at the end; leave it alone while settings are being chosen.
 
     Returns:
         The contents of summary.json.
@@ -62,6 +60,7 @@ def train(
             checkpoint stays.
     """
     session = open_session(folder, device)
+    test = session.config.test
     train_set, val_set = load_data(session.config) if data is None else data
     results, by_output = {}, None
     with threads(session):
@@ -93,13 +92,12 @@ def train(
     return summary
 
 
-def finished(path: Path, config: Config, **settings: Any) -> dict[str, Any]:
+def finished(path: Path, config: Config) -> dict[str, Any]:
     """Return the summary of a run, which is made, continued or only read, whatever it needs.
 
     Args:
         path: of its folder.
         config: resolved settings.
-        settings: of `train`.
 
     Raises:
         InputError: if the folder holds a run with other settings.
@@ -108,7 +106,7 @@ def finished(path: Path, config: Config, **settings: Any) -> dict[str, Any]:
     folder = RunFolder(path) if (path / "config.json").is_file() else create(path, config)
     if folder.config() != config:
         raise InputError(f"{path}: was run with other settings: remove it, or go elsewhere")
-    summary = folder.summary() or train(folder, progress_bar=False, **settings)
+    summary = folder.summary() or train(folder, progress_bar=False)
     if summary["diverged"]:
         raise Diverged(f"{path}: diverged when it was run")
     return summary

@@ -10,6 +10,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TASK
@@ -235,13 +236,43 @@ def test_a_suite_is_run_once_and_goes_on_where_it_stopped(
         assert (out / picture).stat().st_size > 10_000
 
 
+def test_tables_keep_what_was_run_before(suite: Path, tmp_path: Path, capsys) -> None:
+    """A part on its own, then another: the tables hold both, and say what is missing."""
+    out = tmp_path / "out"
+
+    def rows() -> set[tuple[str, str]]:
+        text = (out / "results.csv").read_text().splitlines()
+        return {(row["case"], row["rule"]) for row in csv.DictReader(text)}
+
+    for rule, expected in (("bp", {("deep", "bp")}), ("anp", {("deep", "bp"), ("deep", "anp")})):
+        cli.main(
+            ["bench", str(suite), "--cases", "deep", "--rules", rule, "--jobs", "1"]
+            + ["--out", str(out)]
+        )
+        assert rows() == expected
+    table = (out / "results.md").read_text()
+    assert "So far 2 of 6 rows" in table and f"noisynets bench {suite}\n" in table
+    with FileLock(out / ".lock"), pytest.raises(SystemExit) as error:
+        cli.main(["bench", str(suite), "--out", str(out)])
+    assert error.value.code == 2 and "another process is at work" in capsys.readouterr().err
+
+
+def test_a_candidate_that_is_resumed_leaves_the_test_set_alone(suite: Path, tmp_path) -> None:
+    bench(read_suite(str(suite)).only(["deep"], ["anp"]), tmp_path / "out")
+    candidate = next((tmp_path / "out").rglob("*search"))
+    (candidate / "summary.json").unlink()
+    cli.main(["resume", str(candidate)])
+    assert json.loads((candidate / "summary.json").read_text())["test_accuracy"] is None
+
+
 def test_what_diverges_is_counted(suite: Path, tmp_path: Path) -> None:
     text = SUITE.replace("tuned.bp = { lr = 0.02 }", "tuned.anp = { lr = 1e6 }")
     suite.write_text(text)
     chosen = read_suite(str(suite)).only(["deep"], ["anp", "bp"])
     found = bench(chosen, tmp_path / "out", command="mine")
     assert [result.summary for result in found[0].compared] == [None, None]
-    table = markdown(chosen, [*found[0].compared, *found[1].compared], "mine")
+    made = [r for group in found for r in (*group.candidates, *group.compared)]
+    table = markdown(chosen, made, "mine")
     assert "– (2 of 2 diverged)" in table
     rows = csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines())
     assert {row["diverged"] for row in rows if row["rule"] == "anp"} == {"True"}

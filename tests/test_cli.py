@@ -258,8 +258,8 @@ def test_a_full_disk_ends_in_one_line_and_leaves_no_rest(tmp_path, monkeypatch, 
 
 
 def test_a_run_that_was_not_tested_is_reported_as_such(tmp_path: Path, capsys) -> None:
-    folder = create(tmp_path / "run", config(epochs=1))
-    train(folder, progress_bar=False, test=False)
+    folder = create(tmp_path / "run", config(epochs=1, test=False))
+    train(folder, progress_bar=False)
     assert call("resume", str(folder.path)) == 0
     assert "not tested" in capsys.readouterr().out
     assert call("eval", str(folder.path), "--split", "train", "--device", "cpu") == 0

@@ -35,7 +35,7 @@ def test_the_test_set_is_read_once_and_only_at_the_end(tmp_path: Path, monkeypat
     monkeypatch.setitem(TASKS, "tiny", replace(TASKS["tiny"], load=watched))
     run(tmp_path / "run")
     assert reads == ["train", "test"]
-    train(create(tmp_path / "blind", config()), progress_bar=False, test=False)
+    run(tmp_path / "blind", test=False)
     assert reads == ["train", "test", "train"]
 
 

@@ -127,7 +127,7 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
         decor_lr = f"{config.decor_lr:g}" if config.decor_lr else "–"
         name, _ = judged_by(config)
         cells = [
-            "" if group.case == former else group.case,
+            "" if group.case == former else group.case.replace("|", "\\|"),
             group.rule + marked,
             f"{config.lr:g}",
             sigma,
@@ -137,6 +137,9 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
         former = group.case
+    done = sum(bool(group.compared) for group in groups(suite, results))
+    if done < len(suite.entries):
+        lines += ["", f"So far {done} of {len(suite.entries)} rows: the command makes the others."]
     return "\n".join([*lines, "", *_by_output(suite, results)])
 
 

@@ -19,6 +19,7 @@ from noisynets.bench.search import Scores, compass, searched, start
 from noisynets.bench.suite import Entry, Suite
 from noisynets.config import Config, task_of
 from noisynets.errors import Diverged, InputError
+from noisynets.run_folder import RunFolder
 from noisynets.train import finished
 
 Phase = Literal["search", "comparison"]
@@ -73,7 +74,7 @@ def course(suite: Suite, entry: Entry, out: Path) -> Course:
     config = entry.config
     if not entry.tuned:
         epochs = suite.search_epochs or config.epochs
-        short = replace(config, epochs=epochs, seed=suite.seeds[0])
+        short = replace(config, epochs=epochs, seed=suite.seeds[0], test=False)
         search = compass(start(config), searched(config), suite.candidates)
         seen: Scores = {}
         points = next(search)
@@ -94,23 +95,20 @@ def _next(search: Generator[Any, Scores, None], found: Scores) -> list[Any]:
         return []
 
 
-def carry_out(
-    suite: Suite, out: Path, jobs: int, each: Callable[[list[Result]], None]
-) -> list[Result]:
+def carry_out(suite: Suite, out: Path, jobs: int, each: Callable[[Result], None]) -> None:
     """Make, continue or read every run of a suite, the first cases first.
 
     Args:
         suite: what to run.
         out: where the run folders go; what is there already is not run again.
         jobs: runs at a time, each in a process of its own; one: in this process.
-        each: told all results so far whenever a run has ended.
+        each: told the result of every run.
 
     Raises:
         InputError: for data that cannot be read, or a run folder with other settings.
     """
     courses = [course(suite, entry, out) for entry in suite.entries]
     batches = [_Batch(next(c)) for c in courses]
-    results: list[Result] = []
     try:
         with _executor(jobs) as pool, _stopped(pool):
             going: dict[Future[Result], tuple[int, int]] = {}
@@ -120,12 +118,11 @@ def carry_out(
                         place = batch.left.pop(0)
                         going[pool.submit(make, batch.runs[place])] = (i, place)
                 if not going:
-                    return results
+                    return
                 for future in wait(going, return_when=FIRST_COMPLETED).done:
                     i, place = going.pop(future)
                     batches[i].results[place] = future.result()
-                    results.append(future.result())
-                    each(results)
+                    each(future.result())
                     if len(batches[i].results) == len(batches[i].runs):
                         batches[i] = _Batch(_following(courses[i], batches[i].in_order()))
     except BrokenProcessPool as error:
@@ -133,6 +130,27 @@ def carry_out(
             f"{out}: a run was killed, for want of memory perhaps: the same command with --jobs 1 "
             "goes on"
         ) from error
+
+
+def ended(suite: Suite, out: Path) -> list[Result]:
+    """Read the runs of a suite that have ended, as far as they lead on; make none."""
+    found = []
+    for entry in suite.entries:
+        following = course(suite, entry, out)
+        runs = next(following)
+        while runs:
+            results = [result for run in runs if (result := _read(run)) is not None]
+            found += results
+            runs = _following(following, results) if len(results) == len(runs) else []
+    return found
+
+
+def _read(run: Run) -> Result | None:
+    folder = RunFolder(run.path)
+    summary = folder.summary()
+    if summary is None or folder.config() != run.config:
+        return None
+    return Result(run, None if summary["diverged"] else summary)
 
 
 @contextmanager
@@ -161,7 +179,7 @@ def _with_parent() -> None:
 def make(run: Run) -> Result:
     """Make, continue or read one run."""
     try:
-        return Result(run, finished(run.path, run.config, test=run.phase == "comparison"))
+        return Result(run, finished(run.path, run.config))
     except Diverged:
         return Result(run, None)
 

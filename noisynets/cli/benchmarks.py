@@ -39,7 +39,7 @@ def bench(
     """Compare rules on the cases of a suite, each with settings searched for as long.
 
     What is in --out already is not run again: the same command goes on where it was stopped. Leaves
-    results.csv, results.md and pictures there, also of a part of the suite.
+    results.csv, results.md and pictures there, of all that has been run so far.
 
     Args:
         suite: `noisynets list` names them; or a TOML file of your own, as docs/benchmarks.md says;
@@ -62,7 +62,7 @@ def bench(
         raise InputError("--quick and --threads are settings of speed alone")
     changes: dict[str, Any] = {"epochs": epochs, "data_dir": data_dir and str(data_dir)}
     changes = {name: value for name, value in changes.items() if value is not None}
-    chosen = read_suite(suite, changes).only(cases, rules)
+    chosen = read_suite(suite, changes)
     if seeds or candidates is not None:
         chosen = replace(
             chosen,
@@ -73,15 +73,16 @@ def bench(
         raise InputError("--candidates must be at least 1, --jobs and --seeds not negative")
     if len(set(chosen.seeds)) < len(chosen.seeds):
         raise InputError(f"--seeds {' '.join(map(str, seeds))}: one is twice")
-    for config in {entry.config.task: entry.config for entry in chosen.entries}.values():
+    part = chosen.only(cases, rules)
+    for config in {entry.config.task: entry.config for entry in part.entries}.values():
         files = task_of(config).files
         if files is not None and config.data_dir is None:
             fetch(files, say=lambda line: print(line, file=sys.stderr))
     path = Path("runs/bench") / chosen.name if out is None else out
-    total = len(chosen.entries) * len(chosen.seeds)
-    total += sum(chosen.candidates for entry in chosen.entries if not entry.tuned)
+    total = len(part.entries) * len(part.seeds)
+    total += sum(part.candidates for entry in part.entries if not entry.tuned)
     where = None if data_dir is None else "DIR"
-    given = {"cases": cases, "rules": rules, "seeds": seeds, "candidates": candidates}
+    given = {"seeds": seeds, "candidates": candidates}
     try:
         with tqdm(total=total, unit="run", dynamic_ncols=True) as bar:
 
@@ -92,6 +93,7 @@ def bench(
             compare(
                 chosen,
                 path,
+                part=part,
                 jobs=jobs or os.cpu_count() or 1,
                 command=_spelled("bench", suite, **given, epochs=epochs, data_dir=where),
                 each=each,

@@ -233,6 +233,9 @@ class Config:
     final_fit: Annotated[
         bool, tyro.conf.arg(help="Train on all examples; none are kept back for validation.")
     ] = False
+    test: Annotated[
+        bool, tyro.conf.arg(help="Read the test set at the end; not while settings are chosen.")
+    ] = True
     device: Annotated[str, _help("One of auto, cpu, cuda.")] = "auto"
     dtype: Annotated[str, _help(f"One of {', '.join(DTYPES)}.")] = "float32"
     threads: Annotated[
