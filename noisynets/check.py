@@ -12,7 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 from noisynets.errors import SystemRefused
 from noisynets.outer import has_outer, outer
 from noisynets.probe import find_nodes, innermost
-from noisynets.types import Effect, Node, Report, Wrapper
+from noisynets.types import Effect, Node, Report, Sealed, Wrapper
 
 TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
 _INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
@@ -75,6 +75,21 @@ def check_noisy(reports: Sequence[Report]) -> None:
             "sigma=None the system needs noise of its own at every node (wrap the layer: "
             "Noisy(layer, effect)); otherwise give a sigma to inject"
         )
+
+
+def check_open(system: nn.Module) -> None:
+    """Refuse to inject into a system, or a part of one, that only reports.
+
+    Raises:
+        SystemRefused: naming the part.
+    """
+    for name, module in system.named_modules():
+        if isinstance(module, Sealed):
+            raise SystemRefused(
+                f"{name or 'the system itself'!r} ({type(module).__name__}): computes its "
+                "activities elsewhere, so that nothing can be injected into it: leave out the "
+                "sigma, for the noise that it has"
+            )
 
 
 def check_dtype(reports: Sequence[Report]) -> None:

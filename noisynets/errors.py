@@ -24,6 +24,10 @@ class SystemRefused(InputError):
     """The system cannot be trained correctly as it stands (exit code 2)."""
 
 
+class BoxFailed(InputError):
+    """A box did not do what the contract says, or stopped (exit code 2)."""
+
+
 class Diverged(NoisynetsError):
     """Training left the numbers that mean anything (exit code 3)."""
 

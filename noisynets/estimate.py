@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets import decorrelation
-from noisynets.check import check, check_called, check_dtype, check_noisy
+from noisynets.check import check, check_called, check_dtype, check_noisy, check_open
 from noisynets.errors import InputError, unknown
 from noisynets.feedback import (
     FEEDBACKS,
@@ -213,6 +213,7 @@ class NodePerturbation:
         self.nodes = check(self.system)
         self._wiring = None
         if self.injection is not None:
+            check_open(self.system)
             dtype = next(self.nodes[0].layer.parameters()).dtype
             check_sigma(self.injection.sigma, dtype)
         self._surveyed = found

@@ -13,6 +13,7 @@ from typing import Literal
 
 from torch import nn
 
+from noisynets.blackbox import Aware, PhysicsAware, believed
 from noisynets.errors import InputError
 from noisynets.estimate import Backpropagation, NodePerturbation
 from noisynets.feedback import FEEDBACKS, Corrected
@@ -111,6 +112,18 @@ def _backpropagation(system: nn.Module, loss: Loss, p: Perturbation) -> Estimato
     return Backpropagation(system, loss)
 
 
+def _offline(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
+    return Backpropagation(believed(system), loss)
+
+
+def _aware(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
+    return Backpropagation(Aware(system, p.seed), loss)
+
+
+def _physics_aware(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
+    return Backpropagation(PhysicsAware(system), loss)
+
+
 def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-4) -> Method:
     return replace(
         method,
@@ -207,6 +220,37 @@ SPSA_ = Method(
     noise="rademacher",
 )
 
+OFFLINE = Method(
+    "offline",
+    "of boxes: backpropagation through the perfect model, then transferred (baseline)",
+    _offline,
+    adam_beta2=0.99,
+    lr=1e-3,
+    sigma=None,
+    perturbs="nothing",
+)
+AWARE = Method(
+    "aware",
+    "of boxes: the same, with distortions drawn in every pass: hardware-aware (baseline)",
+    _aware,
+    adam_beta2=0.99,
+    lr=1e-3,
+    sigma=None,
+    perturbs="nothing",
+)
+PAT = Method(
+    "pat",
+    "of boxes: forward through the box, backward through its model: physics-aware (baseline)",
+    _physics_aware,
+    adam_beta2=0.99,
+    lr=1e-3,
+    sigma=None,
+    perturbs="nothing",
+)
+
+MODELLED = ("offline", "aware", "pat")
+"""Rules that need a model of a box."""
+
 BEST = "mirrored"
 """What `--rule best` stands for: no other rule here did better without knowing the system."""
 
@@ -230,5 +274,8 @@ METHODS: dict[str, Method] = {
         _decorrelated(BP, lr=3e-3),
         WP,
         SPSA_,
+        OFFLINE,
+        AWARE,
+        PAT,
     )
 }

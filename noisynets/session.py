@@ -218,6 +218,8 @@ def settings(config: Config) -> Build:
         weight_seed=seed["weights"],
         noise_seed=seed["system"],
         device_seed=config.device_seed,
+        spread=config.spread,
+        box=config.box,
     )
 
 

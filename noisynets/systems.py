@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from noisynets.models import Build, conv, lenet, mlp, resnet, spiking, vgg
+from noisynets.models import Build, boxed, conv, lenet, mlp, resnet, spiking, vgg
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class System:
         heeds: settings of its units, as `Build` names them.
         spiking: takes its inputs step by step, (B, T, *in).
         sigma: of what is injected into it where it has no noise of its own; None: the rule's.
+        boxed: a black box: it reports, and torch sees nothing else of it.
     """
 
     name: str
@@ -82,6 +83,7 @@ class System:
     heeds: tuple[str, ...] = ()
     spiking: bool = False
     sigma: float | None = None
+    boxed: bool = False
 
 
 _LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
@@ -218,6 +220,38 @@ def system(family: Family, architecture: Architecture) -> System:
     )
 
 
+def box(unit: str, units: str, process: bool) -> System:
+    """Return a perceptron on a chip that torch does not see.
+
+    >>> box("sign", "hard signs", process=True).name
+    'sign-process-box'
+    """
+    where = "in a process of its own" if process else "in NumPy"
+    heeds = ("spread", "box") if process else ("spread",)
+    return System(
+        name=("" if unit == "leaky" else f"{unit}-") + ("process-box" if process else "numpy-box"),
+        summary=f"{units} on a simulated chip {where}, whose distortions nobody knows",
+        build=partial(boxed, unit=unit, process=process),
+        hidden=_WIDE,
+        intrinsic_noise=0.1,
+        heeds=(*heeds, "slope") if unit == "leaky" else heeds,
+        boxed=True,
+    )
+
+
+BOXES: dict[str, System] = {
+    found.name: found
+    for found in (
+        box(unit, units, process)
+        for process in (False, True)
+        for unit, units in (
+            ("leaky", "LeakyReLU"),
+            ("sign", "hard signs"),
+            ("lif", "spiking neurons"),
+        )
+    )
+}
+
 SYSTEMS: dict[str, System] = {
     found.name: found
     for found in (
@@ -226,4 +260,4 @@ SYSTEMS: dict[str, System] = {
         for family in FAMILIES.values()
         if not family.recurrent or architecture.name == "mlp"
     )
-}
+} | BOXES

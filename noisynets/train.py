@@ -15,7 +15,7 @@ from noisynets.checkpoint import load_state, save_state
 from noisynets.config import DTYPES, Config, seeds, task_of
 from noisynets.data import Examples
 from noisynets.decorrelation import unstable
-from noisynets.errors import Diverged, InputError
+from noisynets.errors import BoxFailed, Diverged, InputError
 from noisynets.evaluate import (
     EVALUATION_BATCH,
     close,
@@ -69,6 +69,9 @@ def train(
         except Diverged:
             folder.write_summary(_summary(session, {}, diverged=True))
             raise
+        except BoxFailed as error:  # the last whole step is kept
+            _save(folder, session)
+            raise BoxFailed(f"{error}; then: noisynets resume {folder.path}") from error
         if test:
             try:
                 test_set = load_test(session.config)

@@ -157,6 +157,10 @@ class Stepped(nn.Module):
     network: nn.Module
 
 
+class Sealed(nn.Module):
+    """Reports what it measured, and computes it elsewhere: nothing can be injected into it."""
+
+
 @dataclass(frozen=True)
 class Node:
     """A layer with weights, and the modules between which its activity arises.

@@ -16,7 +16,7 @@ ORDER = [
     {"weight_space"},
     {"check"},
     {"feedback"},
-    {"estimate"},
+    {"estimate", "blackbox"},
     {"methods"},
     {"devices", "units", "spiking", "data"},
     {"models", "transfer", "complexity"},
@@ -34,7 +34,8 @@ ONLY = {  # what systems and data may know
     "devices": {"errors", "types", "noise", "devices"},
     "units": {"errors", "types", "noise"},
     "spiking": {"errors", "types", "noise", "outer", "trial", "spiking"},
-    "models": {"errors", "types", "noise", "devices", "units", "spiking", "models"},
+    "blackbox": {"errors", "types", "probe", "blackbox"},
+    "models": {"errors", "types", "noise", "devices", "units", "spiking", "blackbox", "models"},
     "data": {"errors", "types", "losses", "data"},
 }
 

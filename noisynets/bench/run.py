@@ -74,7 +74,7 @@ def course(suite: Suite, entry: Entry, out: Path) -> Course:
     config = entry.config
     if not entry.tuned:
         epochs = suite.search_epochs or config.epochs
-        short = replace(config, epochs=epochs, seed=suite.seeds[0], test=False)
+        short = suite.seeded(replace(config, epochs=epochs, test=False), suite.seeds[0])
         search = compass(start(config), searched(config), suite.candidates)
         seen: Scores = {}
         points = next(search)
@@ -85,7 +85,7 @@ def course(suite: Suite, entry: Entry, out: Path) -> Course:
             seen |= found
             points = _next(search, found)
         config = max(seen, key=lambda point: seen[point]).of(config)
-    yield [_run(entry, "comparison", replace(config, seed=seed), out) for seed in suite.seeds]
+    yield [_run(entry, "comparison", suite.seeded(config, s), out) for s in suite.seeds]
 
 
 def _next(search: Generator[Any, Scores, None], found: Scores) -> list[Any]:

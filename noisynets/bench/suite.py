@@ -3,6 +3,7 @@
 summary = "what it shows"
 rules = ["anp", "mirrored", "frozen", "bp"]      # of every case, unless it has its own
 seeds = [0, 1, 2]
+own_device = false                               # true: the seed is also that of the device
 
 [search]                                         # the same for every rule
 candidates = 8
@@ -39,7 +40,7 @@ from noisynets.methods import BEST, METHODS
 FOLDER = Path(__file__).parent / "suites"
 HINTS = get_type_hints(Config)
 SETTINGS = {field.name for field in fields(Config)} - {"rule", "seed"}
-TOP = {"summary", "rules", "seeds", "search", "settings", "rule", "case"}
+TOP = {"summary", "rules", "seeds", "own_device", "search", "settings", "rule", "case"}
 OF_A_CASE = {"name", "at", "rules", "tuned"}
 
 
@@ -78,6 +79,7 @@ class Suite:
         seeds: of the comparison; the first is also that of the search.
         candidates: settings tried for every rule, on validation.
         search_epochs: of a candidate; 0: as many as in the comparison.
+        own_device: every seed has a simulated device of its own.
     """
 
     name: str
@@ -86,6 +88,12 @@ class Suite:
     seeds: tuple[int, ...]
     candidates: int
     search_epochs: int
+    own_device: bool = False
+
+    def seeded(self, config: Config, seed: int) -> Config:
+        """Return settings with one of the seeds."""
+        device_seed = seed if self.own_device else config.device_seed
+        return replace(config, seed=seed, device_seed=device_seed)
 
     def only(self, cases: Sequence[str], rules: Sequence[str]) -> Suite:
         """Return the suite of the cases and rules that are named; of all where none is.
@@ -166,6 +174,9 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
             raise InputError(f"{key} {value!r} must be a whole number of at least {least}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError("there are no seeds" if not seeds else f"seeds {seeds}: one is twice")
+    own_device = values.get("own_device", False)
+    if not isinstance(own_device, bool):
+        raise InputError(f"own_device must be true or false, not {own_device!r}")
     for entry in entries:
         if entry.config.final_fit and not entry.tuned:
             raise InputError(
@@ -182,6 +193,7 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
         seeds=tuple(seeds),
         candidates=candidates,
         search_epochs=epochs,
+        own_device=own_device,
     )
 
 

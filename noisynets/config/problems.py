@@ -13,10 +13,10 @@ from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError, unknown
 from noisynets.feedback import FEEDBACKS
-from noisynets.methods import METHODS
+from noisynets.methods import METHODS, MODELLED
 from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
 from noisynets.noise import SAMPLERS, check_sigma
-from noisynets.rules import SCALINGS
+from noisynets.rules import RULES, SCALINGS
 from noisynets.spiking import ENCODERS, READOUTS
 from noisynets.systems import SYSTEMS
 
@@ -52,7 +52,7 @@ def check_names(config: Config) -> None:
 
 def problems(c: Config, task: Task) -> list[str]:
     """Name everything that is wrong with settings whose gaps are filled, a line each."""
-    return [*_values(c), *_time(c, task), *_inputs(c, task), *_without_effect(c)]
+    return [*_values(c), *_time(c, task), *_inputs(c, task), *_box(c), *_without_effect(c)]
 
 
 def _values(c: Config) -> Iterator[str]:
@@ -96,7 +96,7 @@ def _values(c: Config) -> Iterator[str]:
     if still and c.noise_during != "both":
         yield f"--noise-during {c.noise_during}: the system has no noise of its own at its nodes"
     differ = [preset.name for preset in PRESETS.values() if preset.spread]
-    if c.device_seed and c.device_preset not in differ:
+    if c.device_seed and c.device_preset not in differ and not SYSTEMS[c.system].boxed:
         yield (
             f"--device-seed {c.device_seed}: device {c.device_preset!r} is the same on every "
             f"chip; devices that differ: {', '.join(differ)}"
@@ -104,6 +104,34 @@ def _values(c: Config) -> Iterator[str]:
     for name in sorted({name for system in SYSTEMS.values() for name in system.heeds}):
         if name not in SYSTEMS[c.system].heeds and getattr(c, name) != getattr(Config(), name):
             yield f"--{name.replace('_', '-')} {getattr(c, name)}: {c.system} has no such units"
+
+
+def _box(c: Config) -> Iterator[str]:
+    """Name what cannot be done with a black box, or with any other system."""
+    if not SYSTEMS[c.system].boxed:
+        if c.rule in MODELLED:
+            yield f"--rule {c.rule}: {c.system} is no box with a model apart from it: use bp"
+        return
+    if not (math.isfinite(c.spread) and c.spread >= 0):
+        yield f"--spread {c.spread:g} must be finite and not negative"
+    if METHODS[c.rule].perturbs == "nothing" and c.rule not in MODELLED:
+        yield (
+            f"--rule {c.rule}: nothing can be differentiated in a box: use mirrored, or "
+            f"{', '.join(MODELLED)}, which go through a model of it"
+        )
+    elif METHODS[c.rule].decor_lr:
+        yield f"--rule {c.rule}: a box takes no products in front of its layers"
+    elif METHODS[c.rule].perturbs == "nodes" and (
+        c.sigma is not None or (c.rule in RULES and RULES[c.rule].injects)
+    ):
+        what = f"--rule {c.rule}" if c.sigma is None else f"--sigma {c.sigma:g}"
+        yield f"{what}: nothing can be injected into a box: use anp, learned or mirrored, without"
+    if c.box is not None and c.rule in MODELLED:
+        yield f"--rule {c.rule}: nobody has a model of --box {c.box!r}"
+    if c.device_preset != "none":
+        yield f"--device-preset {c.device_preset}: a box is a device by itself"
+    if c.noise_during != "both":
+        yield f"--noise-during {c.noise_during}: the noise of a box cannot be switched off"
 
 
 def _inputs(c: Config, task: Task) -> Iterator[str]:

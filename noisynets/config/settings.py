@@ -17,7 +17,7 @@ from noisynets.methods import BEST, METHODS
 from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
 from noisynets.noise import SAMPLERS
 from noisynets.spiking import ENCODERS, READOUTS
-from noisynets.systems import ARCHITECTURES, FAMILIES
+from noisynets.systems import ARCHITECTURES, BOXES, FAMILIES
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 OPTIMISERS = ("adam", "sgd")
@@ -53,7 +53,7 @@ class Config:
         _help(
             f"What is trained: {', '.join(ARCHITECTURES)}, with a family before it: "
             f"{', '.join(f'{name}-' for name in FAMILIES if name)} as in sign-conv; lif, noisy-lif "
-            "and rlif alone are perceptrons."
+            f"and rlif alone are perceptrons. Black boxes: {', '.join(BOXES)}."
         ),
     ] = "noisy-mlp"
     rule: Annotated[
@@ -109,6 +109,21 @@ class Config:
     device_seed: Annotated[
         int, _help("Of the simulated chip: what differs between devices, and stays.", "INT")
     ] = 0
+    spread: Annotated[
+        float,
+        _help(
+            "Of boxes: relative spread of a chip's weights and gains, and spread of its offsets.",
+            "FLOAT",
+        ),
+    ] = 0.3
+    box: Annotated[
+        str | None,
+        _help(
+            "Of process-box: the command that answers, as docs/blackbox.md says. Unset: a "
+            "simulated chip.",
+            "COMMAND",
+        ),
+    ] = None
     noise_during: Annotated[
         str, _help("When the system's own noise and device act: both, training, evaluation.")
     ] = "both"

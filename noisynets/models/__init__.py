@@ -1,5 +1,6 @@
 """Reference networks, built from settings and a seed."""
 
+from noisynets.models.boxed import boxed
 from noisynets.models.build import FIRINGS, INITIALISATIONS, NEURONS, UNITS, Build
 from noisynets.models.convolutional import conv, lenet, vgg
 from noisynets.models.perceptron import mlp
@@ -13,6 +14,7 @@ __all__ = [
     "UNITS",
     "Build",
     "Residual",
+    "boxed",
     "conv",
     "lenet",
     "mlp",

@@ -79,6 +79,8 @@ class Build:
         weight_seed: of the initial weights.
         noise_seed: of the system's own noise, of the units, and of a device's noise in time.
         device_seed: of what is fixed when a device is made.
+        spread: of the weights, gains and offsets of a boxed chip.
+        box: command of a boxed chip in a process of its own; None: a simulated one.
     """
 
     hidden: Sequence[int]
@@ -104,6 +106,8 @@ class Build:
     weight_seed: int = 0
     noise_seed: int = 0
     device_seed: int = 0
+    spread: float = 0.3
+    box: str | None = None
 
     def __post_init__(self) -> None:
         if self.device_preset is not None and self.device_preset not in PRESETS:

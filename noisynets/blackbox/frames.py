@@ -1,0 +1,47 @@
+"""Messages through pipes: a length of 8 bytes (little-endian), then an .npz file with arrays."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+LENGTH = struct.Struct("<Q")
+
+
+def write(stream: BinaryIO, arrays: Mapping[str, Any]) -> None:
+    """Write one message.
+
+    >>> stream = io.BytesIO()
+    >>> write(stream, {"x": np.ones(2)})
+    >>> _ = stream.seek(0)
+    >>> read(stream)
+    {'x': array([1., 1.])}
+    """
+    body = io.BytesIO()
+    np.savez(body, **arrays)
+    stream.write(LENGTH.pack(body.getbuffer().nbytes))
+    stream.write(body.getbuffer())
+    stream.flush()
+
+
+def read(stream: BinaryIO) -> dict[str, Any] | None:
+    """Read one message; None at the end of the stream, also in the middle of a message.
+
+    Raises:
+        ValueError: for bytes that are no message.
+    """
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    (length,) = LENGTH.unpack(head)
+    if length > 2**36:
+        raise ValueError(f"a message of {length} bytes: {head!r} is no length")
+    body = stream.read(length)
+    if len(body) < length:
+        return None
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        return dict(arrays)
