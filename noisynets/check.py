@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from torch import nn
@@ -11,7 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from noisynets.errors import SystemRefused
 from noisynets.outer import has_outer, outer
-from noisynets.probe import find_nodes, innermost
+from noisynets.probe import find_nodes, innermost, is_quiet
 from noisynets.types import Effect, Node, Report, Sealed, Wrapper
 
 TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
@@ -74,6 +75,23 @@ def check_noisy(reports: Sequence[Report]) -> None:
             f"{', '.join(map(repr, sorted(quiet)))}: two passes gave the same activities: with "
             "sigma=None the system needs noise of its own at every node (wrap the layer: "
             "Noisy(layer, effect)); otherwise give a sigma to inject"
+        )
+
+
+def warn_quiet(reports: Sequence[Report]) -> None:
+    """Warn, in intrinsic mode, of layers that add no noise to what comes from upstream.
+
+    The differences measured there are W δx, with the covariance of whatever upstream noise makes of
+    them and none of their own: a raw rule trains such a layer along few directions, and as its
+    differences count in the norm, the layers before it worse, too.
+    """
+    quiet = sorted({r.node.name for r in reports if is_quiet(r.node.outlet)})
+    if quiet:
+        warnings.warn(
+            f"{', '.join(map(repr, quiet))}: no noise of its own, so that all it shows comes from "
+            "upstream, and a raw rule trains the system badly: use mirrored or learned credit, or "
+            "wrap the layer: Noisy(layer, effect)",
+            stacklevel=4,
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets import decorrelation
-from noisynets.check import check, check_called, check_dtype, check_noisy, check_open
+from noisynets.check import check, check_called, check_dtype, check_noisy, check_open, warn_quiet
 from noisynets.errors import InputError, unknown
 from noisynets.feedback import (
     FEEDBACKS,
@@ -225,6 +225,8 @@ class NodePerturbation:
         check_dtype(probe.reports)
         if self.injection is None:
             check_noisy(probe.reports)
+            if isinstance(self.rule, Rule):
+                warn_quiet(probe.reports)
         self._looked = True
 
 

@@ -98,13 +98,13 @@ def fork(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
     while is_chain(link):
         reshapes = (nn.Flatten, nn.Unflatten, nn.Identity)
         link = next((m for m in link.children() if not isinstance(m, reshapes)), nn.Identity())
-    return nodes[0] if _is_quiet(link) and link is nodes[0].outlet else None
+    return nodes[0] if is_quiet(link) and link is nodes[0].outlet else None
 
 
-def _is_quiet(module: nn.Module) -> bool:
+def is_quiet(module: nn.Module) -> bool:
     """Whether equal inputs surely give equal outputs."""
     if isinstance(module, Wrapper):
-        return module.deterministic and _is_quiet(module.layer)
+        return module.deterministic and is_quiet(module.layer)
     return _is_builtin(module)
 
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
-from typing import Any
+from typing import IO, Any
 
 from noisynets.blackbox import frames
 from noisynets.blackbox.contract import Array, Layer, Measured, Reading, Weights
@@ -116,9 +116,10 @@ class _Process:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
             )
         except OSError as error:
+            self._said.close()
             raise BoxFailed(f"box {shlex.join(command)!r}: cannot be started ({error})") from error
         self._waiting = ThreadPoolExecutor(1)
-        self._end = weakref.finalize(self, _end, self._popen, self._waiting)
+        self._end = weakref.finalize(self, _end, self._popen, self._waiting, self._said)
 
     def ask(self, message: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
         """Send a message, and wait for one."""
@@ -155,10 +156,9 @@ class _Process:
 
     def close(self) -> None:
         self._end()
-        self._said.close()
 
 
-def _end(popen: subprocess.Popen[bytes], waiting: ThreadPoolExecutor) -> None:
+def _end(popen: subprocess.Popen[bytes], waiting: ThreadPoolExecutor, said: IO[bytes]) -> None:
     popen.kill()
     popen.wait()
     waiting.shutdown(wait=True)
@@ -168,3 +168,4 @@ def _end(popen: subprocess.Popen[bytes], waiting: ThreadPoolExecutor) -> None:
                 stream.close()
             except OSError:  # what was still to be written has nowhere to go
                 pass
+    said.close()

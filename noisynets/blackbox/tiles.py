@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -46,6 +47,12 @@ PERFECT = Distortions(0, 0, 0, 0, bits=0, read_noise=0, drift=0)
 """A chip that does what it is programmed to do."""
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    """Find the libraries that compute products; they stay the same as long as the process."""
+    return ThreadpoolController()
+
+
 class Tiles:
     """One tile per layer: y = ADC(g ∘ (W ∘ f) x + b) + o + noise), with f, g, o fixed per chip.
 
@@ -57,7 +64,6 @@ class Tiles:
 
     def __init__(self, layers: Sequence[Layer], distortions: Distortions, chip: int) -> None:
         self.distortions = d = distortions
-        self._blas = ThreadpoolController()
         fixed = np.random.default_rng([chip, 0])
         self._factors, self._gains, self._offsets = [], [], []
         for n, m in layers:
@@ -76,7 +82,7 @@ class Tiles:
 
     def product(self, held: Weights, x: Array) -> Array:
         """Return W x + b of rows (R, n), on one thread: more would give other bits."""
-        with self._blas.limit(limits=1, user_api="blas"):
+        with _libraries().limit(limits=1, user_api="blas"):
             product: Array = x @ held.weight.T + held.bias
         return product
 
