@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from noisynets.blackbox.contract import Array, Layer, Measured, Reading, Weights
-from noisynets.blackbox.tiles import Distortions, Tiles
+from noisynets.blackbox.tiles import Distortions, Tiles, noise_of
 
 UNITS: dict[str, Callable[[Array, float], Array]] = {
     "leaky": lambda a, slope: np.where(a > 0, a, slope * a).astype(np.float32),
@@ -49,7 +49,7 @@ class NumpyChip:
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
         """Program the layers, and run rows of inputs (R, n) through them."""
-        noise = np.random.default_rng([self._seed, trial, 1])
+        noise = noise_of(self._seed, trial)
         found: list[Measured] = []
         for i, held in enumerate(self._tiles.programmed(weights, trial)):
             x = x if i == 0 else self._unit(found[-1].activities, self._slope)
@@ -101,25 +101,26 @@ class SpikingChip:
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
         """Program the layers, and run rows of inputs (R, n) through a trial."""
-        noise = np.random.default_rng([self._seed, trial, 1])
+        noise = noise_of(self._seed, trial)
         held = self._tiles.programmed(weights, trial)
         first, last = self._tiles.product(held[0], x), len(held) - 1
         potentials = [np.zeros((len(x), m), np.float32) for _, m in self.layers]
         spikes = [np.zeros_like(u) for u in potentials]
-        entered = [np.zeros((len(x), n), np.float32) for n, _ in self.layers]
+        entered = [x * self._steps, *(np.zeros_like(s) for s in spikes[:-1])]
         currents = [np.zeros_like(u) for u in potentials]
         output = np.zeros_like(potentials[-1])
         for _ in range(self._steps):
             for i, u in enumerate(potentials):
                 product = first if i == 0 else self._tiles.product(held[i], spikes[i - 1])
                 a = self._tiles.activity(i, product, noise)
-                entered[i] += x if i == 0 else spikes[i - 1]
+                if i:
+                    entered[i] += spikes[i - 1]
                 currents[i] += a
                 u *= self._beta
                 u += a
                 if i < last:
                     u -= self._threshold * spikes[i]
-                    spikes[i] = (u > self._threshold).astype(np.float32)
+                    np.greater(u, self._threshold, out=spikes[i])
             output += potentials[-1]
         n = np.float32(self._steps)
         seen = [Measured(x / n, a / n) for x, a in zip(entered, currents, strict=True)]

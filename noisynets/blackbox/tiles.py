@@ -53,6 +53,11 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def noise_of(seed: int, trial: int) -> np.random.Generator:
+    """Return the noise of a trial."""
+    return np.random.Generator(np.random.SFC64([seed, trial, 1]))
+
+
 class Tiles:
     """One tile per layer: y = ADC(g ∘ (W ∘ f) x + b) + o + noise), with f, g, o fixed per chip.
 
@@ -89,10 +94,16 @@ class Tiles:
     def activity(self, layer: int, product: Array, noise: np.random.Generator) -> Array:
         """Return what is read of a layer's product (R, outputs)."""
         d = self.distortions
-        a = self._gains[layer] * product + self._offsets[layer]
+        a: Array = self._gains[layer] * product
+        a += self._offsets[layer]
         if d.read_noise:
-            a += d.read_noise * noise.standard_normal(a.shape, dtype=np.float32)
+            drawn = noise.standard_normal(a.shape, dtype=np.float32)
+            drawn *= np.float32(d.read_noise)
+            a += drawn
         if d.bits:
             step = np.float32(2 * d.reach / (2**d.bits - 1))
-            a = np.clip(np.round(a / step) * step, -d.reach, d.reach)
-        return a.astype(np.float32)
+            a /= step
+            np.rint(a, out=a)
+            a *= step
+            np.clip(a, -d.reach, d.reach, out=a)
+        return a
