@@ -3,6 +3,7 @@
 import copy
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -17,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from tiny import TASK, config, final, run, same
 from torch import nn
 
-from noisynets import Backpropagation, NodePerturbation, cross_entropy, squared_error
+from noisynets import Backpropagation, NodePerturbation, cli, cross_entropy, squared_error
 from noisynets.bench import read_suite
 from noisynets.bench.run import course
 from noisynets.blackbox import (
@@ -37,6 +38,7 @@ from noisynets.blackbox import (
     SpikingChip,
     Weights,
     believed,
+    examine,
     frames,
     tied,
 )
@@ -248,6 +250,72 @@ def test_trials_are_counted_in_the_state_and_copies_go_their_own_way() -> None:
     assert box.trials == 4 and torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
     assert not torch.equal(box(batch()[0]), outputs[0])
+
+
+def stuck(reading: Reading) -> Reading:
+    """Noise that all rows share."""
+    for seen in reading.layers:
+        shared = np.random.default_rng(int(1e6 * abs(seen.activities[0, 0]))).standard_normal()
+        seen.activities[:] = seen.activities.round(0) + np.float32(shared)
+    return reading
+
+
+class Deaf(Broken):
+    """Goes by weights of its own in layer 1."""
+
+    def run(self, given, x, trial):
+        return self.chip.run([given[0], weights(8, 3)[0]], x, trial)
+
+
+def chained_wrongly() -> Broken:
+    box = Broken(lambda reading: reading)
+    box.layers = [Layer(6, 8), Layer(7, 3)]
+    return box
+
+
+def other_inputs(reading: Reading) -> Reading:
+    first = reading.layers[0]
+    return Reading([Measured(1 - first.inputs, first.activities), *reading.layers[1:]])
+
+
+def at_an_end(reading: Reading) -> Reading:
+    reading.layers[0].activities[:] = reading.layers[0].activities.clip(-0.1, 0.1)
+    return reading
+
+
+@pytest.mark.parametrize(
+    ("box", "grade", "words"),
+    [
+        (chained_wrongly(), "failed", "layer 0 has 8 outputs, and layer 1 7 inputs"),
+        (Broken(lambda r: Reading(r.layers[:1])), "failed", "1 layers were measured"),
+        (NumpyChip((6, 8, 3), Distortions(read_noise=0)), "failed", "gave the same activities"),
+        (Broken(stuck), "failed", "noise is the same in many rows"),
+        (Deaf(None), "failed", "layer 1: other weights change no more"),
+        (Broken(other_inputs), "failed", "layer 0 sees inputs whose correlation .* is -1.00"),
+        (Broken(at_an_end), "note", "layer 0: .*% of the activities at an end of their range"),
+    ],
+)
+def test_what_is_wrong_with_a_box_is_found(box, grade, words) -> None:
+    found = [f.what for f in examine(box) if f.grade == grade]
+    assert any(re.search(words, what) for what in found), found
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", [NumpyChip, SpikingChip])
+def test_nothing_is_found_with_a_sound_box(kind, seed) -> None:
+    assert {f.grade for f in examine(kind((20, 16, 4), chip=seed, seed=seed), seed=seed)} == {"ok"}
+
+
+def test_boxes_are_checked_on_the_command_line(capsys) -> None:
+    cli.main(["check-box", "lif-numpy-box", "--rows", "20"])
+    assert "failed" not in capsys.readouterr().out
+    for command, words in (
+        ([*SERVE, "5", "3", "--read-noise", "0"], "cannot be trained as it is"),
+        (["no-such-program"], "cannot be started"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            cli.main(["check-box", shlex.join(command)])
+        assert error.value.code == 2 and words in capsys.readouterr().err
 
 
 # --- those who have a model ---------------------------------------------------------------------

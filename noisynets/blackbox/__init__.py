@@ -8,6 +8,7 @@ from noisynets.blackbox.contract import (
     Weights,
     problems,
 )
+from noisynets.blackbox.examine import Finding, examine, failed
 from noisynets.blackbox.module import BlackBox, Socket
 from noisynets.blackbox.numpy_chip import NumpyChip, SpikingChip, layers_of
 from noisynets.blackbox.offline import Aware, PhysicsAware, believed, tied
@@ -23,6 +24,7 @@ __all__ = [
     "Box",
     "BoxFailed",
     "Distortions",
+    "Finding",
     "Layer",
     "Measured",
     "NumpyChip",
@@ -33,6 +35,8 @@ __all__ = [
     "SpikingChip",
     "Weights",
     "believed",
+    "examine",
+    "failed",
     "layers_of",
     "problems",
     "serve",

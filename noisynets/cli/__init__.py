@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import tyro
 
 from noisynets.cli.benchmarks import bench
+from noisynets.cli.boxes import check_box
 from noisynets.cli.datasets import data
 from noisynets.cli.listing import list_, show
 from noisynets.cli.runs import eval_, neurobench, resume, train
@@ -27,6 +28,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "neurobench": neurobench,
                 "data": data,
                 "bench": bench,
+                "check-box": check_box,
                 "list": list_,
             },
             prog="noisynets",
