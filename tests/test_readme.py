@@ -4,13 +4,17 @@ import re
 import shlex
 from pathlib import Path
 
+import chip_in_the_loop
+import own_box
 import own_effect
 import own_unit
 import pytest
 import recurrent
 import torch
+from tiny import TASK
 
 from noisynets import cli
+from noisynets.data import TASKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -83,6 +87,17 @@ def test_the_examples_learn(example, least: float) -> None:
 
 def test_the_recurrent_example_learns_through_time() -> None:
     assert recurrent.main(steps=200, test=500) > recurrent.main("frozen", steps=200, test=500)
+
+
+def test_a_box_of_ones_own_learns_what_frozen_layers_do_not() -> None:
+    assert own_box.main(steps=250) > 0.95 > own_box.main(steps=250, rule="frozen")
+
+
+def test_the_chips_of_the_example_are_trained_and_drawn(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(TASKS, "tiny", TASK)
+    example = chip_in_the_loop.Example(tmp_path, epochs=1, hidden=(8,), task="tiny")
+    found = chip_in_the_loop.main(example)
+    assert len(found) == 12 and (tmp_path / "chips.png").stat().st_size > 10_000
 
 
 def test_an_own_effect_and_an_own_unit_take_less_than_80_lines() -> None:
