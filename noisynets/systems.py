@@ -231,7 +231,7 @@ def box(unit: str, units: str, process: bool) -> System:
     return System(
         name=("" if unit == "leaky" else f"{unit}-") + ("process-box" if process else "numpy-box"),
         summary=f"{units} on a simulated chip {where}, whose distortions nobody knows",
-        build=partial(boxed, unit=unit, process=process),
+        build=partial(boxed, unit=unit, where="process" if process else "numpy"),
         hidden=_WIDE,
         intrinsic_noise=0.1,
         heeds=(*heeds, "slope") if unit == "leaky" else heeds,
@@ -239,16 +239,28 @@ def box(unit: str, units: str, process: bool) -> System:
     )
 
 
+NENGO = System(
+    "nengo-box",
+    "spiking neurons in the Nengo simulator, with its own noise and no model",
+    build=partial(boxed, where="nengo"),
+    hidden=(64, 64),
+    intrinsic_noise=0.3,
+    boxed=True,
+)
+
 BOXES: dict[str, System] = {
     found.name: found
     for found in (
-        box(unit, units, process)
-        for process in (False, True)
-        for unit, units in (
-            ("leaky", "LeakyReLU"),
-            ("sign", "hard signs"),
-            ("lif", "spiking neurons"),
-        )
+        *(
+            box(unit, units, process)
+            for process in (False, True)
+            for unit, units in (
+                ("leaky", "LeakyReLU"),
+                ("sign", "hard signs"),
+                ("lif", "spiking neurons"),
+            )
+        ),
+        NENGO,
     )
 }
 

@@ -30,6 +30,7 @@ from noisynets.blackbox import (
     Distortions,
     Layer,
     Measured,
+    NengoBox,
     NumpyChip,
     PhysicsAware,
     ProcessBox,
@@ -453,6 +454,36 @@ def test_a_layer_without_noise_of_its_own_spoils_anp_and_says_so() -> None:
     noisy = [loss(False, "anp", seed) for seed in range(3)]
     mirrored = [loss(True, "mirrored", seed) for seed in range(3)]
     assert np.mean(quiet) > 2 * np.mean(noisy) and np.mean(mirrored) < np.mean(noisy)
+
+
+# --- a simulator that no one here wrote ----------------------------------------------------------
+
+
+def test_nengos_neurons_fire_as_its_own_rates_say() -> None:
+    """Without noise, against the rate that Nengo's LIF has for a constant current."""
+    nengo = pytest.importorskip("nengo")
+    current = np.linspace(0.5, 4, 40, dtype=np.float32)
+    w = [Weights(current[:, None], np.zeros(40, np.float32)), weights(40, 3)[0]]
+    first, last = (
+        NengoBox((1, 40, 3), steps=2000, noise=1e-6).run(w, np.ones((2, 1), "f"), 0).layers
+    )
+    np.testing.assert_allclose(first.activities[1], current, rtol=1e-4)
+    known = nengo.LIF(tau_rc=0.005, tau_ref=0.001).rates(current, gain=1, bias=0)[:, 0]
+    np.testing.assert_allclose(last.inputs[1], 2 * 0.001 * known, atol=2e-3)
+
+
+def test_nengo_is_trained_and_repeats_a_trial(tmp_path: Path) -> None:
+    pytest.importorskip("nengo")
+    settings = {"system": "nengo-box", "hidden": (16,), "lr": 2e-2, "epochs": 8}
+    assert run(tmp_path / "run", **settings).summary()["test_accuracy"] > 0.6
+    box = NengoBox((6, 8, 3), seed=1)
+    first, again, other = (
+        box.run(weights(6, 8, 3), inputs(5, 6), trial).layers[1].activities for trial in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+    with pytest.raises(InputError, match="has no model"):
+        build(config(system="nengo-box", rule="offline"))
 
 
 # --- processes ----------------------------------------------------------------------------------

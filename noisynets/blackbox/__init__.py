@@ -10,6 +10,7 @@ from noisynets.blackbox.contract import (
 )
 from noisynets.blackbox.examine import Finding, examine, failed
 from noisynets.blackbox.module import BlackBox, Socket
+from noisynets.blackbox.nengo_box import NengoBox
 from noisynets.blackbox.numpy_chip import NumpyChip, SpikingChip, layers_of
 from noisynets.blackbox.offline import Aware, PhysicsAware, believed, tied
 from noisynets.blackbox.process import ProcessBox
@@ -27,6 +28,7 @@ __all__ = [
     "Finding",
     "Layer",
     "Measured",
+    "NengoBox",
     "NumpyChip",
     "PhysicsAware",
     "ProcessBox",

@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from noisynets.blackbox import (
     BlackBox,
     Box,
     Distortions,
+    NengoBox,
     NumpyChip,
     ProcessBox,
     Socket,
@@ -34,16 +36,16 @@ def boxed(
     outputs: int,
     build: Build,
     unit: str = "leaky",
-    process: bool = False,
+    where: Literal["numpy", "process", "nengo"] = "numpy",
 ) -> BlackBox:
-    """Put a perceptron on a chip in NumPy, or behind pipes, in a process of its own.
+    """Put a perceptron on a chip in NumPy, behind pipes in a process of its own, or in Nengo.
 
     Args:
         input_shape: of one example.
         outputs: of the last layer.
         build: settings; its intrinsic noise is the chip's read noise.
-        unit: leaky, sign or lif.
-        process: the chip is a process; with `build.box`, that command's.
+        unit: leaky, sign or lif; of chips.
+        where: the process is that of `build.box`, if there is one.
 
     >>> import torch
     >>> system = boxed((1, 28, 28), 10, Build(hidden=(32,), intrinsic_noise=0.1))
@@ -52,13 +54,16 @@ def boxed(
     """
     widths = (math.prod(input_shape), *build.hidden, outputs)
     box: Box
-    if process:
+    if where == "nengo":
+        box = NengoBox(widths, noise=build.intrinsic_noise, seed=build.noise_seed)
+    elif where == "process":
         box = ProcessBox(shlex.split(build.box) if build.box else _command(widths, build, unit))
         _check(box, widths)
     else:
         box = _chip(widths, build, unit)
     expected = Distortions.of(build.spread, build.intrinsic_noise)
-    model = None if build.box else _believed(input_shape, outputs, build, unit)
+    unknown = build.box is not None or where == "nengo"
+    model = None if unknown else _believed(input_shape, outputs, build, unit)
     system = BlackBox(box, model, expected)
     initialise_(system.sockets, build)
     if build.freeze_hidden:
