@@ -11,6 +11,9 @@ from noisynets.blackbox.contract import Array, Measured, Reading, Weights
 from noisynets.blackbox.numpy_chip import layers_of
 from noisynets.errors import InputError
 
+GAIN = 2.0
+"""Of a neuron's input, so that some fire before anything is learnt."""
+
 
 class NengoBox:
     """Leaky integrate-and-fire neurons of Nengo behind every hidden layer.
@@ -80,7 +83,7 @@ class _Network:
                     n,
                     dimensions=1,
                     neuron_type=nengo.LIF(tau_rc=0.005, tau_ref=0.001, amplitude=0.002),
-                    gain=np.full(n, 2.0),  # not used: currents go into the neurons directly
+                    gain=np.full(n, GAIN),
                     bias=np.zeros(n),
                     encoders=np.ones((n, 1)),
                     noise=white,
