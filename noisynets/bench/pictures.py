@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, ScalarFormatter
 
 from noisynets.bench.results import Group, of_part
 from noisynets.bench.run import judged_by
@@ -104,8 +104,11 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
 
 
 def draw_axes(path: Path, groups: Sequence[Group]) -> None:
-    """Draw test scores along every axis on which cases lie; bars are standard deviations."""
-    names = list(dict.fromkeys(axis for group in groups for axis, _ in group.at))
+    """Draw test errors along every axis on which cases lie; bars are standard deviations."""
+    at: dict[str, set[float]] = {}
+    for axis, place in (pair for group in groups for pair in group.at):
+        at.setdefault(axis, set()).add(place)
+    names = [axis for axis, places in at.items() if len(places) > 1]
     if not names:
         return
     rules = list(dict.fromkeys(group.rule for group in groups))
@@ -118,8 +121,8 @@ def draw_axes(path: Path, groups: Sequence[Group]) -> None:
             own = sorted(((p, g) for p, g in on if g.values("test")), key=itemgetter(0))
             if not own:
                 continue
-            name, factor = _scale(judged_by(own[0][1].config)[0])
-            values = [[factor * v for v in g.values("test")] for _, g in own]
+            name = judged_by(own[0][1].config)[0]
+            values = [[_error(v, name) for v in g.values("test")] for _, g in own]
             x = [place for place, _ in own]
             places |= set(x)
             axes.errorbar(
@@ -131,7 +134,10 @@ def draw_axes(path: Path, groups: Sequence[Group]) -> None:
                 color=_colour(i),
                 label=rule,
             )
-        axes.set(xlabel=axis, ylabel=f"test {name}")
+        error = "error (%)" if name == "accuracy" else name
+        axes.set(xlabel=axis, ylabel=f"test {error}", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ScalarFormatter())
         if places and max(places) > 10 * min(places) > 0:
             axes.set_xscale("log")
         axes.set_xticks(sorted(places), [f"{place:g}" for place in sorted(places)])
@@ -140,6 +146,10 @@ def draw_axes(path: Path, groups: Sequence[Group]) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, path)
+
+
+def _error(score: float, name: str) -> float:
+    return 100 * (1 - score) if name == "accuracy" else score
 
 
 def _scale(name: str) -> tuple[str, float]:
