@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from noisynets.diagnose.ladder import Rung, best
@@ -31,7 +31,9 @@ TRUSTED = 0.35
 """Slope of δL on what learned credit predicts, which is the share of signal in its power; 0.5 to
 0.9 in healthy networks."""
 FEW_ROWS = 32
-"""Rows per update below which a regression that lags is blamed on the batch, not on time."""
+"""Rows per update below which a regression that lags is blamed on the batch at once,"""
+SETTLED = 1000
+"""and steps after which it is, however large the batch: before, it may just not have learnt yet."""
 MOST_DEAD = 0.5
 """Share of dead units above which a layer is said to be dead."""
 SURE = 2.0
@@ -43,7 +45,7 @@ class Finding:
     """Something that stands out.
 
     Attributes:
-        knob: option of the command line to turn, or 'layer': the layer itself.
+        knob: option of the command line to turn, or layer: the layer itself.
         direction: 'raise', 'lower' or 'look at'.
         layer: path of the node; None: the whole system.
         number: what was measured.
@@ -158,30 +160,23 @@ def _dead(m: Measures) -> Iterator[Finding]:
 def _regression(m: Measures) -> Iterator[Finding]:
     c = m.config
     rows = c.batch_size * c.resamples
+    if rows >= FEW_ROWS and m.steps < SETTLED:
+        return
     for node in m.nodes:
         found = _lagging(node) if c.rule == "mirrored" else None
-        found = _untaught(node, m) if c.rule == "learned" else found
-        if found is None:
-            continue
-        number, what = found
-        if rows < FEW_ROWS:
+        found = _untaught(node) if c.rule == "learned" else found
+        if found is not None:
+            number, what = found
+            more = max(FEW_ROWS, 4 * c.batch_size)
             yield Finding(
                 "--batch-size",
                 "raise",
                 node.name,
                 number,
-                f"{what}; a step shows {rows} rows to the regression: try --batch-size "
-                f"{max(FEW_ROWS, 8 * c.batch_size)}, or more --resamples",
+                f"{what}; a step shows {rows} rows to the regression: try --batch-size {more}, or "
+                f"--resamples {max(2, round(more / c.batch_size))}",
             )
-        else:
-            yield Finding(
-                "--warm-up" if m.steps < 1000 else "--resamples",
-                "raise",
-                node.name,
-                number,
-                f"{what} after {m.steps} steps",
-            )
-        return
+            return
 
 
 def _lagging(node: NodeMeasures) -> tuple[float, str] | None:
@@ -194,7 +189,7 @@ def _lagging(node: NodeMeasures) -> tuple[float, str] | None:
     )
 
 
-def _untaught(node: NodeMeasures, m: Measures) -> tuple[float, str] | None:
+def _untaught(node: NodeMeasures) -> tuple[float, str] | None:
     if node.slope is None or node.slope_error is None:
         return None
     if node.slope + SURE * node.slope_error >= TRUSTED:
@@ -202,7 +197,7 @@ def _untaught(node: NodeMeasures, m: Measures) -> tuple[float, str] | None:
     return node.slope, f"only {max(node.slope, 0):.2f} of its credit is right, the rest is noise"
 
 
-def summary(findings: list[Finding]) -> str:
+def summary(findings: Sequence[Finding]) -> str:
     """Return the advice as text, a line each.
 
     >>> summary([])
@@ -211,6 +206,3 @@ def summary(findings: list[Finding]) -> str:
     if not findings:
         return "nothing stands out"
     return "\n".join(str(finding) for finding in findings)
-
-
-KNOBS = ("--sigma", "--lr", "--batch-size", "--resamples", "--warm-up", "layer")

@@ -91,8 +91,8 @@ def ladder(
                 up, down = sides(session, x, y, sigma, sampler, seed + i)
                 parts.append(torch.stack([(up - down) / 2, (up + down) / 2]).double())
         odd, even = torch.cat(parts, 1)
-        rms = torch.stack([odd, even]).square().mean(1).sqrt().tolist()
-        found.append(Rung(sigma, *rms, excess=float(even.mean())))
+        rms = torch.stack([odd, even]).square().mean(1).sqrt()
+        found.append(Rung(sigma, float(rms[0]), float(rms[1]), excess=float(even.mean())))
     return found
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from noisynets.config import DTYPES
+from noisynets.config import DTYPES, Config
 from noisynets.data import Examples
 from noisynets.diagnose.gradients import is_surrogate
 from noisynets.diagnose.ladder import ladder
@@ -29,17 +29,30 @@ from noisynets.feedback.learnt import geometry
 from noisynets.feedback.mirror import has_mirror
 from noisynets.methods import METHODS
 from noisynets.probe import find_nodes
-from noisynets.session import Session
+from noisynets.session import Session, build
 
 MIRROR_ROWS = 128
 """That a mirror learns from in one update, at most."""
 
 
-def warm_up(session: Session, examples: Examples, steps: int) -> None:
-    """Train a little, at the full learning rate, so that feedback has something to say."""
+def warmed(config: Config, examples: Examples, steps: int) -> tuple[Session, int]:
+    """Build a session and train it a little, so that feedback has something to say.
+
+    Args:
+        config: resolved.
+        examples: to train on.
+        steps: at the full learning rate.
+
+    Returns:
+        The session, and how many steps it has behind it: none if these left no finite weights.
+    """
+    session = build(config)
     batches = Batches(session, examples, seed=2)
     for _ in range(steps):
-        session.step_(*batches.draw(session.config.batch_size), 0.0)
+        session.step_(*batches.draw(config.batch_size), 0.0)
+    if all(bool(p.isfinite().all()) for p in session.system.parameters()):
+        return session, steps
+    return build(config), 0
 
 
 def measure(

@@ -61,7 +61,7 @@ def learnt_maps(session: Session) -> Maps | None:
 
 
 def innovation(report: Report, maps: dict[str, Tensor]) -> Tensor:
-    """ε of a call, (K, B, *out): ξ where it is injected, else δa − M δx with a map that was fitted."""
+    """ε of a call, (K, B, *out): ξ where it is injected, else δa − M δx with a fitted map."""
     if report.xi is not None:
         return report.xi
     known = maps.get(report.node.name)
@@ -83,7 +83,8 @@ def rows(report: Report, start: int) -> tuple[Tensor, Tensor] | None:
     inputs, outputs = report.shift.flatten(0, 1), made.flatten(0, 1)
     if not isinstance(layer, nn.Linear):
         inputs, outputs = inputs[:PICTURES], outputs[:PICTURES]
-    positions = outputs[0].numel() // layer.weight.shape[0]
+    assert isinstance(layer.weight, Tensor)
+    positions = outputs[0].numel() // len(layer.weight)
     return shown(layer, inputs, outputs, len(inputs) * positions, start)
 
 
@@ -284,9 +285,7 @@ def _repeats(
             for name, calls in given.items():
                 before = sums.get(name)
                 sums[name] = (
-                    calls
-                    if before is None
-                    else [a + b for a, b in zip(before, calls, strict=True)]
+                    calls if before is None else [a + b for a, b in zip(before, calls, strict=True)]
                 )
             estimate = made.estimate
         else:
@@ -340,8 +339,8 @@ def _explain(products: _Products, sends: bool, found: Credit) -> None:
         square = float(p.square().mean())
         if sends and square:
             rest = dloss - (whole - p)
-            entry["slope"] = float((rest * p).mean()) / square
-            left = rest - entry["slope"] * p
+            slope = entry["slope"] = float((rest * p).mean()) / square
+            left = rest - slope * p
             entry["slope_error"] = float((left * p).std()) / square / n
 
 

@@ -60,4 +60,6 @@ def trial(config: Config, examples: Examples, steps: int) -> Trial:
         losses.append(session.step_(*batches.draw(config.batch_size), 0.0).loss.mean())
     found = torch.stack(losses).double()
     last = float(found[-math.ceil(TAIL * steps) :].mean())
-    return Trial(session.config.lr or 0.0, float(found[0]), last if math.isfinite(last) else math.inf)
+    return Trial(
+        session.config.lr or 0.0, float(found[0]), last if math.isfinite(last) else math.inf
+    )
