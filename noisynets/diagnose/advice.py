@@ -128,7 +128,7 @@ def _rate(m: Measures) -> Iterator[Finding]:
             "--lr",
             "lower",
             None,
-            now.last / low.last if low.last > 0 else now.last,
+            now.last,
             f"short runs from a loss of {now.first:.3g} reach {now.last:.3g} at {now.lr:.2g}, "
             f"{low.last:.3g} at {low.lr:.2g}: try --lr {to:.2g}",
         )
@@ -137,7 +137,7 @@ def _rate(m: Measures) -> Iterator[Finding]:
             "--lr",
             "raise",
             None,
-            high.last / now.last,
+            now.last,
             f"short runs from a loss of {now.first:.3g} reach {now.last:.3g} at {now.lr:.2g}, "
             f"{high.last:.3g} at {high.lr:.2g}: try --lr {high.lr:.2g}",
         )

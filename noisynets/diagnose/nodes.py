@@ -134,16 +134,32 @@ def responses(
     return {
         name: Response(
             **{key: _mean([entry.get(key) for entry in entries]) for key in _KEYS},
-            dead=float((torch.stack(units[name]).mean(0) < DEAD).double().mean()),
+            dead=dead(torch.stack(units[name])),
         )
         for name, entries in sums.items()
     }
 
 
 _KEYS = ("sigma", "relative_sigma", "learnt", "ridge")
-DEAD = 0.05
-"""Correlation over samples of a unit's outputs in two passes, below which it says nothing of the
-samples: with 200 samples in 3 batches, chance makes it 0.04."""
+SILENT = 0.02
+"""Mean over units of the correlation over samples of their outputs in two passes, below which a
+layer says nothing of the samples. Chance makes it 0.007 for ten units, less for more."""
+
+
+def dead(correlations: Tensor) -> float:
+    """Share of units that never change; all of them if the others change by noise alone.
+
+    Args:
+        correlations: of `repeated`, of some batches, (batches, units).
+
+    >>> dead(torch.tensor([[0.5, torch.nan], [0.6, torch.nan]]))
+    0.5
+    >>> dead(torch.tensor([[0.001, torch.nan], [-0.002, torch.nan]]))
+    1.0
+    """
+    still = correlations.isnan().all(0)
+    says = correlations[:, ~still].nanmean()  # NaN if all are still
+    return float(still.double().mean()) if bool(says >= SILENT) else 1.0
 
 
 def _scales(report: Report, epsilon: Tensor) -> dict[str, float | None]:

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from noisynets.config import Config
 from noisynets.data import Examples
 from noisynets.diagnose.listen import Batches
-from noisynets.session import build
+from noisynets.losses import losses
+from noisynets.session import Session, build
+from noisynets.trial import trial as running
 
 FACTORS = (1 / 3, 1.0, 3.0)
 TAIL = 0.25
-"""Share of a trial's steps, the last ones, whose loss counts."""
+"""Share of a trial's steps, the last ones, in which its loss is taken,"""
+LOOKS, ROWS = 5, 200
+"""so often, on so many examples: always the same ones, whatever the batch size."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,8 @@ class Trial:
 
     Attributes:
         lr: its learning rate, held constant.
-        first: loss of the first batch.
-        last: mean loss of the last quarter of the batches; infinite where it is not a number.
+        first: loss before it.
+        last: mean loss in its last quarter; infinite where it is not a number.
     """
 
     lr: float
@@ -55,11 +60,22 @@ def trial(config: Config, examples: Examples, steps: int) -> Trial:
     """Train from the start at the config's learning rate."""
     session = build(config)
     batches = Batches(session, examples, seed=2)
-    losses = []
-    for _ in range(steps):
-        losses.append(session.step_(*batches.draw(config.batch_size), 0.0).loss.mean())
-    found = torch.stack(losses).double()
-    last = float(found[-math.ceil(TAIL * steps) :].mean())
-    return Trial(
-        session.config.lr or 0.0, float(found[0]), last if math.isfinite(last) else math.inf
-    )
+    shown = Batches(session, examples, seed=4).draw(ROWS)
+    first = loss_on(session, *shown)
+    looks = {math.ceil(steps * (1 - TAIL * i / LOOKS)) for i in range(LOOKS)}
+    found = []
+    for step in range(1, steps + 1):
+        session.step_(*batches.draw(config.batch_size), 0.0)
+        if step in looks:
+            found.append(loss_on(session, *shown))
+    last = float(torch.stack(found).double().mean())
+    last = last if math.isfinite(last) else math.inf
+    return Trial(session.config.lr or 0.0, float(first), last)
+
+
+@torch.no_grad()
+def loss_on(session: Session, x: Tensor, y: Tensor) -> Tensor:
+    """Mean loss over a batch, in the system's own noise, as in training."""
+    with running(session.system):
+        output = session.system(session.encode(x, session.encoding))
+    return losses(session.task.measure.loss, output, y).mean()

@@ -22,8 +22,8 @@ def signal_to_noise(draws: Tensor) -> float | None:
 
     >>> torch.manual_seed(0) and None
     >>> draws = torch.tensor([3.0, 4.0]) + torch.randn(20_000, 2)  # 25 to 2
-    >>> round(signal_to_noise(draws), 1)
-    12.5
+    >>> round(signal_to_noise(draws))
+    12
     """
     draws = draws.double()
     mean = draws.mean(0)
@@ -61,31 +61,37 @@ def explained(target: Tensor, predicted: Tensor) -> float | None:
 def repeated(first: Tensor, second: Tensor) -> Tensor:
     """Share of each unit's variance over samples that is there again in other passes, (units,).
 
-    Cov(y, y')/√(Var y Var y') over samples, summed over passes and, for a convolution, positions;
-    0 where a unit never changes.
+    Cov(y, y')/√(Var y Var y') over samples, summed over passes and, for a convolution, positions.
 
     Args:
         first: outputs in the reference pass, (B, units, *positions).
         second: in the noisy passes, (K, B, units, *positions).
 
-    >>> y = torch.randn(100, 2)
-    >>> noisy = torch.stack([y[:, 0], torch.ones(100)], 1)
-    >>> repeated(noisy, noisy.unsqueeze(0)).tolist()
-    [1.0, 0.0]
+    Returns:
+        From −1 to 1; NaN for a unit that never changes, whatever the sample and the noise, by more
+        than rounding.
+
+    >>> torch.manual_seed(0) and None
+    >>> y = torch.randn(10_000, 2)
+    >>> noisy = torch.stack([y[:, 0], y[:, 0] + y[:, 1], torch.ones(10_000)], 1)
+    >>> other = torch.stack([y[:, 0], y[:, 0] + torch.randn(10_000), torch.ones(10_000)], 1)
+    >>> [round(float(r), 1) for r in repeated(noisy, other.unsqueeze(0))]
+    [1.0, 0.5, nan]
     """
-    first, second = first.double(), second.double()
-    one, other = first - first.mean(0), second - second.mean(1, keepdim=True)
-    positions = list(range(2, one.dim()))
+    rounded = torch.finfo(torch.float32).eps ** 2 * 100
+    size = _by_unit(first.double().square())
+    one, other = first.double(), second.double()
+    one, other = one - one.mean(0), other - other.mean(1, keepdim=True)
+    mine, theirs = _by_unit(one.square()), _by_unit(other.square().mean(0))
+    still = (mine <= rounded * size) & (theirs <= rounded * size)
+    both = _by_unit((one * other).mean(0))
+    power = (mine * theirs).sqrt()
+    return torch.where(still, torch.nan, torch.where(power > 0, both / power, 0))
 
-    def summed(product: Tensor) -> Tensor:
-        return product.sum([0, *positions]) if positions else product.sum(0)
 
-    both = summed((one * other).mean(0))
-    power = (summed(one.square()) * summed(other.square().mean(0))).sqrt()
-    # what rounding alone has changed is no change
-    size = summed(first.square()) * torch.finfo(torch.float32).eps ** 2 * 100
-    still = (summed(one.square()) <= size) & (summed(other.square().mean(0)) <= size)
-    return torch.where((power > 0) & ~still, both / power, 0)
+def _by_unit(product: Tensor) -> Tensor:
+    """Sum over samples and positions: (B, units, *positions) → (units,)."""
+    return product.sum([0, *range(2, product.dim())])
 
 
 class Ridge:
