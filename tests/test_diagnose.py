@@ -265,6 +265,7 @@ def advice(mnist: Examples, dead: int | None = None, steps: int = 100, **setting
     [
         ({"system": "mlp", "rule": "np", "sigma": 1e-6}, "--sigma", "raise", None),
         ({"system": "mlp", "rule": "np", "sigma": 1.0}, "--sigma", "lower", None),
+        ({"system": "mlp", "sigma": 3.0}, "--sigma", "lower", "1"),
         ({"system": "mlp", "rule": "np", "lr": 0.1}, "--lr", "lower", None),
         ({"lr": 0.1}, "--lr", "lower", None),
         ({"batch_size": 1}, "--batch-size", "raise", "3"),

@@ -10,7 +10,7 @@ from torch import nn
 from noisynets.config import DTYPES, Config
 from noisynets.data import Examples
 from noisynets.diagnose.gradients import is_surrogate
-from noisynets.diagnose.ladder import ladder
+from noisynets.diagnose.ladder import RUNGS, ladder
 from noisynets.diagnose.listen import Batches, Listener, unchanged
 from noisynets.diagnose.measures import Measures, NodeMeasures
 from noisynets.diagnose.nodes import (
@@ -102,7 +102,7 @@ def measure(
                 pairs=pairs,
             )
         )
-    injects = METHODS[c.rule].perturbs != "nothing" and c.injected is not None
+    sigma = c.injected if METHODS[c.rule].perturbs != "nothing" else None
     eps = torch.finfo(DTYPES[c.dtype]).eps
     return Measures(
         config=c,
@@ -114,7 +114,8 @@ def measure(
         explained=made.explained,
         explained_error=made.explained_error,
         surrogate=is_surrogate(session.system),
-        rungs=tuple(ladder(session, examples)) if injects else (),
+        reads_dloss=not sends(session) or c.rule == "learned",
+        rungs=() if sigma is None else tuple(ladder(session, examples, sorted({*RUNGS, sigma}))),
         trials=tuple(trials(c, examples, trial_steps)),
         diverged=diverged,
     )

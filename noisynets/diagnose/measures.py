@@ -59,6 +59,7 @@ class Measures:
         explained_error: standard error of that.
         surrogate: the gradient that cosines are taken with is a surrogate one.
         rungs: loss differences against σ; empty where nothing is injected.
+        reads_dloss: whether loss differences enter the credit, at once or by teaching it.
         trials: short runs; empty where none were made.
         diverged: whether the run has diverged.
     """
@@ -72,6 +73,7 @@ class Measures:
     explained: float | None = None
     explained_error: float | None = None
     surrogate: bool = False
+    reads_dloss: bool = True
     rungs: tuple[Rung, ...] = ()
     trials: tuple[Trial, ...] = ()
     diverged: bool = False

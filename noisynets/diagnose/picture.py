@@ -15,7 +15,10 @@ from noisynets.checkpoint import write_atomically
 from noisynets.diagnose.advice import Finding, summary
 from noisynets.diagnose.ladder import best
 from noisynets.diagnose.measures import Measures
+from noisynets.diagnose.statistics import ENDLESS
 from noisynets.diagnose.table import title
+
+SNR = "signal to noise"
 
 
 def draw(path: Path, m: Measures, findings: Sequence[Finding]) -> None:
@@ -28,7 +31,7 @@ def draw(path: Path, m: Measures, findings: Sequence[Finding]) -> None:
     """
     panels: list[Callable[[Any], None]] = []
     if _any(m, "snr"):
-        panels.append(lambda axes: _bars(axes, m, {"snr": ""}, "signal to noise", log=True))
+        panels.append(lambda axes: _bars(axes, m, {"snr": ""}, SNR, log=True))
     if _any(m, "cosine"):
         with_what = "surrogate gradient" if m.surrogate else "true gradient"
         panels.append(lambda axes: _bars(axes, m, {"cosine": ""}, f"cosine with the {with_what}"))
@@ -36,9 +39,13 @@ def draw(path: Path, m: Measures, findings: Sequence[Finding]) -> None:
         panels.append(lambda axes: _shares(axes, m))
     if _any(m, "ridge"):
         maps = {"learnt": "learnt", "ridge": "least squares"}
+        maps = {key: label for key, label in maps.items() if _any(m, key)}
         panels.append(lambda axes: _bars(axes, m, maps, "R² of each layer's map"))
-    panels.append(lambda axes: _bars(axes, m, {"relative_sigma": ""}, "σ over spread of activity"))
-    panels.append(lambda axes: _bars(axes, m, {"dead": ""}, "share of dead units", top=1.0))
+    if _any(m, "sigma"):
+        spread = "σ over spread of activity"
+        panels.append(lambda axes: _bars(axes, m, {"relative_sigma": ""}, spread))
+    if _any(m, "dead"):
+        panels.append(lambda axes: _bars(axes, m, {"dead": ""}, "share of dead units", top=1.0))
     if m.rungs:
         panels.append(lambda axes: _rungs(axes, m))
     if m.trials:
@@ -71,14 +78,19 @@ def _bars(
     for i, (key, label) in enumerate(keys.items()):
         values = [getattr(node, key) for node in m.nodes]
         places = [j + (i - (len(keys) - 1) / 2) * width for j in range(len(values))]
-        heights = [math.nan if value is None else value for value in values]
+        noisy = [v for v in values if v is not None and v < ENDLESS]
+        tallest = 10 * max(noisy, default=1.0)
+        heights = [math.nan if v is None else tallest if v >= ENDLESS else v for v in values]
+        for place, v in zip(places, values, strict=True):
+            if v is not None and v >= ENDLESS:
+                axes.annotate("no noise", (place, tallest), ha="center", va="top", fontsize=8)
         axes.bar(places, heights, width, color=f"C{i}", label=label)
     if log:
         axes.set_yscale("log")
     if top:
         axes.set_ylim(0, top)
     if len(keys) > 1:
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="lower left")
     _named(axes, m, what)
 
 

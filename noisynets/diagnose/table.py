@@ -8,6 +8,7 @@ from typing import Any
 
 from noisynets.diagnose.advice import Finding, summary
 from noisynets.diagnose.measures import Measures, NodeMeasures
+from noisynets.diagnose.statistics import ENDLESS
 
 COLUMNS: dict[str, str] = {
     "SNR": "snr",
@@ -95,7 +96,7 @@ def _cell(node: NodeMeasures, key: str) -> str:
     if key == "dead":
         return f"{value:.0%}"
     if key == "snr":
-        return f"{value:.2g}"
+        return "no noise" if value >= ENDLESS else f"{value:.2g}"
     return f"{value:.3f}"
 
 
