@@ -51,7 +51,7 @@ def linear(rule: str, **settings) -> Session:
 
 def test_signal_to_noise_of_node_perturbation_is_that_of_gaussian_noise(monkeypatch) -> None:
     """E‖δL ξ/σ² − g‖² = (N + 1)‖g‖² per sample, for N nodes and a loss that is nearly linear."""
-    monkeypatch.setattr(measured, "REPEATS", 2000)
+    monkeypatch.setattr(measured, "REPEATS", 1000)
     monkeypatch.setattr(measured, "LEAST_BATCHES", 1)
     monkeypatch.setattr(measured, "LEAST_ROWS", 1)
     session = linear("np", batch_size=20)
@@ -136,7 +136,7 @@ def test_a_map_is_measured_by_the_best_that_noise_allows() -> None:
     listener, batches = Listener(session, 16), Batches(session, TINY)
     pair = listener(*batches.draw(300))
     made = pair.reports[1].shift.flatten(0, 1) @ list(session.system.parameters())[2].T
-    power = float(made.square().mean())
+    power = float(made.detach().square().mean())
     assert top.ridge == pytest.approx(power / (power + 0.02), abs=0.03)
     assert top.learnt == pytest.approx(top.ridge, abs=0.05)
     assert top.pairs == 300 * 20 / 8
@@ -371,7 +371,7 @@ def test_sigma_auto_is_refused_where_nothing_is_injected(settings: dict, sigma: 
     chosen = d.settled(config(**{"system": "noisy-mlp"} | settings, sigma="auto"), TINY).sigma
     assert sigma / 10 < chosen < 10 * sigma
     for wrong in ({"rule": "bp"}, {"system": "noisy-mlp"}, {"rule": "anp", "system": "sign-mlp"}):
-        with pytest.raises(ValueError, match="--sigma auto: '[a-z]+' (injects|needs to)"):
+        with pytest.raises(ValueError, match="--sigma auto: '[a-z]+' injects nothing"):
             config(sigma="auto", **wrong)
 
 

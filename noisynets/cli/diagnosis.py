@@ -23,7 +23,7 @@ MINE = ("device", "data_dir")
 
 
 def diagnose(
-    target: tyro.conf.Positional[str],
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|SYSTEM")],
     config: Annotated[Config, tyro.conf.OmitArgPrefixes],
     out: Path | None = None,
     warm_up: int = 100,
@@ -32,8 +32,8 @@ def diagnose(
     """Measure a run or a system layer by layer, and name the setting to change.
 
     Args:
-        target: folder of a run, which is measured at its checkpoint; or a system, as for
-            --system of train, whose other options follow.
+        target: folder of a run, which is measured at its checkpoint; or a system, followed by
+            other options of train.
         config: of a system; of a run, --device and --data-dir alone.
         out: the picture, a PNG; the numbers go beside it, as JSON. Unset: diagnose.png in the
             folder of the run, or SYSTEM-diagnose.png here.

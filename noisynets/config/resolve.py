@@ -44,8 +44,9 @@ dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, 
     if sigma and system.sigma and not noisy and method.perturbs == "nodes":
         sigma = system.sigma
     if config.sigma == "auto" and sigma is None and not _injects(config.rule):
-        what = "injects nothing" if method.perturbs == "nothing" else "needs to inject nothing here"
-        raise InputError(f"--sigma auto: {config.rule!r} {what}, so there is nothing to choose")
+        beside = f" beside the noise that {config.system} has of its own"
+        where = "" if method.perturbs == "nothing" else beside
+        raise InputError(f"--sigma auto: {config.rule!r} injects nothing{where}: leave it out")
     given = sigma if config.sigma is None else config.sigma
     filled = replace(
         config,
