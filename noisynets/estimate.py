@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,31 @@ from noisynets.outer import accumulate_
 from noisynets.probe import Probe, find_nodes, is_chain
 from noisynets.rules import RULES, SCALINGS, Rule
 from noisynets.trial import has_state, populations, trial
-from noisynets.types import Estimate, Loss, Sampler, Stepped
+from noisynets.types import Estimate, Loss, Report, Sampler, Stepped
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """What the passes of a batch showed, and the credit that was made of it.
+
+    Attributes:
+        estimate: losses and outputs.
+        reports: one per node and call.
+        credits: one per report, (B, *out), each made when it is asked for: go through them once.
+            None: the node is left untrained.
+    """
+
+    estimate: Estimate
+    reports: Sequence[Report]
+    credits: Iterable[Tensor | Traced | None]
+
+    def accumulate_(self) -> None:
+        """Add credit ⊗ x to `.grad` of every node's parameters."""
+        for report, credit in zip(self.reports, self.credits, strict=True):
+            if isinstance(credit, Traced):
+                accumulate_(report.node.layer, credit.x.flatten(0, 1), credit.credit.flatten(0, 1))
+            elif credit is not None:
+                accumulate_(report.node.layer, report.x, credit)
 
 
 class NodePerturbation:
@@ -125,6 +149,14 @@ class NodePerturbation:
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
+        found = self.credit(inputs, targets)
+        found.accumulate_()
+        decorrelation.learn_(found.reports)
+        return found.estimate
+
+    @torch.no_grad()
+    def credit(self, inputs: Tensor, targets: Tensor) -> Credited:
+        """Make the passes and give credit, without touching `.grad`; feedback learns."""
         batch = _batch(inputs, targets)
         self._survey()
         rule = self.rule
@@ -173,13 +205,8 @@ class NodePerturbation:
             fixed = is_chain(_network(self.system)) and wiring.reported
             self._wiring = replace(wiring, values={}) if fixed else None
             self._wired_for = inputs.shape[1:]
-        for report, credit in zip(probe.reports, credits, strict=True):
-            if isinstance(credit, Traced):
-                accumulate_(report.node.layer, credit.x.flatten(0, 1), credit.credit.flatten(0, 1))
-            elif credit is not None:
-                accumulate_(report.node.layer, report.x, credit)
-        decorrelation.learn_(probe.reports)
-        return Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
+        estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
+        return Credited(estimate, probe.reports, credits)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise, and what feedback has learnt."""

@@ -167,7 +167,7 @@ def build(config: Config) -> Session:
             rows=config.decor_rows,
         )
     perturbation = Perturbation(
-        sigma=config.sigma,
+        sigma=config.injected,
         resamples=config.resamples,
         noise=config.noise or method.noise,
         scaling=config.scaling,

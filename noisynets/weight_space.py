@@ -17,7 +17,7 @@ from noisynets.types import Estimate, Loss, Sampler
 
 
 @dataclass(frozen=True)
-class _Perturbed:
+class Perturbed:
     """The system at θ + s ξ, with ξ per parameter; the system's own tensors are not touched."""
 
     system: nn.Module
@@ -94,7 +94,7 @@ class WeightPerturbation(_WeightSpace):
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
-        at = _Perturbed(self.system, inputs, targets, self.loss)
+        at = Perturbed(self.system, inputs, targets, self.loss)
         outputs, loss = at({}, 0)
         for _ in range(self.resamples):
             xi = self._draw()
@@ -121,7 +121,7 @@ class SPSA(_WeightSpace):
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
-        at = _Perturbed(self.system, inputs, targets, self.loss)
+        at = Perturbed(self.system, inputs, targets, self.loss)
         for _ in range(self.resamples):
             xi = self._draw()
             outputs, up = at(xi, 1)

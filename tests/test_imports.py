@@ -26,6 +26,7 @@ ORDER = [
     {"run_folder", "report", "session"},
     {"evaluate"},
     {"train"},
+    {"diagnose"},
     {"bench"},
     {"cli"},
 ]

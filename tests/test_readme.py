@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import chip_in_the_loop
@@ -15,6 +16,7 @@ from tiny import TASK
 
 from noisynets import cli
 from noisynets.data import TASKS
+from noisynets.systems import SYSTEMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,7 +27,8 @@ COMMANDS = sorted(
         match
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
         for match in re.findall(
-            r"noisynets (?:train|resume|eval|show|neurobench|list|bench)[^`\n;]*", page.read_text()
+            r"noisynets (?:train|resume|eval|diagnose|show|neurobench|list|bench)[^`\n;]*",
+            page.read_text(),
         )
     }
 )
@@ -49,7 +52,8 @@ def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
         return  # tests/test_cli.py reads it
     seen = []
     monkeypatch.setattr("noisynets.cli.runs.create", lambda out, config: seen.append(config))
-    monkeypatch.setattr("noisynets.cli.runs.load_data", lambda config: None)
+    monkeypatch.setattr("noisynets.cli.runs.load_data", lambda config: (None, None))
+    monkeypatch.setattr("noisynets.cli.runs.settled", lambda config, _: replace(config, sigma=0.1))
     monkeypatch.setattr("noisynets.cli.runs._run", lambda folder, data=None: None)
     for place in ("runs", "benchmarks"):
         monkeypatch.setattr(f"noisynets.cli.{place}.fetch", lambda files, say: None)
@@ -63,8 +67,16 @@ def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
         words = words[: words.index("--out")] if "--out" in words else words
         cli.main([*words, "--out", str(tmp_path)])
         assert len(seen) == 1
+    elif words[0] == "diagnose" and words[1] in SYSTEMS:
+        monkeypatch.setattr("noisynets.cli.diagnosis.loaded", lambda config: (None, None))
+        monkeypatch.setattr(
+            "noisynets.cli.diagnosis.settled", lambda config, _: seen.append(config)
+        )
+        with pytest.raises(AttributeError):  # there are no settings to go on with
+            cli.main([*words, "--out", str(tmp_path / "a.png")])
+        assert len(seen) == 1
     else:
-        assert words[0] in ("resume", "eval", "show", "neurobench", "list", "bench")
+        assert words[0] in ("diagnose", "resume", "eval", "show", "neurobench", "list", "bench")
 
 
 def test_the_promised_lines_are_there() -> None:

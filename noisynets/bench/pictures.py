@@ -87,7 +87,7 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
             for result in group.candidates:
                 config, value = result.run.config, of_part(result, "val")
                 if value is not None:
-                    alike = (config.sigma, config.decor_lr) == (best.sigma, best.decor_lr)
+                    alike = (config.injected, config.decor_lr) == (best.sigma, best.decor_lr)
                     (line if alike else dots).append((config.lr or 0.0, factor * value))
             if line:
                 x, y = zip(*sorted(line), strict=True)

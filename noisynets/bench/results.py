@@ -123,7 +123,7 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
             continue
         config = group.config
         marked = "°" if (group.case, group.rule) in tuned else ""
-        sigma = "–" if config.sigma is None else f"{config.sigma:g}"
+        sigma = "–" if config.injected is None else f"{config.injected:g}"
         decor_lr = f"{config.decor_lr:g}" if config.decor_lr else "–"
         name, _ = judged_by(config)
         cells = [

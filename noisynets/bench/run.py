@@ -221,7 +221,7 @@ def _following(course: Course, results: list[Result]) -> list[Run]:
 def _run(entry: Entry, phase: Phase, config: Config, out: Path) -> Run:
     """Name a run's folder after whatever tells it from the suite's others."""
     parts = [config.rule, f"lr{config.lr:g}"]
-    parts += [f"sigma{config.sigma:g}"] if config.sigma is not None else []
+    parts += [f"sigma{config.injected:g}"] if config.injected is not None else []
     parts += [f"decor{config.decor_lr:g}"] if config.decor_lr else []
     parts += [f"epochs{config.epochs}", f"seed{config.seed}"]
     parts += ["search"] if phase == "search" else []

@@ -43,13 +43,13 @@ class Point:
 def start(config: Config) -> Point:
     """Return where the search of resolved settings starts."""
     assert config.lr is not None, "the settings are not resolved"
-    return Point(config.lr, config.sigma, config.decor_lr or None)
+    return Point(config.lr, config.injected, config.decor_lr or None)
 
 
 def searched(config: Config) -> list[str]:
     """Name the settings that make a difference to a rule."""
     names = ["lr", "decor_lr"] if config.decor_lr else ["lr"]
-    injects = config.sigma is not None and config.rule != "frozen"
+    injects = config.injected is not None and config.rule != "frozen"
     return [*names, "sigma"] if injects else names
 
 

@@ -11,6 +11,7 @@ import tyro
 from noisynets.cli.benchmarks import bench
 from noisynets.cli.boxes import check_box
 from noisynets.cli.datasets import data
+from noisynets.cli.diagnosis import diagnose
 from noisynets.cli.listing import list_, show
 from noisynets.cli.runs import eval_, neurobench, resume, train
 from noisynets.errors import NoisynetsError
@@ -24,6 +25,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "train": train,
                 "resume": resume,
                 "eval": eval_,
+                "diagnose": diagnose,
                 "show": show,
                 "neurobench": neurobench,
                 "data": data,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from noisynets.complexity import complexity
 from noisynets.config import DTYPES, Config, resolve, seeds, task_of
 from noisynets.data.store import fetch
 from noisynets.devices import advance_
+from noisynets.diagnose import settled
 from noisynets.errors import InputError
 from noisynets.evaluate import EVALUATION_BATCH, close, evaluate, threads
 from noisynets.noise import Stream
@@ -32,12 +34,21 @@ Out = Annotated[
 def train(config: Annotated[Config, tyro.conf.OmitArgPrefixes], out: Out = None) -> None:
     """Train a system on a task, then test it once."""
     config = resolve(config)
-    build(config)  # refuse what cannot be built, and read, before anything is written
+    auto = config.sigma == "auto"
+    build(replace(config, sigma=1.0) if auto else config)  # refuse before anything is written
+    data = loaded(config)
+    if auto:
+        config = settled(config, data[0])
+        print(f"sigma {config.sigma:g}, the middle of what was measured to be good")
+    _run(create(out, config), data)
+
+
+def loaded(config: Config) -> Data:
+    """Load what is trained on, and fetch it first if it has to be."""
     files = task_of(config).files
     if files is not None and config.data_dir is None:
         fetch(files, say=lambda line: print(line, file=sys.stderr))
-    data = load_data(config)
-    _run(create(out, config), data)
+    return load_data(config)
 
 
 def resume(run: tyro.conf.Positional[Path], device: str | None = None) -> None:

@@ -63,7 +63,7 @@ def _values(c: Config) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {getattr(c, name)} must be at least {least}"
     for name in ("lr", "sigma", "output_scale", "temperature", "threshold", "firing_noise"):
         value = getattr(c, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
+        if value not in (None, "auto") and not (math.isfinite(value) and value > 0):
             yield f"--{name.replace('_', '-')} {value:g} must be positive and finite"
     for name in ("decor_lr", "intrinsic_noise", "slope", "membrane_noise"):
         value = getattr(c, name)

@@ -14,6 +14,7 @@ from noisynets.config.settings import Config
 from noisynets.data import Task, find_task
 from noisynets.errors import InputError
 from noisynets.methods import BEST, METHODS
+from noisynets.rules import RULES
 from noisynets.systems import SYSTEMS
 
 
@@ -41,17 +42,21 @@ def resolve(config: Config) -> Config:
     sigma = method.sigma_in_noise if noisy else method.sigma
     if sigma and system.sigma and not noisy and method.perturbs == "nodes":
         sigma = system.sigma
-    sigma = sigma if config.sigma is None else config.sigma
+    if config.sigma == "auto" and sigma is None and not _injects(config.rule):
+        beside = f" beside the noise that {config.system} has of its own"
+        where = "" if method.perturbs == "nothing" else beside
+        raise InputError(f"--sigma auto: {config.rule!r} injects nothing{where}: leave it out")
+    given = sigma if config.sigma is None else config.sigma
     filled = replace(
         config,
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
         device_preset=preset or "none",
         lr=method.lr if config.lr is None else config.lr,
-        sigma=sigma,
+        sigma=given,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
         adam_beta2=_beta2(config),
-        noise=method.noise if config.noise is None and sigma is not None else config.noise,
+        noise=method.noise if config.noise is None and given is not None else config.noise,
         decor_schedule=config.decor_schedule or config.schedule,
         **_time(config, task),
         device=_device(config.device),
@@ -61,6 +66,12 @@ def resolve(config: Config) -> Config:
     if wrong:
         raise InputError("; ".join(wrong))
     return filled
+
+
+def _injects(rule: str) -> bool:
+    """Whether a rule injects noise also where the system has its own."""
+    raw = RULES.get(rule if rule in RULES else rule.removeprefix("d"))
+    return raw is not None and raw.injects
 
 
 def _beta2(config: Config) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -13,6 +13,7 @@ import tyro
 from noisynets.data import AUGMENTATIONS, FROM_FILES, TASKS
 from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
+from noisynets.errors import InputError
 from noisynets.methods import BEST, METHODS
 from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
 from noisynets.noise import SAMPLERS
@@ -73,12 +74,13 @@ class Config:
         float | None, _help(f"Learning rate of the weights. {_tuned('lr')}.", "FLOAT")
     ] = None
     sigma: Annotated[
-        float | None,
+        float | Literal["auto"] | None,
         _help(
             "Standard deviation of the injected noise, in units of the activities (of the "
-            f"weights for wp and spsa). {_tuned('sigma')}; for a system with noise of its own: "
+            "weights for wp and spsa); auto: measured on the first batches, before training. "
+            f"{_tuned('sigma')}; for a system with noise of its own: "
             f"{_tuned('sigma_in_noise', 'else nothing is injected')}.",
-            "FLOAT",
+            "FLOAT|auto",
         ),
     ] = None
     decor_lr: Annotated[
@@ -268,3 +270,14 @@ class Config:
             "PATH",
         ),
     ] = None
+
+    @property
+    def injected(self) -> float | None:
+        """σ as a number.
+
+        Raises:
+            InputError: if it has yet to be measured; see `noisynets.diagnose.settled`.
+        """
+        if self.sigma == "auto":
+            raise InputError("--sigma auto: is measured for single runs alone: give a number here")
+        return self.sigma

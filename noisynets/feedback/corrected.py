@@ -30,12 +30,12 @@ class Corrected:
         if isinstance(feedback, Innovation):
             raise InputError("the credit of innovation and share is made of δL: nothing is left")
         self.feedback, self.share = feedback, share
-        self._maps = Maps(lambda node: Mirror(geometry(node)))
+        self.maps = Maps(lambda node: Mirror(geometry(node)))
 
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report; what the feedback leaves untrained stays so."""
         if pair.intrinsic:
-            self._maps.update_(pair)
+            self.maps.update_(pair)
         credits = self.feedback(pair)
         given: list[Tensor | None] = []
         for credit in credits:
@@ -44,15 +44,15 @@ class Corrected:
             given.append(credit)
         zeros = [torch.zeros_like(report.delta[0]) for report in pair.reports]
         known = [zero if g is None else g for g, zero in zip(given, zeros, strict=True)]
-        more = estimates(pair, self._maps.innovations(pair), known, range(len(known)))
+        more = estimates(pair, self.maps.innovations(pair), known, range(len(known)))
         return [None if g is None else g + self.share * m for g, m in zip(given, more, strict=True)]
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
-        return nested({"of": self.feedback.state(), "maps": self._maps.state()})
+        return nested({"of": self.feedback.state(), "maps": self.maps.state()})
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         found = unnested(state)
         self.feedback.restore(found.get("of", {}))
-        self._maps.restore(found["maps"])
+        self.maps.restore(found["maps"])

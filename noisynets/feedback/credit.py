@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,6 +44,17 @@ class Feedback(Protocol):
         """Continue from a `state`."""
 
 
+@runtime_checkable
+class Mapped(Protocol):
+    """A feedback that learns what its nodes make of differences of their inputs.
+
+    Attributes:
+        maps: by node.
+    """
+
+    maps: Maps
+
+
 class Straight:
     """Credit of every hidden call is F e ∘ gate, straight from the output's error.
 
@@ -54,7 +65,7 @@ class Straight:
 
     def __init__(self, new: Callable[[str], Direct]) -> None:
         self._new = new
-        self._maps = Maps(lambda node: Mirror(geometry(node)))
+        self.maps = Maps(lambda node: Mirror(geometry(node)))
         self._gates = Gates()
         self._direct: dict[str, Direct] = {}
 
@@ -62,10 +73,10 @@ class Straight:
         """One credit (B, *out) per report."""
         self._gates.update_(pair)
         if pair.intrinsic:
-            self._maps.update_(pair)
+            self.maps.update_(pair)
         credits = pair.from_output(self._gates)
         hidden = set(range(len(pair.reports))) - pair.top
-        for call, credit in self.teach(pair, hidden, self._maps, self._gates).items():
+        for call, credit in self.teach(pair, hidden, self.maps, self._gates).items():
             credits[call] = credit
         return list(credits)
 
@@ -96,13 +107,13 @@ class Straight:
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
         direct = nested({name: direct.state() for name, direct in self._direct.items()})
-        parts_ = {"maps": self._maps.state(), "gates": self._gates.state(), "direct": direct}
+        parts_ = {"maps": self.maps.state(), "gates": self._gates.state(), "direct": direct}
         return nested(parts_)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         parts_ = unnested(state)
-        self._maps.restore(parts_["maps"])
+        self.maps.restore(parts_["maps"])
         self._gates.restore(parts_["gates"])
         self._direct.clear()
         for name, part in unnested(parts_.get("direct", {})).items():
@@ -123,28 +134,28 @@ class Innovation:
 
     def __init__(self, share: bool) -> None:
         self.share = share
-        self._maps = Maps(lambda node: Mirror(geometry(node)))
+        self.maps = Maps(lambda node: Mirror(geometry(node)))
         self._gates = Gates()
 
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report."""
         self._gates.update_(pair)
         if pair.intrinsic:
-            self._maps.update_(pair)
+            self.maps.update_(pair)
         top = pair.from_output(self._gates)
         shared = pair.shared if self.share else frozenset()
-        found = estimates(pair, self._maps.innovations(pair), top, shared)
+        found = estimates(pair, self.maps.innovations(pair), top, shared)
         own = pair.top if self.share else frozenset()
         return [top[call] if call in own else g for call, g in enumerate(found)]
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
-        return nested({"maps": self._maps.state(), "gates": self._gates.state()})
+        return nested({"maps": self.maps.state(), "gates": self._gates.state()})
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         found = unnested(state)
-        self._maps.restore(found["maps"])
+        self.maps.restore(found["maps"])
         self._gates.restore(found["gates"])
 
 
@@ -161,7 +172,7 @@ class Backward:
     """
 
     def __init__(self, new: Callable[[Node], Mirror | Transport] | None = None) -> None:
-        self._maps = Maps(new or (lambda node: Mirror(geometry(node))))
+        self.maps = Maps(new or (lambda node: Mirror(geometry(node))))
         self._gates = Gates()
         self._straight = Straight(lambda name: Learned())
         self._warned = False
@@ -169,16 +180,16 @@ class Backward:
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report."""
         self._gates.update_(pair)
-        self._maps.update_(pair)
+        self.maps.update_(pair)
         credits = pair.from_output(self._gates)
         top, hidden = list(credits), self._hidden(pair)
-        taught = self._straight.teach(pair, hidden, self._maps, self._gates) if hidden else {}
+        taught = self._straight.teach(pair, hidden, self.maps, self._gates) if hidden else {}
         for call in reversed(range(len(credits))):
             if call in taught:
                 credits[call] = top[call] + taught[call]
             made, report = pair.wiring.inputs[call], pair.reports[call]
-            if made is not None and report.node in self._maps:
-                below = self._maps[report.node](credits[call], report.raw.shape)
+            if made is not None and report.node in self.maps:
+                below = self.maps[report.node](credits[call], report.raw.shape)
                 deliver(made, below, credits, pair, self._gates)
         self._warn(hidden, pair)
         return list(credits)
@@ -207,7 +218,7 @@ class Backward:
         """Return what must be kept to continue with the same bits."""
         return nested(
             {
-                "maps": self._maps.state(),
+                "maps": self.maps.state(),
                 "gates": self._gates.state(),
                 "straight": self._straight.state(),
             }
@@ -216,7 +227,7 @@ class Backward:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         found = unnested(state)
-        self._maps.restore(found["maps"])
+        self.maps.restore(found["maps"])
         self._gates.restore(found["gates"])
         self._straight.restore(found["straight"])
 

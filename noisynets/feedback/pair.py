@@ -147,13 +147,24 @@ class Pair:
             return self.responses[unit.population].change
         if unit not in self._responses:
             return self._tapped(unit.after)[1]
-        call, path = self._responses[unit]
+        call, _ = self._responses[unit]
         shift = self.reports[call].shift
         assert shift is not None
-        back = shift.flatten(0, 1)
-        for moved in path:
-            back = moved.adjoint(back)
-        return back.unflatten(0, shift.shape[:2])
+        return self._undone(unit, shift.flatten(0, 1)).unflatten(0, shift.shape[:2])
+
+    def result(self, unit: Unit) -> Tensor:
+        """What came out in the reference pass, (B, ...)."""
+        if unit.population:
+            return self.responses[unit.population].spikes
+        if unit not in self._responses:
+            return self._tapped(unit.after)[0]
+        return self._undone(unit, self.reports[self._responses[unit][0]].raw)
+
+    def _undone(self, unit: Unit, moved: Tensor) -> Tensor:
+        """Move a node's input back to how it left the unit, (rows, ...)."""
+        for step in self._responses[unit][1]:
+            moved = step.adjoint(moved)
+        return moved
 
     def from_output(self, gate: Gate) -> list[Tensor]:
         """Credit of every call from the error alone: zero but for those at the top."""

@@ -1,0 +1,58 @@
+"""Validation accuracy against sigma, and the sigma that --sigma auto would take.
+
+python examples/sigma.py > table.md
+
+The flat optimum is wide: rounding spoils the smallest values, curvature the largest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import tyro
+
+from noisynets.config import Config, resolve
+from noisynets.diagnose import settled
+from noisynets.errors import Diverged
+from noisynets.run_folder import create
+from noisynets.train import load_data, train
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train at every sigma, and at the one that is chosen."""
+
+    rules: tuple[str, ...] = ("np", "anp", "mirrored")
+    sigmas: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 3.0, 10.0)
+    epochs: int = 2
+    hidden: tuple[int, ...] = (64, 64)
+    seed: int = 0
+
+
+def accuracy(config: Config) -> str:
+    """Train, and return the validation accuracy in percent."""
+    with TemporaryDirectory() as folder:
+        try:
+            summary = train(create(Path(folder) / "run", config), progress_bar=False)
+        except Diverged:
+            return "diverged"
+    return f"{100 * summary['val_accuracy']:.1f}"
+
+
+def main(args: Args) -> None:
+    """Print a Markdown table."""
+    titles = [*(f"{sigma:g}" for sigma in args.sigmas), "auto"]
+    print(f"| rule | {' | '.join(titles)} |\n|{'---|' * (1 + len(titles))}")
+    for rule in args.rules:
+        base = Config(system="mlp", rule=rule, hidden=args.hidden, epochs=args.epochs, test=False)
+        base = resolve(replace(base, seed=args.seed, sigma="auto"))
+        chosen = settled(base, load_data(base)[0])
+        cells = [accuracy(replace(base, sigma=sigma)) for sigma in args.sigmas]
+        cells.append(f"{accuracy(chosen)} (σ = {chosen.sigma:g})")
+        print(f"| {rule} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

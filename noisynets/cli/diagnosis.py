@@ -1,0 +1,92 @@
+"""What a run or a system suffers from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from noisynets.cli.runs import loaded
+from noisynets.config import Config, resolve
+from noisynets.diagnose import advise, as_json, draw, measure, settled, summary, table, warmed
+from noisynets.errors import InputError, unknown
+from noisynets.evaluate import threads
+from noisynets.run_folder import RunFolder
+from noisynets.systems import SYSTEMS
+from noisynets.train import open_session
+
+MINE = ("device", "data_dir")
+"""Settings that may differ from a run's own."""
+
+
+def diagnose(
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|SYSTEM")],
+    config: Annotated[Config, tyro.conf.OmitArgPrefixes],
+    out: Path | None = None,
+    warm_up: int = 100,
+    trial_steps: int = 100,
+) -> None:
+    """Measure a run or a system layer by layer, and name the setting to change.
+
+    Args:
+        target: folder of a run, which is measured at its checkpoint; or a system, followed by
+            other options of train.
+        config: of a system; of a run, --device and --data-dir alone.
+        out: the picture, a PNG; the numbers go beside it, as JSON. Unset: diagnose.png in the
+            folder of the run, or SYSTEM-diagnose.png here.
+        warm_up: of a system: steps of training before it is measured.
+        trial_steps: of three short runs from the start, at lr/3, lr and 3 lr; 0: none.
+    """
+    for name, value in (("warm-up", warm_up), ("trial-steps", trial_steps)):
+        if value < 0:
+            raise InputError(f"--{name} {value} must be at least 0")
+    folder = RunFolder(Path(target))
+    is_run = (folder.path / "config.json").is_file()
+    if not is_run and target not in SYSTEMS:
+        raise unknown("run folder or system", target, SYSTEMS)
+    path = out or (folder.path / "diagnose.png" if is_run else Path(f"{target}-diagnose.png"))
+    if path.suffix != ".png" or not path.parent.is_dir():
+        raise InputError(f"--out {path}: must be a .png in a folder that is there")
+    diverged = False
+    if is_run:
+        _refuse_settings(config, target)
+        if not folder.checkpoint.is_file():
+            raise InputError(f"{target}: no checkpoint yet; continue with: noisynets resume RUN")
+        session = open_session(folder, config.device if config.device != "auto" else None)
+        if config.data_dir is not None:
+            session.config = replace(session.config, data_dir=str(Path(config.data_dir).absolute()))
+        train_set, _ = loaded(session.config)
+        batches = math.ceil(len(train_set) / session.config.batch_size)
+        steps = session.progress.epoch * batches + session.progress.step
+        diverged = bool((folder.summary() or {}).get("diverged"))
+    else:
+        if config.system not in (Config().system, target):
+            raise InputError(f"--system {config.system}: it is {target!r} that is diagnosed")
+        config = resolve(replace(config, system=target))
+        train_set, _ = loaded(config)
+        config = settled(config, train_set)
+        session, steps = warmed(config, train_set, warm_up)
+        diverged = steps < warm_up
+    with threads(session):
+        found = measure(session, train_set, steps=steps, trial_steps=trial_steps, diverged=diverged)
+    findings = advise(found)
+    print(table(found))
+    print(f"\n{summary(findings)}\n\n{path}")
+    draw(path, found, findings)
+    RunFolder(path.parent).write(path.with_suffix(".json").name, as_json(found, findings))
+
+
+def _refuse_settings(config: Config, target: str) -> None:
+    """Refuse settings beside those of a run."""
+    default = Config()
+    given = [
+        f.name
+        for f in fields(Config)
+        if f.name not in MINE and getattr(config, f.name) != getattr(default, f.name)
+    ]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{names}: the settings of {target} are in its folder")

@@ -1,0 +1,99 @@
+"""The true gradient, where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.losses import losses
+from noisynets.trial import populations, trial
+from noisynets.types import Loss, Node
+
+
+def of_weights(node: Node) -> Tensor | None:
+    """`.grad` of a node's trained parameters in one vector; None if none of them has any."""
+    found = [p for p in node.layer.parameters() if p.requires_grad]
+    if all(p.grad is None for p in found):
+        return None
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in found])
+
+
+def true_gradients(
+    system: nn.Module,
+    nodes: Sequence[Node],
+    loss: Loss,
+    x: Tensor,
+    y: Tensor,
+    draws: int,
+) -> dict[str, Tensor | None]:
+    """∂(mean loss)/∂weights of every node by autograd, the mean over `draws` of the system's noise.
+
+    None where there is no derivative: nothing comes back from the output, or something between
+    the node and the output has no useful derivative.
+    """
+    sums: dict[str, Tensor | None] = {node.name: None for node in nodes}
+    for _ in range(draws):
+        system.zero_grad()
+        with trial(system), torch.enable_grad(), _watching(system, nodes) as flat:
+            try:
+                mean = losses(loss, system(x), y).mean()
+                if mean.requires_grad:
+                    mean.backward()
+            except RuntimeError:  # changed in place, or computed elsewhere
+                system.zero_grad()
+        for node in nodes:
+            g = of_weights(node)
+            if g is None or node in flat() or not bool(g.any()):
+                continue
+            before = sums[node.name]
+            sums[node.name] = g.clone() if before is None else before + g
+    system.zero_grad()
+    return {name: None if total is None else total / draws for name, total in sums.items()}
+
+
+def is_surrogate(system: nn.Module) -> bool:
+    """Whether autograd goes through spikes by surrogate derivatives."""
+    return bool(populations(system))
+
+
+@contextmanager
+def _watching(system: nn.Module, nodes: Sequence[Node]) -> Iterator[Callable[[], set[Node]]]:
+    """Watch for modules without a useful derivative: nodes called before one have no gradient.
+
+    Such a module's output asks for no gradient though its input does, or its derivative is zero
+    everywhere. What is done outside modules is not seen.
+    """
+    called: list[Node] = []
+    flat: set[Node] = set()
+
+    def notes(node: Node) -> Callable[..., None]:
+        return lambda *_: called.append(node)
+
+    def watches(module: nn.Module, args: Any, output: Any) -> None:
+        given = args[0] if args else None
+        if not isinstance(given, Tensor) or not isinstance(output, Tensor) or output is given:
+            return
+        if not given.requires_grad or not given.is_floating_point():
+            return
+        if not output.requires_grad:
+            flat.update(called)
+            return
+        (slope,) = torch.autograd.grad(output.sum(), given, retain_graph=True, allow_unused=True)
+        if slope is None or not bool(slope.any()):
+            flat.update(called)
+
+    handles = [node.outlet.register_forward_hook(notes(node)) for node in nodes]
+    inside = {module for node in nodes for module in node.inlet.modules()}
+    for module in system.modules():
+        leaf = not any(True for _ in module.children())
+        if leaf and module not in inside and not any(True for _ in module.parameters()):
+            handles.append(module.register_forward_hook(watches))
+    try:
+        yield lambda: flat
+    finally:
+        for handle in handles:
+            handle.remove()
