@@ -113,7 +113,7 @@ def measure(
         rounding=eps * abs(made.loss) / made.dloss if made.dloss else None,
         explained=made.explained,
         explained_error=made.explained_error,
-        surrogate=is_surrogate(session.system),
+        surrogate=is_surrogate(session.system) and any(n.cosine is not None for n in nodes),
         reads_dloss=not sends(session) or c.rule == "learned",
         rungs=() if sigma is None else tuple(ladder(session, examples, sorted({*RUNGS, sigma}))),
         trials=tuple(trials(c, examples, trial_steps)),
