@@ -3,7 +3,7 @@
     M(θ) θ̈ + C(θ, θ̇) + B θ̇ = T a,    τ ȧ = u (1 + k z) − a,    z ~ N(0, 1) in every step
 
 Arm and constants: Li and Todorov, *Iterative linear quadratic regulator design for nonlinear
-biological movement systems*, ICINCO 2004, section 5.1. The noise of a muscle grows with its
+biological movement systems*, ICINCO 2004. The noise of a muscle grows with its
 command: Harris and Wolpert, *Signal-dependent noise determines motor planning*, Nature 394 (1998)
 780. A muscle's activation a follows the command u as a filter of first order.
 """
