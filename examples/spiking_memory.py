@@ -8,15 +8,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import partial
 
 import snntorch
 import torch
 import tyro
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from noisynets import Backpropagation, NodePerturbation, cross_entropy
+from noisynets.bench.speed import memory
 from noisynets.spiking import Spiking, adapt
 
 KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, steps")
@@ -63,16 +63,6 @@ def step(kind: str, steps: int, batch: int) -> None:
         estimator(x.unsqueeze(1), y)
 
 
-def memory(kind: str, steps: int, batch: int) -> float:
-    """MiB of tensors alive at once, at most, in one training step; weights and inputs included."""
-    step(kind, 1, 2)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step(kind, steps, batch)
-    events = profiler.profiler.kineto_results.events()
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
-    return max(accumulate(change for _, change in changes)) / 2**20
-
-
 def main(settings: Settings) -> None:
     """Weigh every kind of step."""
     torch.set_num_threads(1)
@@ -80,7 +70,8 @@ def main(settings: Settings) -> None:
         print(f"T={steps}, B={settings.batch}")
         found = {}
         for kind in KINDS:
-            found[kind] = memory(kind, steps, settings.batch)
+            step(kind, 1, 2)
+            found[kind] = memory(partial(step, kind, steps, settings.batch))
             share = found[kind] / found[KINDS[0]]
             print(f"  {kind:16s} {found[kind]:7.1f} MiB, {share:.2f} of BPTT through snnTorch")
 

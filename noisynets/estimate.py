@@ -15,6 +15,7 @@ from noisynets.check import check, check_called, check_dtype, check_noisy
 from noisynets.errors import InputError, unknown
 from noisynets.feedback import (
     FEEDBACKS,
+    Corrected,
     Feedback,
     InTime,
     MeasuredError,
@@ -98,6 +99,8 @@ class NodePerturbation:
             raise unknown("loss gradient", loss_gradient, ("known", "measured"))
         if isinstance(rule, Rule) and loss_gradient == "measured":
             raise InputError(f"rule {rule.name!r} takes no derivative of the loss anyway")
+        if isinstance(rule, Corrected) and loss_gradient == "measured":
+            raise InputError("a δL correction needs a known loss gradient: both come from δL")
         self._error = MeasuredError() if loss_gradient == "measured" else None
         stepped = False
         if not isinstance(rule, Rule) and has_state(system):
@@ -163,8 +166,9 @@ class NodePerturbation:
                 error = derivative(self.loss, reference(outputs, batch, passes), targets)
             else:
                 error = self._error(_one(outputs), dloss)
+            known = self._error is None
             credits = rule(
-                Pair(probe.reports, dloss / batch, error / batch, wiring, probe.responses)
+                Pair(probe.reports, dloss / batch, error / batch, wiring, probe.responses, known)
             )
             fixed = is_chain(_network(self.system)) and wiring.reported
             self._wiring = replace(wiring, values={}) if fixed else None

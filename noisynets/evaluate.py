@@ -34,27 +34,27 @@ def threads(session: Session) -> Iterator[None]:
 
 def evaluate(session: Session, examples: Examples) -> tuple[float, float]:
     """Mean loss and score, in the system's own noise, as `system.eval()` has it."""
+    loss, score, _ = evaluate_outputs(session, examples)
+    return loss, score
+
+
+def evaluate_outputs(
+    session: Session, examples: Examples
+) -> tuple[float, float, list[float] | None]:
+    """The same, and the mean score of every single output; None where these have none."""
     measure = session.task.measure
+    each = measure.each if session.task.classes > 1 else None
     meter = Meter.zero(examples.y.device, measure)
+    total = torch.zeros(session.task.classes, dtype=torch.float64, device=examples.y.device)
     stream = Stream(seeds(session.config)["encoding"] + 1)
     with torch.no_grad(), evaluating(session.system):
         for x, y in examples.batches(EVALUATION_BATCH, DTYPES[session.config.dtype]):
             output = session.system(session.encode(x, stream))
             meter.add(measure.loss(output, y), output, y)
-    return meter.read()
-
-
-def evaluate_outputs(session: Session, examples: Examples) -> list[float] | None:
-    """Mean score of every single output; None where these are no values of their own."""
-    each = session.task.measure.each
-    if each is None or session.task.classes == 1:
-        return None
-    stream = Stream(seeds(session.config)["encoding"] + 1)
-    total = torch.zeros(session.task.classes, dtype=torch.float64, device=examples.y.device)
-    with torch.no_grad(), evaluating(session.system):
-        for x, y in examples.batches(EVALUATION_BATCH, DTYPES[session.config.dtype]):
-            total += each(session.system(session.encode(x, stream)), y).sum(0)
-    return (total / len(examples)).tolist()
+            if each is not None:
+                total += each(output, y).sum(0)
+    by_output = None if each is None else (total / len(examples)).tolist()
+    return *meter.read(), by_output
 
 
 def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:

@@ -104,7 +104,8 @@ def create(out: Path | None, config: Config) -> RunFolder:
     """
     path = _free_name(config) if out is None else out
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        there = list(path.iterdir()) if path.is_dir() else []
+        if path.is_file() or any(not p.name.endswith(".partial") for p in there):
             raise InputError(f"--out {path}: exists and is not empty; choose another, or resume it")
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / "config.json", _json(asdict(config)))

@@ -75,8 +75,8 @@ def train(
                 test_set = load_test(session.config)
             except InputError as error:
                 raise InputError(f"{error}; then: noisynets resume {folder.path}") from error
-            results["test"] = evaluate(session, test_set)
-            by_output = evaluate_outputs(session, test_set)
+            loss, score, by_output = evaluate_outputs(session, test_set)
+            results["test"] = loss, score
         results["train"] = evaluate(session, train_set)
         closing = close(session, ("val", "test") if test else ("val",))
         recordings = recorded(session, train_set if val_set is None else val_set)

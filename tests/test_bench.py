@@ -3,7 +3,9 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 
 import numpy as np
 import pytest
@@ -106,6 +108,14 @@ def test_a_search_comes_close_to_the_best_rate() -> None:
     assert 1 / 1.4 < max(found, key=found.get).lr / 1e-3 < 1.4
 
 
+def test_a_search_leaves_a_region_where_everything_diverges() -> None:
+    """From a rate 3,000 times too high, in 8 candidates."""
+    found = searched(
+        compass(Point(1.0, None, None), ["lr"], 8), lambda p: -math.inf if p.lr > 3e-4 else p.lr
+    )
+    assert max(found.values()) > 0
+
+
 # --- files -------------------------------------------------------------------------------------
 
 
@@ -138,6 +148,13 @@ def test_the_paper_suite_has_every_rule_and_the_authors_settings() -> None:
         ("hidden = [8]", 'hidden = "8"', "case 'shallow'"),
         ("candidates = 4", "candidates = 0", "candidates 0 must be a whole number"),
         ("seeds = [3, 4]", "seeds = []", "there are no seeds"),
+        ("seeds = [3, 4]", "seeds = [3, 3]", "one is twice"),
+        ("seeds = [3, 4]", "seeds = 3", "seeds must be a list"),
+        ("epochs = 2", "epochs = 2.5", "epochs = 2.5 has the wrong type"),
+        ('task = "tiny"', "task = 3", "task = 3 has the wrong type"),
+        ("[rule.bp]\nlr = 1e-2", "[rule]\nbp = 3", "'bp' must be a table"),
+        ("sigma = 0.01", "final_fit = true", "leaves nothing to choose"),
+        ("hidden = [8, 8]", 'rules = "anp"', "are no list of rules"),
         ('name = "deep"', 'name = "shallow"', "twice: names must differ"),
         ('name = "deep"', 'name = "shallow."', "twice: names must differ"),
         ('name = "deep"', "", "has no name"),
@@ -166,6 +183,8 @@ def test_what_is_wrong_in_a_suite_is_said_in_a_line(suite, old, new, words, caps
         (["smoke", "--cases", "x"], "unknown case 'x'"),
         (["smoke", "--candidates", "0"], "--candidates must be at least 1"),
         (["smoke", "--epochs", "0"], "--epochs 0 must be at least 1"),
+        (["smoke", "--quick"], "--quick and --threads are settings of speed alone"),
+        (["speed", "--threads", "0"], "--threads 0: this machine has"),
     ],
 )
 def test_bad_arguments_are_named(arguments, words, capsys) -> None:
@@ -262,3 +281,26 @@ def test_values_with_several_outputs_get_a_table_of_their_own(tmp_path: Path) ->
     whole = json.loads((path / "summary.json").read_text())["test_nmse"]
     assert len(each) == 7 and sum(each) / 7 == pytest.approx(whole, rel=1e-5)
     assert "| output 7 |" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_a_cell_of_the_committed_results_comes_out_again(tmp_path: Path) -> None:
+    """Mirrored credit on the noisy perceptron, seed 0, with the rate that was chosen then."""
+    committed = Path(__file__).parent.parent / "docs" / "results" / "mnist.csv"
+    rows = [
+        row
+        for row in csv.DictReader(committed.read_text().splitlines())
+        if (row["case"], row["rule"], row["phase"]) == ("noisy, 64-64", "mirrored", "comparison")
+    ]
+    scores = [float(row["test"]) for row in rows]
+    chosen = read_suite("mnist", {"lr": float(rows[0]["lr"]), "device": "cpu"})
+    (entry,) = chosen.only(["noisy, 64-64"], ["mirrored"]).entries
+    cell = replace(chosen, entries=(replace(entry, tuned=True),), seeds=(0,))
+    (group,) = bench(cell, tmp_path / "out")
+    assert group.values("test")[0] == pytest.approx(mean(scores), abs=max(3 * stdev(scores), 3e-3))
+
+
+def test_the_speed_of_steps_is_measured_in_its_quick_form(tmp_path: Path, capsys) -> None:
+    """No times are judged here: other jobs may run beside the tests."""
+    cli.main(["bench", "speed", "--quick", "--out", str(tmp_path / "out")])
+    table = (tmp_path / "out" / "speed.md").read_text()
+    assert table in capsys.readouterr().out and table.count("\n| ") == 2 + 15

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from noisynets import InputError, NodePerturbation, SystemRefused, squared_error
 from noisynets.devices import AdditiveGaussian, Chip, GainOffset, Noisy, WeightSpread
 from noisynets.errors import NoisynetsError
-from noisynets.feedback import FEEDBACKS, Corrected
+from noisynets.feedback import FEEDBACKS, Corrected, MeasuredError
 from noisynets.feedback.credit import Backward, Straight, dfa
 from noisynets.feedback.direct import Learned
 from noisynets.feedback.gate import Gate
@@ -670,3 +670,58 @@ def test_a_loss_without_a_derivative_is_learnt_from_its_differences(rule: str) -
 def test_raw_rules_have_no_error_to_measure() -> None:
     with pytest.raises(InputError, match="no derivative of the loss anyway"):
         NodePerturbation(_mlp(nn.Tanh), squared_error, "anp", loss_gradient="measured")
+
+
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("rule", ["mirrored", "learned", "share"])
+def test_measured_errors_do_not_turn_credit_round(rule: str, measured: bool) -> None:
+    """Mean over many rows, after 30 calls: positive alignment in every layer."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+    gradient = "measured" if measured else "known"
+    estimator = NodePerturbation(net, squared_error, rule, sigma=0.01, loss_gradient=gradient)
+    x, y = torch.randn(4, 6).repeat(5000, 1), torch.randn(4, 3).repeat(5000, 1)
+    for _ in range(30):
+        net.zero_grad()
+        estimator(x, y)
+    found = gradients(net)
+    squared_error(net(x), y).mean().backward()
+    for name, true in gradients(net).items():
+        assert cosine(found[name], true) > 0.3, name
+
+
+def test_what_is_made_of_the_loss_difference_is_not_corrected_by_it() -> None:
+    for rule in ("innovation", "share"):
+        with pytest.raises(InputError, match="nothing is left"):
+            Corrected(FEEDBACKS[rule](0))
+    with pytest.raises(InputError, match="both come from δL"):
+        NodePerturbation(_mlp(nn.Tanh), squared_error, Corrected(dfa()), loss_gradient="measured")
+
+
+@pytest.mark.parametrize("where", ["inputs", "outputs"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_broken_reading_teaches_a_mirror_nothing(where: str, value: float) -> None:
+    torch.manual_seed(0)
+    true, mirror = torch.randn(5, 7), Mirror(nn.Linear(7, 5))
+    for step in range(40):
+        x = torch.randn(20, 7)
+        a = x @ true.T
+        if step in (0, 10):
+            (x if where == "inputs" else a)[3, 2] = value
+        before = mirror.map
+        mirror.update_(x, a)
+        if step == 10:
+            assert torch.equal(mirror.map, before)
+    assert (mirror.map - true).norm() < 0.05 * true.norm()
+
+
+def test_a_broken_first_batch_teaches_nothing_of_the_error() -> None:
+    torch.manual_seed(0)
+    measured, e = MeasuredError(), torch.randn(3)
+    for step in range(60):
+        y = torch.cat([torch.zeros(1, 40, 3), torch.randn(50, 40, 3)])
+        dloss = (y[1:] @ e).clone()
+        if step == 0:
+            y[2, 1, 0] = math.nan
+        found = measured(y.flatten(0, 1), dloss)
+    assert (found.mean(0) - e).norm() < 0.1 * e.norm()

@@ -44,15 +44,17 @@ def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
     if "--help" in words:
         return  # tests/test_cli.py reads it
     seen = []
-    monkeypatch.setattr(cli, "create", lambda out, config: seen.append(config))
-    monkeypatch.setattr(cli, "load_data", lambda config: None)
-    monkeypatch.setattr(cli, "_run", lambda folder, data=None: None)
-    monkeypatch.setattr(cli, "fetch", lambda files, say: None)
+    monkeypatch.setattr("noisynets.cli.runs.create", lambda out, config: seen.append(config))
+    monkeypatch.setattr("noisynets.cli.runs.load_data", lambda config: None)
+    monkeypatch.setattr("noisynets.cli.runs._run", lambda folder, data=None: None)
+    for place in ("runs", "benchmarks"):
+        monkeypatch.setattr(f"noisynets.cli.{place}.fetch", lambda files, say: None)
     if words[0] == "train":
         cli.main(words)
         assert len(seen) == 1
-    elif words[0] == "bench" and not {"SUITE", "mine.toml", "--data-dir"} & set(words):
-        monkeypatch.setattr(cli, "compare", lambda suite, path, **settings: seen.append(suite))
+    elif words[0] == "bench" and not {"SUITE", "mine.toml", "--data-dir", "speed"} & set(words):
+        found = lambda suite, path, **settings: seen.append(suite)  # noqa: E731
+        monkeypatch.setattr("noisynets.cli.benchmarks.compare", found)
         (tmp_path / "results.md").touch()
         words = words[: words.index("--out")] if "--out" in words else words
         cli.main([*words, "--out", str(tmp_path)])

@@ -10,7 +10,9 @@ from noisynets.bench.results import Group, as_csv, groups, markdown, spread
 from noisynets.bench.run import Result, carry_out
 from noisynets.bench.suite import Entry, Suite, read_suite, suites, summaries
 from noisynets.checkpoint import write_atomically
+from noisynets.errors import InputError
 from noisynets.run_folder import RunFolder
+from noisynets.session import build
 
 
 def bench(
@@ -33,7 +35,15 @@ def bench(
     Raises:
         InputError: for data that cannot be read, or a folder with other runs in it.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    for entry in suite.entries:  # what cannot be built is refused before anything is run
+        try:
+            build(entry.config)
+        except InputError as error:
+            raise InputError(f"case {entry.case!r}, rule {entry.rule!r}: {error}") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error})") from error
 
     def write(results: list[Result]) -> None:
         write_atomically(out / "results.csv", as_csv(suite, results).encode())

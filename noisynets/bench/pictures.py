@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from noisynets.bench.results import Group, of_part
 from noisynets.bench.run import judged_by
@@ -31,7 +32,7 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
     figure = Figure(figsize=(11, 4 * len(cases)), layout="constrained")
     rows = figure.subplots(len(cases), 2, squeeze=False, sharey="row")
     for (left, right), (case, curves) in zip(rows, cases.items(), strict=True):
-        name, lowest, highest = "", [], []
+        name = ""
         for i, (label, folders) in enumerate(curves.items()):
             config = folders[0].config("cpu")
             name, factor = _scale(task_of(config).measure.name)
@@ -41,8 +42,6 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
                 [factor * float(run[e][f"val_{task_of(config).measure.name}"]) for run in runs]
                 for e in range(epochs)
             ]
-            lowest.append(mean(by_epoch[0]))
-            highest.append(mean(by_epoch[-1]))
             for axes, column in ((left, "epoch"), (right, "sample_forwards")):
                 x = [int(row[column]) for row in runs[0][:epochs]]
                 text = label if axes is left else None
@@ -53,6 +52,9 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
         left.set(xlabel="epoch", ylabel=f"validation {name}", title=case)
         left.xaxis.get_major_locator().set_params(integer=True)
         right.set(xlabel="forward passes × samples", xscale="log")
+        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        right.xaxis.set_major_formatter(EngFormatter())
+        right.xaxis.set_minor_formatter(NullFormatter())
         if "%" not in name:
             left.set_yscale("log")
         for axes in (left, right):
@@ -87,14 +89,17 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
                 if value is not None:
                     alike = (config.sigma, config.decor_lr) == (best.sigma, best.decor_lr)
                     (line if alike else dots).append((config.lr or 0.0, factor * value))
-            axes.plot(*zip(*sorted(line), strict=True), ".-", color=_colour(i), label=group.rule)
+            if line:
+                x, y = zip(*sorted(line), strict=True)
+                axes.plot(x, y, ".-", color=_colour(i), label=group.rule)
             if dots:
                 axes.plot(*zip(*dots, strict=True), "x", color=_colour(i), ms=4, alpha=0.6)
         axes.set(xlabel="learning rate", xscale="log", ylabel=f"validation {name}", title=case)
         if "%" not in name:
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, path)
 
 
@@ -132,7 +137,8 @@ def draw_axes(path: Path, groups: Sequence[Group]) -> None:
         axes.set_xticks(sorted(places), [f"{place:g}" for place in sorted(places)])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, path)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -61,7 +65,7 @@ def score(result: Result) -> float:
         return -math.inf
     name, higher = judged_by(result.run.config)
     value: float = result.summary[f"val_{name}"]
-    return value if higher else -value
+    return -math.inf if math.isnan(value) else value if higher else -value
 
 
 def course(suite: Suite, entry: Entry, out: Path) -> Course:
@@ -108,7 +112,7 @@ def carry_out(
     batches = [_Batch(next(c)) for c in courses]
     results: list[Result] = []
     try:
-        with _executor(jobs) as pool:
+        with _executor(jobs) as pool, _stopped(pool):
             going: dict[Future[Result], tuple[int, int]] = {}
             while True:
                 for i, batch in enumerate(batches):
@@ -131,6 +135,29 @@ def carry_out(
         ) from error
 
 
+@contextmanager
+def _stopped(pool: Executor) -> Iterator[None]:
+    """Take what runs in other processes along when this one is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for process in (getattr(pool, "_processes", None) or {}).values():
+            process.terminate()
+        raise
+
+
+def _with_parent() -> None:
+    """End this process when the one that started it is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def make(run: Run) -> Result:
     """Make, continue or read one run."""
     try:
@@ -149,7 +176,9 @@ class _Here(Executor):
 
 
 def _executor(jobs: int) -> Executor:
-    return _Here() if jobs == 1 else ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    if jobs == 1:
+        return _Here()
+    return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_with_parent)
 
 
 class _Batch:

@@ -2,8 +2,8 @@
 
 A compass search: from the settings it starts with, one setting after the other is multiplied and
 divided by its factor, and followed where that helps. Once no setting helps any more, the factors
-become their square roots. A rule with fewer settings spends its candidates on finer steps, down to
-a tenth.
+become their square roots. While everything diverges, the rate falls by its factor squared. A rule
+with fewer settings spends its candidates on finer steps, down to a tenth.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def searched(config: Config) -> list[str]:
 
 Scores = dict[Point, float]
 Search = Generator[list[Point], Scores, None]
-"""Yields points that can be tried side by side, is sent their scores, and goes on."""
+"""Yields points that can be tried side by side, and is sent their scores (−∞: diverged)."""
 
 
 def compass(first: Point, names: list[str], candidates: int) -> Search:
@@ -83,6 +83,9 @@ def compass(first: Point, names: list[str], candidates: int) -> Search:
     ask = fresh([first, *(first.times("lr", f) for f in (1 / factors["lr"], factors["lr"]))])
     seen |= yield ask
     while len(seen) < candidates and min(factors.values()) > 1.1:
+        while len(seen) < candidates and max(seen.values()) == -math.inf:
+            lowest = min(seen, key=lambda point: point.lr)
+            seen |= yield fresh([lowest.times("lr", 1 / factors["lr"] ** 2)])
         for name in names:
             for direction in (-1, 1):
                 while len(seen) < candidates:

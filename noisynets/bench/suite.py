@@ -3,7 +3,6 @@
 summary = "what it shows"
 rules = ["anp", "mirrored", "frozen", "bp"]      # of every case, unless it has its own
 seeds = [0, 1, 2]
-axis = "hidden layers"                           # optional: what `at` of a case means
 
 [search]                                         # the same for every rule
 candidates = 8
@@ -19,23 +18,26 @@ lr = 1e-2                                        # a rate is where its search st
 name = "two layers"
 system = "mlp"
 hidden = [64, 64]
-at = 2
+at = { "hidden layers" = 2 }                     # its place on axes that are drawn
 tuned.bp = { lr = 3e-3 }                         # chosen before: not searched again
 """
 
 from __future__ import annotations
 
+import math
 import tomllib
+import types
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from noisynets.config import Config, resolve, unheeded
 from noisynets.errors import InputError, unknown
-from noisynets.methods import METHODS
+from noisynets.methods import BEST, METHODS
 
 FOLDER = Path(__file__).parent / "suites"
+HINTS = get_type_hints(Config)
 SETTINGS = {field.name for field in fields(Config)} - {"rule", "seed"}
 TOP = {"summary", "rules", "seeds", "search", "settings", "rule", "case"}
 OF_A_CASE = {"name", "at", "rules", "tuned"}
@@ -155,13 +157,20 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
         raise InputError("there is no [[case]]")
     entries = tuple(entry for case in cases for entry in _entries(case, values, changes))
     seeds = values.get("seeds", [0, 1, 2])
+    if not isinstance(seeds, list) or not isinstance(values.get("summary", ""), str):
+        raise InputError("seeds must be a list, and the summary a text")
     candidates, epochs = search.get("candidates", 8), search.get("epochs", 0)
     numbers = [("candidates", candidates, 1), ("epochs of [search]", epochs, 0)]
     for key, value, least in [*numbers, *(("a seed", seed, 0) for seed in seeds)]:
-        if not isinstance(value, int) or value < least:
+        if not _fits(value, int) or value < least:
             raise InputError(f"{key} {value!r} must be a whole number of at least {least}")
-    if not seeds:
-        raise InputError("there are no seeds")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError("there are no seeds" if not seeds else f"seeds {seeds}: one is twice")
+    for entry in entries:
+        if entry.config.final_fit and not entry.tuned:
+            raise InputError(
+                f"case {entry.case!r}: final_fit leaves nothing to choose settings on: give tuned"
+            )
     pairs = [(entry.folder, entry.rule) for entry in entries]
     twice = next((pair for pair in pairs if pairs.count(pair) > 1), None)
     if twice:
@@ -176,39 +185,58 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
     )
 
 
-def _entries(case: dict[str, Any], values: dict[str, Any], changes: dict[str, Any]) -> list[Entry]:
-    name = case.get("name")
-    if not isinstance(name, str) or not name:
-        raise InputError("a [[case]] has no name")
+def _entries(case: Any, values: dict[str, Any], changes: dict[str, Any]) -> list[Entry]:
+    name = case.get("name") if isinstance(case, dict) else None
+    if not isinstance(name, str) or not 0 < len(name) < 100:
+        raise InputError("a [[case]] has no name, or a very long one")
     rules = case.get("rules", values.get("rules", []))
-    if not rules:
-        raise InputError(f"case {name!r}: no rules")
+    if not isinstance(rules, list) or not rules or not all(isinstance(r, str) for r in rules):
+        raise InputError(f"case {name!r}: rules {rules!r} are no list of rules")
+    rules = [BEST if rule == "best" else rule for rule in rules]
     own = {key: value for key, value in case.items() if key not in OF_A_CASE}
     of_rules, tuned = _table(values, "rule"), _table(case, "tuned")
     for rule in [*rules, *of_rules, *tuned]:
         if rule not in METHODS:
             raise unknown(f"rule in case {name!r}", rule, METHODS)
-    for what in (_table(values, "settings"), own, *of_rules.values(), *tuned.values()):
+    _known(f"tuned rule of case {name!r}", tuned, set(rules))
+    common = _table(values, "settings")
+    given = [_table(table, rule) for table in (of_rules, tuned) for rule in table]
+    for what in (common, own, *given):
         _known(f"setting in case {name!r}", what, SETTINGS)
+        for setting, value in what.items():
+            if not _fits(value, HINTS[setting]):
+                raise InputError(f"case {name!r}: {setting} = {value!r} has the wrong type")
     at = tuple(_table(case, "at").items())
     for axis, value in at:
-        if not isinstance(value, int | float):
+        if not _fits(value, float) or not math.isfinite(value):
             raise InputError(f"case {name!r}: {axis!r} is at {value!r}, which is no number")
     found = []
     for rule in rules:
-        settings = _table(values, "settings") | own
+        settings = common | own
         settings = {k: v for k, v in settings.items() if k not in unheeded(rule)}
         settings |= _table(of_rules, rule) | _table(tuned, rule) | changes
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        config = replace(Config(threads=1), rule=rule, **settings)
         try:
-            resolved = resolve(config)
+            resolved = resolve(replace(Config(threads=1), rule=rule, **settings))
         except InputError as error:
             raise InputError(f"case {name!r}, rule {rule!r}: {error}") from error
-        except TypeError as error:
-            raise InputError(f"case {name!r}: a setting has the wrong type ({error})") from error
         found.append(Entry(name, rule, resolved, rule in tuned, at))
     return found
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a TOML file is what a setting takes.
+
+    >>> _fits(3, float | None), _fits(2.5, int), _fits(True, int), _fits([8, 8], tuple[int, ...])
+    (True, False, False, True)
+    """
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, part) for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, int | float if hint is float else hint)
 
 
 def _table(values: dict[str, Any], key: str) -> dict[str, Any]:

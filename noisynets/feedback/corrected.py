@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from noisynets.errors import InputError
-from noisynets.feedback.credit import Feedback, Traced, estimates
+from noisynets.feedback.credit import Feedback, Innovation, Traced, estimates
 from noisynets.feedback.learnt import Maps, geometry, nested, unnested
 from noisynets.feedback.mirror import Mirror
 from noisynets.feedback.pair import Pair
@@ -15,17 +15,20 @@ from noisynets.feedback.pair import Pair
 class Corrected:
     """credit + α r ε N/‖ε‖², r = δL − Σ ε·credit: any feedback, with what δL has left over.
 
-    For α = 1 and small noise this is unbiased whatever the feedback says, which is then a control
-    variate: the better it predicts δL, the less noise. Below 1 it trades bias for noise.
+    For α = 1 and small noise this is unbiased whatever a feedback says that has not seen this δL;
+    it is then a control variate: the better it predicts δL, the less noise. Below 1 it trades
+    bias for noise.
 
     Args:
-        feedback: gives the credit.
+        feedback: gives the credit; not from this very δL, as `Innovation` does.
         share: α, from 0 to 1.
     """
 
     def __init__(self, feedback: Feedback, share: float = 1.0) -> None:
         if not 0 <= share <= 1:
             raise InputError(f"a correction of {share:g} must be within 0..1")
+        if isinstance(feedback, Innovation):
+            raise InputError("the credit of innovation and share is made of δL: nothing is left")
         self.feedback, self.share = feedback, share
         self._maps = Maps(lambda node: Mirror(geometry(node)))
 

@@ -72,7 +72,7 @@ class Straight:
     def teach(self, pair: Pair, calls: set[int], maps: Maps, gates: Gates) -> dict[int, Tensor]:
         """Learn from the loss differences, and return the credit of the given calls."""
         error = pair.error.flatten(1)
-        estimated = estimates(pair, maps.innovations(pair), pair.from_output(gates), pair.top)
+        estimated = estimates(pair, maps.innovations(pair), pair.from_output(gates), pair.shared)
         found = {}
         names: dict[str, int] = {}
         for call, report in enumerate(pair.reports):
@@ -131,10 +131,11 @@ class Innovation:
         self._gates.update_(pair)
         if pair.intrinsic:
             self._maps.update_(pair)
-        exact = pair.from_output(self._gates)
-        top = pair.top if self.share else frozenset()
-        found = estimates(pair, self._maps.innovations(pair), exact, top)
-        return [exact[call] if call in top else g for call, g in enumerate(found)]
+        top = pair.from_output(self._gates)
+        shared = pair.shared if self.share else frozenset()
+        found = estimates(pair, self._maps.innovations(pair), top, shared)
+        own = pair.top if self.share else frozenset()
+        return [top[call] if call in own else g for call, g in enumerate(found)]
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""

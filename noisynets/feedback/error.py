@@ -26,6 +26,7 @@ class MeasuredError:
 
     def __init__(self) -> None:
         self._moment: Tensor | None = None
+        self._weight: Tensor | None = None  # of what has been seen, 1 in the long run
 
     @torch.no_grad()
     def __call__(self, outputs: Tensor, dloss: Tensor) -> Tensor:
@@ -36,9 +37,14 @@ class MeasuredError:
         delta = (y[1:] - y[0]).to(wide)
         flat = delta.flatten(0, 1)
         seen = flat.T @ flat / len(flat)
-        old = self._moment
-        moment = seen if old is None else old.to(seen).lerp(seen, FORGETTING)
-        self._moment = moment if old is None else torch.where(moment.isfinite().all(), moment, old)
+        if self._moment is None or self._weight is None:
+            self._moment, self._weight = torch.zeros_like(seen), seen.new_zeros(())
+        sound = seen.isfinite().all()  # a diverged pass teaches nothing
+        self._moment = torch.where(sound, self._moment.lerp(seen, FORGETTING), self._moment)
+        self._weight = torch.where(
+            sound, self._weight.lerp(sound.to(seen), FORGETTING), self._weight
+        )
+        moment = self._moment / self._weight.clamp_min(torch.finfo(wide).tiny)
         ridge = RIDGE * moment.diagonal().mean() + torch.finfo(wide).tiny
         lower = torch.linalg.cholesky_ex(moment + ridge * torch.eye(len(moment)).to(moment)).L
         estimate = torch.einsum("kb,kbi->ib", dloss.to(wide), delta) / resamples
@@ -47,8 +53,10 @@ class MeasuredError:
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
-        return {} if self._moment is None else {"moment": self._moment}
+        if self._moment is None or self._weight is None:
+            return {}
+        return {"moment": self._moment, "weight": self._weight}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        self._moment = state.get("moment")
+        self._moment, self._weight = state.get("moment"), state.get("weight")

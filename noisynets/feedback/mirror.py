@@ -61,7 +61,7 @@ class Mirror:
         step = torch.cholesky_solve(error, torch.linalg.cholesky_ex(gram).L).T @ x
         sound = step.isfinite().all() & known.isfinite().all()
         self._step = torch.where(sound, step, 0)
-        self._map = self._map + share * self._step
+        self._map = torch.where(sound, self._map + share * self._step, self._map)
         self._known = torch.where(sound, known, self._known)
         self._updates += 1
 

@@ -40,6 +40,8 @@ class Pair:
         error: ∂(mean loss)/∂output in the reference pass, (B, ...).
         wiring: what lies between the calls.
         responses: of populations, by their paths.
+        exact: whether the error is the loss's derivative; if not, it was measured from this very
+            pair, and says nothing about δL that δL does not say itself.
         top: calls whose activities make up the output without passing another node.
         behind: the unit right behind a call's activity, or a sum with it, by call, where it is
             the only one.
@@ -54,6 +56,7 @@ class Pair:
     error: Tensor
     wiring: Wiring
     responses: dict[str, Response] = field(default_factory=dict)
+    exact: bool = True
     top: frozenset[int] = field(init=False)
     behind: dict[int, Unit] = field(init=False)
     parts: list[Expression] = field(init=False)
@@ -97,6 +100,11 @@ class Pair:
             if unit is not None and self.reports[call].shift is not None:
                 responses[unit] = (call, path)
         object.__setattr__(self, "_responses", responses)
+
+    @property
+    def shared(self) -> frozenset[int]:
+        """Calls whose share of δL is known beforehand: those at the top, if the error is exact."""
+        return self.top if self.exact else frozenset()
 
     @property
     def intrinsic(self) -> bool:

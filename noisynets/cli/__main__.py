@@ -1,0 +1,5 @@
+"""`python -m noisynets.cli`."""
+
+from noisynets.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""What there is: transfer curves, and lists."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import tyro
+from torch import nn
+
+from noisynets.bench import summaries
+from noisynets.config import Config, resolve
+from noisynets.data import FROM_FILES, TASKS
+from noisynets.devices import PRESETS
+from noisynets.errors import InputError
+from noisynets.methods import METHODS
+from noisynets.report import draw_transfer
+from noisynets.session import settings as network
+from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
+from noisynets.transfer import panels
+
+
+def show(
+    system: tyro.conf.Positional[str],
+    device_preset: str | None = None,
+    intrinsic_noise: float | None = None,
+    bits: int = 4,
+    out: Path | None = None,
+) -> None:
+    """Draw what a system's first layer and unit do to an activity, with the band of their noise.
+
+    Args:
+        system: as for train.
+        device_preset: simulated device under the layer, or none. Unset: the system's.
+        intrinsic_noise: of the system's own. Unset: the system's.
+        bits: of quantised units.
+        out: the picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here.
+    """
+    given = Config(
+        system=system, device_preset=device_preset, intrinsic_noise=intrinsic_noise, bits=bits
+    )
+    config = resolve(given)
+
+    def build_with(points: int, chip: int) -> nn.Module:
+        settings = replace(
+            network(config), hidden=(points,), device_seed=chip, noise_seed=1000 * chip
+        )
+        return SYSTEMS[config.system].build((1, 1, 1), 1, settings)
+
+    name = system if config.device_preset == "none" else f"{system}-{config.device_preset}"
+    path = Path(f"{name}.png") if out is None else out
+    if not path.parent.is_dir():
+        raise InputError(f"--out {path}: there is no folder {path.parent}")
+    noise = f", own noise {config.intrinsic_noise:g}" if config.intrinsic_noise else ""
+    device = "" if config.device_preset == "none" else f" on {config.device_preset}"
+    draw_transfer(path, f"{system}{device}{noise}", panels(build_with))
+    print(path)
+
+
+def list_() -> None:
+    """List the tasks, systems, devices and rules, with the rules' tuned settings."""
+    print("tasks:")
+    for task in TASKS.values():
+        print(f"  {task.name:13s} {task.summary}")
+        if task.reference:
+            print(f"  {'':13s} reference: {task.reference}")
+    for name, summary in FROM_FILES.items():
+        print(f"  {name:13s} {summary}")
+    print("systems (FAMILY-ARCHITECTURE, as in sign-conv; lif, noisy-lif, rlif: of an mlp):")
+    for kind in (ARCHITECTURES, FAMILIES):
+        for name, known in kind.items():
+            print(f"  {name or '(none)':13s} {known.summary}")
+    print("suites:")
+    for name, summary in summaries().items():
+        print(f"  {name:13s} {summary}")
+    print("device presets:")
+    for preset in PRESETS.values():
+        print(f"  {preset.name:13s} {preset.summary}")
+    width = max(len(method.summary) for method in METHODS.values())
+    columns = ("lr   ", "sigma ", "sigma_in_noise", "decor_lr")
+    print(f"{'rules:':13s}{'':{width}s}  {'  '.join(columns)}")
+    for name, method in METHODS.items():
+        cells = [f"{getattr(method, c.strip()) or '-':<{len(c)}}" for c in columns]
+        print(f"  {name:10s} {method.summary:{width}s}  {'  '.join(cells)}".rstrip())

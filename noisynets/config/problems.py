@@ -1,0 +1,184 @@
+"""What is refused: unknown names, impossible values, and settings that would have no effect."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from noisynets.config.settings import DTYPES, OPTIMISERS, SCHEDULES, Config
+from noisynets.data import AUGMENTATIONS, Task
+from noisynets.decorrelation import VARIANTS
+from noisynets.devices import PRESETS
+from noisynets.errors import InputError, unknown
+from noisynets.feedback import FEEDBACKS
+from noisynets.methods import METHODS
+from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
+from noisynets.noise import SAMPLERS, check_sigma
+from noisynets.rules import SCALINGS
+from noisynets.spiking import ENCODERS, READOUTS
+from noisynets.systems import SYSTEMS
+
+
+def check_names(config: Config) -> None:
+    """Raise an InputError for the first setting that names something unknown."""
+    for kind, name, known in (
+        ("system", config.system, SYSTEMS),
+        ("rule", config.rule, METHODS),
+        ("noise", config.noise or "gaussian", SAMPLERS),
+        ("device preset", config.device_preset or "none", [*PRESETS, "none"]),
+        ("phase of the noise", config.noise_during, ("both", "training", "evaluation")),
+        ("augmentation", config.augment, AUGMENTATIONS),
+        ("encoder", config.encoder or "current", ENCODERS),
+        ("read-out", config.readout, READOUTS),
+        ("neuron", config.neuron, NEURONS),
+        ("firing", config.firing, FIRINGS),
+        ("phase of the noise", config.noise_over, ("step", "trial")),
+        ("phase of the credit", config.credit_over or "trial", ("steps", "trial")),
+        ("loss gradient", config.loss_gradient, ("known", "measured")),
+        ("scaling", config.scaling, SCALINGS),
+        ("decorrelation variant", config.decor_variant, VARIANTS),
+        ("initialisation", config.init, INITIALISATIONS),
+        ("optimiser", config.optimiser, OPTIMISERS),
+        ("schedule", config.schedule, SCHEDULES),
+        ("schedule", config.decor_schedule or config.schedule, SCHEDULES),
+        ("device", config.device, ("auto", "cpu", "cuda")),
+        ("dtype", config.dtype, DTYPES),
+    ):
+        if name not in known:
+            raise unknown(kind, name, known)
+
+
+def problems(c: Config, task: Task) -> list[str]:
+    """Name everything that is wrong with settings whose gaps are filled, a line each."""
+    return [*_values(c), *_time(c, task), *_inputs(c, task), *_without_effect(c)]
+
+
+def _values(c: Config) -> Iterator[str]:
+    at_least = {"epochs": 1, "batch_size": 1, "resamples": 1, "decor_rows": 1, "bits": 1}
+    at_least |= {"seed": 0, "device_seed": 0, "threads": 0}
+    for name, least in at_least.items():
+        if getattr(c, name) < least:
+            yield f"--{name.replace('_', '-')} {getattr(c, name)} must be at least {least}"
+    for name in ("lr", "sigma", "output_scale", "temperature", "threshold", "firing_noise"):
+        value = getattr(c, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            yield f"--{name.replace('_', '-')} {value:g} must be positive and finite"
+    for name in ("decor_lr", "intrinsic_noise", "slope", "membrane_noise"):
+        value = getattr(c, name)
+        if not (math.isfinite(value) and value >= 0):
+            yield f"--{name.replace('_', '-')} {value:g} must be finite and not negative"
+    if c.adam_beta2 is not None and c.optimiser != "adam":
+        yield f"--adam-beta2 {c.adam_beta2:g}: {c.optimiser} has no second moments"
+    elif c.adam_beta2 is not None and not 0 <= c.adam_beta2 < 1:
+        yield f"--adam-beta2 {c.adam_beta2:g} must be at least 0 and below 1"
+    if not 0 <= c.correction <= 1:
+        yield f"--correction {c.correction:g} must be within 0..1"
+    if c.correction and (c.loss_gradient == "measured" or c.rule in ("innovation", "share")):
+        yield f"--correction {c.correction:g}: the credit is made of the same loss differences"
+    if c.correction and c.credit_over == "steps":
+        yield f"--correction {c.correction:g}: needs --credit-over trial"
+    if any(width < 1 for width in c.hidden or ()):
+        yield f"--hidden {' '.join(map(str, c.hidden or ()))}: every width must be at least 1"
+    cores = os.cpu_count() or 1
+    if c.threads > cores:
+        yield f"--threads {c.threads}: this machine has {cores}"
+    if c.intrinsic_noise:
+        try:
+            check_sigma(c.intrinsic_noise, DTYPES[c.dtype])
+        except InputError as error:
+            yield f"--intrinsic-noise: {error}"
+    still = c.intrinsic_noise == 0 and c.device_preset == "none"
+    if c.system.startswith("noisy-") and still:
+        plain = c.system.removeprefix("noisy-")
+        yield f"--intrinsic-noise 0: {c.system} without noise is {plain!r}"
+    if still and c.noise_during != "both":
+        yield f"--noise-during {c.noise_during}: the system has no noise of its own at its nodes"
+    differ = [preset.name for preset in PRESETS.values() if preset.spread]
+    if c.device_seed and c.device_preset not in differ:
+        yield (
+            f"--device-seed {c.device_seed}: device {c.device_preset!r} is the same on every "
+            f"chip; devices that differ: {', '.join(differ)}"
+        )
+    for name in sorted({name for system in SYSTEMS.values() for name in system.heeds}):
+        if name not in SYSTEMS[c.system].heeds and getattr(c, name) != getattr(Config(), name):
+            yield f"--{name.replace('_', '-')} {getattr(c, name)}: {c.system} has no such units"
+
+
+def _inputs(c: Config, task: Task) -> Iterator[str]:
+    """Name what cannot be done to a task's inputs."""
+    if c.augment != "none" and (len(task.input_shape) != 3 or task.steps):
+        yield f"--augment {c.augment}: the inputs of {c.task} are no pictures"
+    if c.standardise and task.steps:
+        yield f"--standardise: the inputs of {c.task} are events"
+
+
+def _time(c: Config, task: Task) -> Iterator[str]:
+    """Name settings of trials that make no sense."""
+    default = Config()
+    if not SYSTEMS[c.system].spiking:
+        for name in ("steps", "encoder", "noise_over", "credit_over"):
+            if getattr(c, name) != getattr(default, name):
+                option = name.replace("_", "-")
+                yield f"--{option} {getattr(c, name)}: {c.system} does not live in time"
+        return
+    steps = c.steps or 0
+    if steps < 1:
+        yield f"--steps {steps} must be at least 1"
+    elif task.steps and steps > task.steps:
+        yield f"--steps {steps}: the {task.steps} steps of {c.task} do not make so many bins"
+    if bool(task.steps) != (c.encoder == "frames"):
+        known = "frames" if task.steps else ", ".join(name for name in ENCODERS if name != "frames")
+        yield f"--encoder {c.encoder}: {c.task} takes {known}"
+    if not (math.isfinite(c.beta) and 0 <= c.beta <= 1):
+        yield f"--beta {c.beta:g} must be within 0..1"
+    if c.neuron in ("alpha", "lapicque") and not 0 < c.beta < 1:
+        yield f"--beta {c.beta:g}: {c.neuron} needs a share between 0 and 1"
+    if c.firing == "threshold" and c.firing_noise != default.firing_noise:
+        yield f"--firing-noise {c.firing_noise:g}: a hard threshold has none"
+    nodes = METHODS[c.rule].perturbs == "nodes"
+    if c.noise_over == "trial" and c.intrinsic_noise == 0 and (c.sigma is None or not nodes):
+        yield "--noise-over trial: there is no noise at the nodes"
+    if c.noise_during != "both" and (c.membrane_noise or c.firing != "threshold"):
+        yield f"--noise-during {c.noise_during}: neurons have their noise in both"
+    if c.credit_over == "steps" and c.noise_over == "trial":
+        yield "--noise-over trial: says nothing about single steps: use --credit-over trial"
+
+
+DECORRELATION = ("decor_lr", "decor_schedule", "decor_variant", "decor_rows", "demean")
+
+
+def unheeded(rule: str) -> dict[str, str]:
+    """Name settings that a rule does not heed, and why.
+
+    >>> sorted(unheeded("bp"))[:3]
+    ['correction', 'credit_over', 'decor_lr']
+    >>> sorted(unheeded("danp"))
+    ['correction', 'loss_gradient']
+    """
+    method = METHODS[rule]
+    found: dict[str, str] = {}
+    if not method.decor_lr:
+        found |= dict.fromkeys(DECORRELATION, "does not decorrelate")
+    if method.perturbs == "nothing":
+        found |= dict.fromkeys(("sigma", "noise", "resamples", "scaling"), "injects nothing")
+    elif method.perturbs == "weights":
+        found["scaling"] = "has none"
+    if method.perturbs != "nodes":
+        found["credit_over"] = "gives no credit to nodes"
+    if rule not in FEEDBACKS:
+        found |= dict.fromkeys(("loss_gradient", "correction"), "is no feedback")
+    return found
+
+
+def _without_effect(c: Config) -> Iterator[str]:
+    """Name settings that the rule would not heed."""
+    neutral = asdict(Config()) | {"decor_lr": 0.0, "decor_schedule": c.schedule}
+    for name, reason in unheeded(c.rule).items():
+        if getattr(c, name) not in (None, neutral[name]):
+            yield f"--{name.replace('_', '-')}: {c.rule!r} {reason}"
+    if METHODS[c.rule].decor_lr and c.decor_lr == 0:
+        yield f"--decor-lr 0: without decorrelation {c.rule!r} is {c.rule[1:]!r}"
+    if METHODS[c.rule].perturbs != "nothing" and c.sigma is None and c.noise is not None:
+        yield "--noise: nothing is injected into a system with noise of its own, without --sigma"

@@ -1,0 +1,104 @@
+"""From what a user set to what a run is: gaps are filled, and what cannot be is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from noisynets.config.problems import check_names, problems
+from noisynets.config.settings import Config
+from noisynets.data import Task, find_task
+from noisynets.errors import InputError
+from noisynets.methods import BEST, METHODS
+from noisynets.systems import SYSTEMS
+
+
+def resolve(config: Config) -> Config:
+    """Fill in what was left open, and refuse what cannot be.
+
+    Raises:
+        InputError: one line that names every setting that is wrong.
+
+    >>> resolve(Config(system="mlp", rule="danp")).decor_lr
+    0.0001
+    >>> resolve(Config(rule="amp"))
+    Traceback (most recent call last):
+    ...
+    noisynets.errors.InputError: unknown rule 'amp': did you mean 'anp'? Known: anp, bp, danp, \
+dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, spsa, wp
+    """
+    config = replace(config, rule=BEST if config.rule == "best" else config.rule)
+    check_names(config)
+    task = task_of(config)
+    system, method = SYSTEMS[config.system], METHODS[config.rule]
+    own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
+    preset = system.device_preset if config.device_preset is None else config.device_preset
+    preset = None if preset == "none" else preset
+    noisy = (own > 0 or preset is not None) and config.noise_during != "evaluation"
+    sigma = method.sigma_in_noise if noisy else method.sigma
+    if sigma and system.sigma and not noisy and method.perturbs == "nodes":
+        sigma = system.sigma
+    sigma = sigma if config.sigma is None else config.sigma
+    filled = replace(
+        config,
+        hidden=system.hidden if config.hidden is None else tuple(config.hidden),
+        intrinsic_noise=own,
+        device_preset=preset or "none",
+        lr=method.lr if config.lr is None else config.lr,
+        sigma=sigma,
+        decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
+        adam_beta2=_beta2(config),
+        noise=method.noise if config.noise is None and sigma is not None else config.noise,
+        decor_schedule=config.decor_schedule or config.schedule,
+        **_time(config, task),
+        device=_device(config.device),
+        data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
+    )
+    wrong = problems(filled, task)
+    if wrong:
+        raise InputError("; ".join(wrong))
+    return filled
+
+
+def _beta2(config: Config) -> float | None:
+    own = METHODS[config.rule].adam_beta2 if config.optimiser == "adam" else None
+    return own if config.adam_beta2 is None else config.adam_beta2
+
+
+def task_of(config: Config) -> Task:
+    """Return the task that settings name."""
+    return find_task(config.task, None if config.data_dir is None else Path(config.data_dir))
+
+
+def _time(config: Config, task: Task) -> dict[str, Any]:
+    """Fill in what a system that lives in time needs to know; 0 steps for any other."""
+    if not SYSTEMS[config.system].spiking:
+        return {}
+    most = min(task.steps, 100)
+    bins = next((n for n in range(most, most // 4, -1) if task.steps % n == 0), most)
+    nodes = METHODS[config.rule].perturbs == "nodes"
+    credit_over = ("steps" if task.steps else "trial") if nodes else None
+    return {
+        "steps": (bins or 10) if config.steps is None else config.steps,
+        "encoder": config.encoder or ("frames" if task.steps else "current"),
+        "credit_over": config.credit_over or credit_over,
+    }
+
+
+def seeds(config: Config) -> dict[str, int]:
+    """Independent seeds: weights, the system's noise, injected noise, order, encoding, pictures."""
+    names = ("weights", "system", "injection", "order", "encoding", "augmentation")
+    states = np.random.SeedSequence(config.seed).generate_state(len(names))
+    return {name: int(state) for name, state in zip(names, states, strict=True)}
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: PyTorch sees no CUDA device; use cpu or auto")
+    return name
