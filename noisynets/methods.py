@@ -16,8 +16,9 @@ from torch import nn
 from noisynets.errors import InputError
 from noisynets.estimate import Backpropagation, NodePerturbation
 from noisynets.feedback import FEEDBACKS, Corrected
+from noisynets.roll_out import RollOutPerturbation
 from noisynets.rules import RULES
-from noisynets.types import Estimator, Loss
+from noisynets.types import Estimator, Loss, RollOut
 from noisynets.weight_space import SPSA, WeightPerturbation
 
 
@@ -79,6 +80,17 @@ class Method:
 
 
 def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
+    if isinstance(system, RollOut):
+        return RollOutPerturbation(
+            system,
+            loss,
+            rule,
+            sigma=p.sigma,
+            resamples=p.resamples,
+            noise=p.noise,
+            scaling=p.scaling,
+            seed=p.seed,
+        )
     made = Corrected(FEEDBACKS[rule](p.seed), p.correction) if p.correction else rule
     return NodePerturbation(
         system,
@@ -209,6 +221,9 @@ SPSA_ = Method(
 
 BEST = "mirrored"
 """What `--rule best` stands for: no other rule here did better without knowing the system."""
+
+BEST_ACTING = "innovation"
+"""The same in an environment, which has no error at its output."""
 
 METHODS: dict[str, Method] = {
     method.name: method

@@ -22,6 +22,7 @@ class Architecture:
         hidden: widths where none are given.
         spiking: widths of spiking systems.
         of_spikes: the same for spikes, where it differs; None: `build`.
+        acts: for environments alone.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Architecture:
     hidden: tuple[int, ...]
     spiking: tuple[int, ...]
     of_spikes: Callable[..., nn.Sequential] | None = None
+    acts: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class System:
         heeds: settings of its units, as `Build` names them.
         spiking: takes its inputs step by step, (B, T, *in).
         sigma: of what is injected into it where it has no noise of its own; None: the rule's.
+        acts: for environments alone.
     """
 
     name: str
@@ -82,6 +85,7 @@ class System:
     heeds: tuple[str, ...] = ()
     spiking: bool = False
     sigma: float | None = None
+    acts: bool = False
 
 
 _LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
@@ -119,6 +123,14 @@ ARCHITECTURES = {
             resnet,
             hidden=(16, 32, 64),
             spiking=(8, 16),
+        ),
+        Architecture(
+            "policy",
+            "small perceptron that acts in an environment (plain: mlp-policy)",
+            mlp,
+            hidden=(32,),
+            spiking=(32,),
+            acts=True,
         ),
     )
 }
@@ -196,6 +208,8 @@ def system(family: Family, architecture: Architecture) -> System:
     'sign-lenet'
     >>> system(FAMILIES["lif"], ARCHITECTURES["mlp"]).name
     'lif'
+    >>> system(FAMILIES[""], ARCHITECTURES["policy"]).name
+    'mlp-policy'
     """
     spikes = family.unit == "spiking"
     plain = architecture.name == "mlp"
@@ -204,7 +218,8 @@ def system(family: Family, architecture: Architecture) -> System:
         network = architecture.of_spikes or architecture.build
         build = partial(spiking, partial(network, recurrent=True) if family.recurrent else network)
     hidden = architecture.spiking if spikes else architecture.hidden
-    parts = [family.name, "" if spikes and plain else architecture.name]
+    first = family.name or ("mlp" if architecture.acts else "")
+    parts = [first, "" if spikes and plain else architecture.name]
     return System(
         name="-".join(part for part in parts if part),
         summary=f"{architecture.summary}; {family.summary}",
@@ -215,6 +230,7 @@ def system(family: Family, architecture: Architecture) -> System:
         heeds=family.heeds,
         spiking=spikes,
         sigma=0.3 if spikes else None,
+        acts=architecture.acts,
     )
 
 

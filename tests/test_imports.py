@@ -16,10 +16,10 @@ ORDER = [
     {"weight_space"},
     {"check"},
     {"feedback"},
-    {"estimate"},
+    {"estimate", "roll_out"},
     {"methods"},
     {"devices", "units", "spiking", "data"},
-    {"models", "transfer", "complexity"},
+    {"models", "transfer", "complexity", "policy"},
     {"systems"},
     {"config"},
     {"checkpoint"},
@@ -36,6 +36,7 @@ ONLY = {  # what systems and data may know
     "spiking": {"errors", "types", "noise", "outer", "trial", "spiking"},
     "models": {"errors", "types", "noise", "devices", "units", "spiking", "models"},
     "data": {"errors", "types", "losses", "data"},
+    "policy": {"errors", "types", "data", "policy"},
 }
 
 
