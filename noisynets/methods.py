@@ -36,6 +36,7 @@ class Perturbation:
         noise_over: whether noise is injected anew in every 'step', or once per 'trial'.
         loss_gradient: of feedback: 'known', or 'measured' from the loss's differences.
         correction: share of what δL says beyond the feedback's credit that is added to it.
+        discount: of rewards that come later, in an environment.
     """
 
     sigma: float | None
@@ -47,6 +48,7 @@ class Perturbation:
     noise_over: str = "step"
     loss_gradient: str = "known"
     correction: float = 0.0
+    discount: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estim
             noise=p.noise,
             scaling=p.scaling,
             seed=p.seed,
+            discount=p.discount,
         )
     made = Corrected(FEEDBACKS[rule](p.seed), p.correction) if p.correction else rule
     return NodePerturbation(

@@ -58,8 +58,8 @@ class Passes:
 
 def differences(track: Track, passes: Passes) -> Tensor:
     """δa, between passes that may be in different states by now: (1 + P, B, T, *out)."""
-    both = passes.alive.all(0) if not passes.injected else passes.alive & passes.alive[0]
-    return _masked(passes.apart(track.a), both)
+    other = passes.alive[0] if passes.injected else passes.alive.all(0)
+    return _masked(passes.apart(track.a), passes.alive & other)
 
 
 def innovations(track: Track, passes: Passes) -> Tensor:
@@ -128,6 +128,8 @@ class RollOutPerturbation:
         noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
         scaling: a name in `SCALINGS`.
         seed: of the injected noise.
+        discount: γ, weight in a credit of a reward that comes one step later. Less than 1 lowers
+            the variance, and makes the credit blind to what comes after about 1/(1 − γ) steps.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -147,6 +149,7 @@ class RollOutPerturbation:
         noise: str | Sampler = "gaussian",
         scaling: str = "count",
         seed: int = 0,
+        discount: float = 1.0,
     ) -> None:
         if rule not in ENTERED:
             raise unknown("rule for a network that acts", rule, ENTERED)
@@ -154,6 +157,9 @@ class RollOutPerturbation:
             raise unknown("scaling", scaling, SCALINGS)
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
+        if not 0 <= discount <= 1:
+            raise InputError(f"discount {discount:g} must be within 0..1")
+        self.discount = discount
         self.rule, self.entered = ENTERED[rule]
         if sigma is None and (self.rule.injects or scaling == "variance"):
             raise InputError(
@@ -220,7 +226,8 @@ class RollOutPerturbation:
                 "every step"
             )
         each = targets.repeat_interleave(steps, 0)
-        to_go = losses(self.loss, course.to_go.reshape(-1, 1), each).view(-1, batch, steps)
+        returns = course.to_go(self.discount).reshape(-1, 1)
+        to_go = losses(self.loss, returns, each).view(-1, batch, steps)
         repeats = max(calls, default=steps) // steps
         return Passes(
             to_go.repeat_interleave(repeats, 2),

@@ -178,6 +178,7 @@ def build(config: Config) -> Session:
         noise_over=config.noise_over,
         loss_gradient=config.loss_gradient,
         correction=config.correction,
+        discount=config.discount,
     )
     return Session(
         config=config,

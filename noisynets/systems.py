@@ -22,6 +22,7 @@ class Architecture:
         hidden: widths where none are given.
         spiking: widths of spiking systems.
         of_spikes: the same for spikes, where it differs; None: `build`.
+        intrinsic_noise: σ, in place of the families' own, where these have noise; None: theirs.
         acts: for environments alone.
     """
 
@@ -31,6 +32,7 @@ class Architecture:
     hidden: tuple[int, ...]
     spiking: tuple[int, ...]
     of_spikes: Callable[..., nn.Sequential] | None = None
+    intrinsic_noise: float | None = None
     acts: bool = False
 
 
@@ -130,6 +132,7 @@ ARCHITECTURES = {
             mlp,
             hidden=(32,),
             spiking=(32,),
+            intrinsic_noise=0.5,  # less would leave most actions as they are: nothing is explored
             acts=True,
         ),
     )
@@ -218,6 +221,7 @@ def system(family: Family, architecture: Architecture) -> System:
         network = architecture.of_spikes or architecture.build
         build = partial(spiking, partial(network, recurrent=True) if family.recurrent else network)
     hidden = architecture.spiking if spikes else architecture.hidden
+    noise = family.intrinsic_noise and (architecture.intrinsic_noise or family.intrinsic_noise)
     first = family.name or ("mlp" if architecture.acts else "")
     parts = [first, "" if spikes and plain else architecture.name]
     return System(
@@ -225,7 +229,7 @@ def system(family: Family, architecture: Architecture) -> System:
         summary=f"{architecture.summary}; {family.summary}",
         build=build,
         hidden=family.hidden if plain and family.hidden else hidden,
-        intrinsic_noise=family.intrinsic_noise,
+        intrinsic_noise=noise,
         device_preset=family.device_preset,
         heeds=family.heeds,
         spiking=spikes,

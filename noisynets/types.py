@@ -169,14 +169,22 @@ class Course:
     rewards: Tensor
     alive: Tensor
 
-    @property
-    def to_go(self) -> Tensor:
-        """What was still to come from every step on, that step's reward included, (R, T).
+    def to_go(self, discount: float = 1.0) -> Tensor:
+        """Σ_{s ≥ t} γ^(s−t) r_s, what was still to come from every step on, (R, T).
 
-        >>> Course(torch.tensor([[1.0, 2.0, 4.0]]), torch.ones(1, 3, dtype=torch.bool)).to_go
-        tensor([[7., 6., 4.]])
+        Args:
+            discount: γ, weight of a reward that is one step later.
+
+        >>> course = Course(torch.tensor([[1.0, 2.0, 4.0]]), torch.ones(1, 3, dtype=torch.bool))
+        >>> course.to_go(), course.to_go(0.5)
+        (tensor([[7., 6., 4.]]), tensor([[3., 4., 4.]]))
         """
-        return self.rewards.flip(1).cumsum(1).flip(1)
+        if discount == 1:
+            return self.rewards.flip(1).cumsum(1).flip(1)
+        found = [torch.zeros_like(self.rewards[:, 0])]
+        for reward in self.rewards.unbind(1)[::-1]:
+            found.append(reward + discount * found[-1])
+        return torch.stack(found[:0:-1], 1)
 
 
 class RollOut(Stateful):

@@ -127,6 +127,10 @@ def _acting(c: Config) -> Iterator[str]:
             f"--rule {c.rule}: an environment has no derivative, and no error at its output: use "
             f"{', '.join(ACTING)}"
         )
+    if not 0 <= c.discount <= 1:
+        yield f"--discount {c.discount:g} must be within 0..1"
+    elif c.discount != 1 and METHODS[c.rule].perturbs == "weights":
+        yield f"--discount {c.discount:g}: {c.rule!r} sees whole episodes alone"
     default = Config()
     for name in ("encoder", "credit_over", "noise_over", "standardise", "data_dir"):
         if getattr(c, name) != getattr(default, name):
@@ -140,7 +144,7 @@ def _not_acting(c: Config) -> Iterator[str]:
         plain = plain if plain.endswith(("mlp", "lif")) else f"{plain}-mlp"
         yield f"--system {c.system}: acts in an environment: for {c.task} use {plain}"
     default = Config()
-    for name in ("env", "random_numbers"):
+    for name in ("env", "random_numbers", "discount"):
         if getattr(c, name) != getattr(default, name):
             yield f"--{name.replace('_', '-')}: {c.task} is no environment"
 

@@ -262,6 +262,14 @@ class Config:
             "independent."
         ),
     ] = "common"
+    discount: Annotated[
+        float,
+        _help(
+            "Of an environment: weight in a credit of a reward that comes one step later, from 0 "
+            "to 1. The return that is reported is not discounted.",
+            "FLOAT",
+        ),
+    ] = 1.0
     data_dir: Annotated[
         str | None,
         _help(

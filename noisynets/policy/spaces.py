@@ -52,7 +52,8 @@ def senses(space: spaces.Space[Any], owner: str) -> Senses:
     Raises:
         InputError: for any other space.
 
-    >>> made = senses(spaces.Box(np.array([0.0, -np.inf]), np.array([4.0, np.inf])), "mine")
+    >>> low, high = np.array([[0, -np.inf], [4, np.inf]], dtype=np.float32)
+    >>> made = senses(spaces.Box(low, high), "mine")
     >>> made.shape, made.see(np.array([[3.0, 7.0]])).tolist()
     ((2,), [[0.5, 7.0]])
     """
