@@ -129,7 +129,7 @@ def _acting(c: Config) -> Iterator[str]:
         )
     if not 0 <= c.discount <= 1:
         yield f"--discount {c.discount:g} must be within 0..1"
-    elif c.discount != 1 and METHODS[c.rule].perturbs == "weights":
+    elif c.discount != Config().discount and METHODS[c.rule].perturbs == "weights":
         yield f"--discount {c.discount:g}: {c.rule!r} sees whole episodes alone"
     default = Config()
     for name in ("encoder", "credit_over", "noise_over", "standardise", "data_dir"):

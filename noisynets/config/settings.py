@@ -269,7 +269,7 @@ class Config:
             "to 1. The return that is reported is not discounted.",
             "FLOAT",
         ),
-    ] = 1.0
+    ] = 0.99
     data_dir: Annotated[
         str | None,
         _help(

@@ -127,6 +127,11 @@ class Episodes(RollOut):
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_kept"}
 
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Shape of what the network sees in one step, and the number of outputs it needs."""
+        return self._senses.shape, self._muscles.outputs
+
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
         return ", ".join([self.environment, *(f"{k}={v}" for k, v in self.settings.items())])
