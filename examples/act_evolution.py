@@ -9,7 +9,7 @@ free for all). The table has the mean returns against the steps that training ha
 """
 
 import argparse
-import warnings
+import logging
 from collections.abc import Iterator
 
 import torch
@@ -21,7 +21,7 @@ from noisynets.policy import Episodes
 HIDDEN, MARKS = 32, (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FRESH = torch.arange(1_000_000, 1_000_100)[:, None]
 SETTINGS = {
-    "np": [{"n": n, "sigma": 0.5, "lr": 0.02} for n in (10, 20, 50)],
+    "np": [{"n": n, "sigma": 0.5, "lr": 0.02, "discount": 0.97} for n in (5, 10, 20)],
     "pgpe": [{"n": n, "sigma": s, "lr": 0.5} for n, s in ((50, 0.1), (50, 0.3), (200, 0.1))],
     "snes": [{"n": n, "sigma": s} for n, s in ((50, 0.1), (50, 0.3), (200, 0.3))],
 }
@@ -134,16 +134,16 @@ def main() -> None:
     print("|---" * (1 + len(MARKS)) + "|")
     for kind in given.only:
         for s in SETTINGS[kind]:
-            runs = torch.tensor([curve(kind, given.env, i, given.budget, **s) for i in given.seeds])
+            found = [curve(kind, given.env, seed, given.budget, **s) for seed in given.seeds]
+            runs = torch.tensor(found)
             name = f"{kind} " + ", ".join(f"{key} {value:g}" for key, value in s.items())
-            cells = [
-                f"{mean:.0f} ± {std:.0f}"
-                for mean, std in zip(runs.mean(0), runs.std(0), strict=True)
-            ]
+            spread = runs.std(0) if len(runs) > 1 else torch.zeros(len(MARKS))
+            both = zip(runs.mean(0), spread, strict=True)
+            cells = [f"{mean:.0f} ± {std:.0f}" for mean, std in both]
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", module="evotorch|ray")
+    logging.disable(logging.INFO)
     main()

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import own_environment
+import own_instrument
 import pytest
+import spiking_policy
 import torch
 from gymnasium import spaces
 from hypothesis import given, settings
@@ -323,6 +326,13 @@ def test_gymnasium_is_imported_by_environments_alone() -> None:
     code = "import sys, noisynets.cli; assert 'gymnasium' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_examples_learn() -> None:
+    before, after = own_environment.main(updates=30)
+    assert after > before / 2
+    assert spiking_policy.main(updates=12, pairs=10) > 30  # 9 by doing nothing
+    assert own_instrument.main(steps=200) > 0.6
 
 
 @settings(max_examples=30)

@@ -37,8 +37,13 @@ def show(
         bits: of quantised units.
         out: the picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here.
     """
+    acts = system in SYSTEMS and SYSTEMS[system].acts
     given = Config(
-        system=system, device_preset=device_preset, intrinsic_noise=intrinsic_noise, bits=bits
+        task="cartpole" if acts else "mnist",
+        system=system,
+        device_preset=device_preset,
+        intrinsic_noise=intrinsic_noise,
+        bits=bits,
     )
     config = resolve(given)
 
