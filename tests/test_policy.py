@@ -1,6 +1,7 @@
 """Episodes against one roll-out after another; spaces; tasks and the command line."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -326,6 +327,14 @@ def test_gymnasium_is_imported_by_environments_alone() -> None:
     code = "import sys, noisynets.cli; assert 'gymnasium' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_the_docs_show_runs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "policies.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    names: dict = {}
+    exec(compile(block, "block", "exec"), names)
+    assert names["estimate"].loss.shape == (20,)
 
 
 def test_the_examples_learn() -> None:
