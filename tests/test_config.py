@@ -85,7 +85,7 @@ def test_every_default_is_accepted_in_an_environment() -> None:
             quiet = not kind.intrinsic_noise and kind.device_preset is None
             sigma = None if quiet or rule in ("anp", "danp", "innovation") else 0.1
             base = Config("cartpole", rule=rule, system=system, sigma=sigma)
-            assert resolve(base).lr == (METHODS[rule].lr if rule in ("wp", "spsa") else 0.02)
+            assert resolve(base).lr == 0.02
 
 
 def test_noise_in_evaluation_alone_leaves_training_to_an_injected_noise() -> None:

@@ -228,8 +228,17 @@ def test_training_on_the_command_line(tmp_path, capsys) -> None:
     for name in ("curves.png", "episode.png"):
         with Image.open(tmp_path / "run" / name) as picture:
             assert picture.width > 300
+    with pytest.raises(SystemExit) as end:
+        cli.main(["neurobench", str(tmp_path / "run")])
+    assert end.value.code == 2 and "not of episodes" in capsys.readouterr().err
     cli.main(["eval", str(tmp_path / "run"), "--split", "validation"])
     assert f"validation return {float(rows[-1]['val_return']):.4f}" in capsys.readouterr().out
+
+
+def test_weights_that_are_no_numbers_any_more_end_a_run(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(command(tmp_path / "run", "--lr", "1e38"))
+    assert end.value.code == 3 and "lower --lr" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

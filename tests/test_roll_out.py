@@ -69,7 +69,9 @@ def estimate(system: nn.Module, n: int, **settings) -> Tensor:
     return gradients(system)
 
 
-def reference(net: nn.Sequential, n: int, resamples: int, sigma: float, bound: float) -> Tensor:
+def reference(
+    net: nn.Sequential, n: int, resamples: int, sigma: float, bound: float, discount: float
+) -> Tensor:
     """NP in plain loops, one episode and one step at a time."""
     first, _, last = net
     draws = Stream(5)
@@ -99,18 +101,25 @@ def reference(net: nn.Sequential, n: int, resamples: int, sigma: float, bound: f
             for k in range(resamples):
                 rewards, found = episode(b, k)
                 for t, (state, hidden, z1, z2) in enumerate(found):
-                    dloss = -(sum(rewards[t:]) - sum(base[t:])) / sigma**2 / n / resamples
+                    to_come = [
+                        sum(discount**i * r for i, r in enumerate(all_[t:]))
+                        for all_ in (rewards, base)
+                    ]
+                    dloss = -(to_come[0] - to_come[1]) / sigma**2 / n / resamples
                     for i, term in enumerate((torch.outer(z1, state), z1, torch.outer(z2, hidden))):
                         grads[i] += dloss * term
                     grads[3] += dloss * z2
     return torch.cat([g.flatten() for g in grads])
 
 
-@pytest.mark.parametrize(("resamples", "bound"), [(1, math.inf), (3, math.inf), (2, 0.3)])
-def test_np_is_what_plain_loops_give(resamples: int, bound: float) -> None:
+@pytest.mark.parametrize(
+    ("resamples", "bound", "discount"), [(1, math.inf, 1.0), (3, math.inf, 0.7), (2, 0.3, 1.0)]
+)
+def test_np_is_what_plain_loops_give(resamples: int, bound: float, discount: float) -> None:
     net = network()
-    found = estimate(Cart(net, bound=bound), 7, rule="np", sigma=0.3, resamples=resamples, seed=5)
-    torch.testing.assert_close(found, reference(net, 7, resamples, 0.3, bound))
+    settings = {"sigma": 0.3, "resamples": resamples, "seed": 5, "discount": discount}
+    found = estimate(Cart(net, bound=bound), 7, rule="np", **settings)
+    torch.testing.assert_close(found, reference(net, 7, resamples, 0.3, bound, discount))
 
 
 def expected_gradient(

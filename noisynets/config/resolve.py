@@ -14,7 +14,7 @@ from noisynets.config.settings import Config
 from noisynets.data import Task, find_task
 from noisynets.errors import InputError
 from noisynets.methods import BEST, BEST_ACTING, METHODS
-from noisynets.policy import ENVIRONMENTS, LR, SIGMA, environment_task, is_environment
+from noisynets.policy import ENVIRONMENTS, LR, SIGMA, WEIGHT_SIGMA, environment_task, is_environment
 from noisynets.systems import SYSTEMS
 
 
@@ -45,8 +45,8 @@ dbp, dfa, dinp, dnp, fa, frozen, innovation, inp, learned, mirrored, np, share, 
     sigma = method.sigma_in_noise if noisy else method.sigma
     if sigma and system.sigma and not noisy and method.perturbs == "nodes":
         sigma = system.sigma
-    acting = acting and method.perturbs == "nodes"
-    sigma = SIGMA if acting and sigma else sigma
+    if acting and sigma:
+        sigma = SIGMA if method.perturbs == "nodes" else WEIGHT_SIGMA
     sigma = sigma if config.sigma is None else config.sigma
     filled = replace(
         config,

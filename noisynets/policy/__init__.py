@@ -23,8 +23,11 @@ ENVIRONMENTS = {
 }
 """Names of tasks, and the ids of their environments."""
 
-SIGMA, LR = 0.5, 0.02
-"""Injected noise, in units of the activities, and learning rate: tuned on CartPole."""
+SIGMA, WEIGHT_SIGMA, LR = 0.5, 0.1, 0.02
+"""Noise injected at nodes, in units of the activities, and in weights; learning rate.
+
+Chosen on CartPole. Actions change by noise that is large; the rules' own is for smooth losses.
+"""
 
 PREFIX, OURS = "gym:", "noisynets/"
 _VERSION = re.compile(r"-v\d+$")
@@ -68,4 +71,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["ENVIRONMENTS", "LR", "SIGMA", "Episodes", "environment_task", "is_environment"]
+__all__ = [
+    "ENVIRONMENTS",
+    "LR",
+    "SIGMA",
+    "WEIGHT_SIGMA",
+    "Episodes",
+    "environment_task",
+    "is_environment",
+]
