@@ -10,9 +10,10 @@ from noisynets.decorrelation import Decorrelated, decorrelate
 from noisynets.devices import AdditiveGaussian, Chip, Noisy
 from noisynets.errors import Diverged, InputError, NoisynetsError, SystemRefused
 from noisynets.estimate import Backpropagation, NodePerturbation
-from noisynets.losses import cross_entropy, squared_error
+from noisynets.losses import cross_entropy, negative_return, squared_error
 from noisynets.outer import outer
 from noisynets.probe import Probe, find_nodes
+from noisynets.roll_out import RollOutPerturbation
 from noisynets.rules import RULES, Rule
 from noisynets.types import Effect, Estimate, Node, Report, Weights, Wrapper
 from noisynets.weight_space import SPSA, WeightPerturbation
@@ -36,6 +37,7 @@ __all__ = [
     "NoisynetsError",
     "Probe",
     "Report",
+    "RollOutPerturbation",
     "Rule",
     "SystemRefused",
     "WeightPerturbation",
@@ -45,6 +47,7 @@ __all__ = [
     "cross_entropy",
     "decorrelate",
     "find_nodes",
+    "negative_return",
     "outer",
     "squared_error",
 ]

@@ -30,7 +30,7 @@ from noisynets.outer import accumulate_
 from noisynets.probe import Probe, find_nodes, is_chain
 from noisynets.rules import RULES, SCALINGS, Rule
 from noisynets.trial import has_state, populations, trial
-from noisynets.types import Estimate, Loss, Report, Sampler, Stepped
+from noisynets.types import Estimate, Loss, Report, RollOut, Sampler, Stepped
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,8 @@ class NodePerturbation:
             rule = InTime(rule) if credit_over == "steps" else rule
         credit_over = credit_over or ("trial" if stepped else "steps")
         _check_time(credit_over, noise_over)
+        if isinstance(system, RollOut):
+            raise InputError("passes of a network that acts part for good: RollOutPerturbation")
         self.system = system
         self.loss = loss
         self.rule = rule

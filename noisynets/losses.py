@@ -28,6 +28,11 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().flatten(1).sum(1) / 2
 
 
+def negative_return(outputs: Tensor, targets: Tensor) -> Tensor:
+    """−return of an episode: (R, 1) → (R,). There is no target but the most."""
+    return -outputs[:, 0]
+
+
 def losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     """Evaluate `loss` and make sure that it gave one value per row.
 

@@ -17,8 +17,9 @@ from noisynets.blackbox import Aware, PhysicsAware, believed
 from noisynets.errors import InputError
 from noisynets.estimate import Backpropagation, NodePerturbation
 from noisynets.feedback import FEEDBACKS, Corrected
+from noisynets.roll_out import RollOutPerturbation
 from noisynets.rules import RULES
-from noisynets.types import Estimator, Loss
+from noisynets.types import Estimator, Loss, RollOut
 from noisynets.weight_space import SPSA, WeightPerturbation
 
 
@@ -36,6 +37,7 @@ class Perturbation:
         noise_over: whether noise is injected anew in every 'step', or once per 'trial'.
         loss_gradient: of feedback: 'known', or 'measured' from the loss's differences.
         correction: share of what δL says beyond the feedback's credit that is added to it.
+        discount: of rewards that come later, in an environment.
     """
 
     sigma: float | None
@@ -47,6 +49,7 @@ class Perturbation:
     noise_over: str = "step"
     loss_gradient: str = "known"
     correction: float = 0.0
+    discount: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,18 @@ class Method:
 
 
 def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
+    if isinstance(system, RollOut):
+        return RollOutPerturbation(
+            system,
+            loss,
+            rule,
+            sigma=p.sigma,
+            resamples=p.resamples,
+            noise=p.noise,
+            scaling=p.scaling,
+            seed=p.seed,
+            discount=p.discount,
+        )
     made = Corrected(FEEDBACKS[rule](p.seed), p.correction) if p.correction else rule
     return NodePerturbation(
         system,
@@ -253,6 +268,9 @@ MODELLED = ("offline", "aware", "pat")
 
 BEST = "mirrored"
 """What `--rule best` stands for: no other rule here did better without knowing the system."""
+
+BEST_ACTING = "innovation"
+"""The same in an environment, which has no error at its output."""
 
 METHODS: dict[str, Method] = {
     method.name: method

@@ -17,6 +17,7 @@ from itertools import takewhile
 from types import TracebackType
 from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -24,7 +25,7 @@ from noisynets.errors import SystemRefused
 from noisynets.noise import Injection
 from noisynets.outer import has_outer
 from noisynets.trial import Account, Means, populations
-from noisynets.types import Effect, Node, Report, Response, Wrapper
+from noisynets.types import Effect, Node, Report, Response, Track, Wrapper
 
 
 def find_nodes(system: nn.Module) -> list[Node]:
@@ -129,11 +130,13 @@ class Probe:
         on_average: report each node once, as the mean over its calls, and each population.
         keep_steps: on average, also report the inputs of every step, and what populations did.
         hold_noise: inject the same ξ in all calls of a node.
+        apart: the passes go their own ways: keep tracks of all of them instead of reports.
 
     Attributes:
         reports: one per node and call, in the order of the calls; or one per node, in the order
             of the first calls, once the probe is closed.
         responses: on average, one per population, once the probe is closed.
+        tracks: of passes that go their own ways, one per node, once the probe is closed.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
@@ -158,8 +161,10 @@ class Probe:
         on_average: bool = False,
         keep_steps: bool = False,
         hold_noise: bool = False,
+        apart: bool = False,
     ) -> None:
         self.reports: list[Report] = []
+        self.tracks: list[Track] = []
         self.responses: dict[str, Response] = {}
         self.batch = batch
         self.passes = resamples * len(nodes) if in_turn else resamples
@@ -169,6 +174,8 @@ class Probe:
         self._keep_states = keep_states
         self._hold_noise = hold_noise
         self._held: dict[int, Tensor] = {}
+        self._apart = apart
+        self._steps: dict[int, list[tuple[Tensor, Tensor, Tensor, Tensor | None]]] = {}
         self._means: dict[int, Means] | None = {} if on_average else None
         found = populations(system) if on_average and keep_states else {}
         self._keep_steps = keep_steps
@@ -237,14 +244,15 @@ class Probe:
 
     def _copy(self, index: int, what: str, entering: Tensor) -> Tensor:
         """Copy the reference rows of an input, once for as long as it is the same tensor."""
+        rows = len(entering) if self._apart else self.batch
         if entering.is_inference():  # nobody counts the changes of such a tensor
-            return entering[: self.batch].clone()
+            return entering[:rows].clone()
         copies = self._copies.setdefault(index, {})
         for source, version, copy in copies.values():
             same = source.data_ptr() == entering.data_ptr() and source.stride() == entering.stride()
             if same and source.shape == entering.shape and version == entering._version:
                 return copy
-        copy = entering[: self.batch].clone()
+        copy = entering[:rows].clone()
         copies[what] = entering, entering._version, copy
         return copy
 
@@ -273,6 +281,10 @@ class Probe:
                 if self._hold_noise:
                     self._held[index] = xi
                 noisy.add_(xi)  # in place: what a built-in layer returns is fresh
+            if self._apart:
+                step = (x, raw[: self.batch], output.detach().clone(), xi)
+                self._steps.setdefault(index, []).append(step)
+                return output
             delta = (a[1:][own] - a[0]).detach()
             report = Report(
                 node,
@@ -296,13 +308,32 @@ class Probe:
         return hook
 
     def _close_trial(self) -> None:
-        """Report what was added up over the trial."""
+        """Report what was added up, or put down, over the trial."""
+        self.tracks = [self._track(index, steps) for index, steps in self._steps.items()]
+        self._steps = {}
         if self._means is None:
             return
         self.reports = [means.report() for means in self._means.values()]
         found = (account.response() for account in self._accounts)
         self.responses = {response.name: response for response in found if response is not None}
         self._means = {}
+
+    def _track(
+        self, index: int, steps: Sequence[tuple[Tensor, Tensor, Tensor, Tensor | None]]
+    ) -> Track:
+        """Put the steps of a node one behind the other."""
+        x, raw, a, xi = zip(*steps, strict=True)
+        passes = (1 + self.passes, self.batch)
+        injected = [noise for noise in xi if noise is not None]
+        return Track(
+            self._nodes[index],
+            x=torch.stack(x, 1).unflatten(0, passes),
+            raw=torch.stack(raw, 1),
+            a=torch.stack(a, 1).unflatten(0, passes),
+            own=self._own[index],
+            xi=torch.stack(injected, 2) if injected else None,
+            sigma=self._injection.sigma if self._injection is not None else None,
+        )
 
     def _shift(self, whole: Tensor) -> Tensor | None:
         """Differences of a raw input, if they are asked for and it has rows of all passes."""

@@ -43,9 +43,9 @@ def draw_curves(
         )
         right.axhline(test, color="0.4", lw=1, ls=":", label=label)
     left.set(xlabel="epoch", ylabel=measure.loss.__name__.replace("_", "-"))
-    if measure.higher:
+    if measure.higher and measure.explodes:
         left.set_ylim(bottom=0)
-    else:  # errors fall by orders of magnitude
+    elif not measure.higher:  # errors fall by orders of magnitude
         left.set_yscale("log")
         right.set_yscale("log")
     right.set(xlabel="epoch", ylabel=f"{score} (%)" if measure is ACCURACY else score)

@@ -57,6 +57,7 @@ class RunFolder:
         try:
             values = json.loads(file.read_text())
             values["hidden"] = tuple(values["hidden"])
+            values["env"] = tuple(values.get("env", ()))
             values["device"] = device or values["device"]
             return resolve(Config(**values))
         except InputError as error:
@@ -116,7 +117,8 @@ def create(out: Path | None, config: Config) -> RunFolder:
 
 def _free_name(config: Config) -> Path:
     widths = "-".join(map(str, config.hidden or ()))
-    name = f"{config.task}-{config.system}-{widths}-{config.rule}-seed{config.seed}"
+    task = config.task.replace("/", "-")
+    name = f"{task}-{config.system}-{widths}-{config.rule}-seed{config.seed}"
     path, n = Path("runs") / name, 2
     while path.exists():
         path, n = Path("runs") / f"{name}-{n}", n + 1

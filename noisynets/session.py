@@ -157,6 +157,8 @@ def build(config: Config) -> Session:
     timed = task.steps and not kind.spiking
     shape = (task.steps, *task.input_shape) if timed else task.input_shape
     system = kind.build(shape, task.classes, settings(config))
+    if task.world is not None:
+        system = task.world(system)
     system = system.to(device=device, dtype=dtype)
     if config.decor_lr:
         system = decorrelate(
@@ -176,6 +178,7 @@ def build(config: Config) -> Session:
         noise_over=config.noise_over,
         loss_gradient=config.loss_gradient,
         correction=config.correction,
+        discount=config.discount,
     )
     return Session(
         config=config,

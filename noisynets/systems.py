@@ -22,6 +22,8 @@ class Architecture:
         hidden: widths where none are given.
         spiking: widths of spiking systems.
         of_spikes: the same for spikes, where it differs; None: `build`.
+        intrinsic_noise: σ, in place of the families' own, where these have noise; None: theirs.
+        acts: for environments alone.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Architecture:
     hidden: tuple[int, ...]
     spiking: tuple[int, ...]
     of_spikes: Callable[..., nn.Sequential] | None = None
+    intrinsic_noise: float | None = None
+    acts: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class System:
         spiking: takes its inputs step by step, (B, T, *in).
         sigma: of what is injected into it where it has no noise of its own; None: the rule's.
         boxed: a black box: it reports, and torch sees nothing else of it.
+        acts: for environments alone.
     """
 
     name: str
@@ -84,6 +89,7 @@ class System:
     spiking: bool = False
     sigma: float | None = None
     boxed: bool = False
+    acts: bool = False
 
 
 _LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
@@ -121,6 +127,15 @@ ARCHITECTURES = {
             resnet,
             hidden=(16, 32, 64),
             spiking=(8, 16),
+        ),
+        Architecture(
+            "policy",
+            "small perceptron that acts in an environment (plain: mlp-policy)",
+            mlp,
+            hidden=(32,),
+            spiking=(32,),
+            intrinsic_noise=0.5,  # less would leave most actions as they are: nothing is explored
+            acts=True,
         ),
     )
 }
@@ -198,6 +213,8 @@ def system(family: Family, architecture: Architecture) -> System:
     'sign-lenet'
     >>> system(FAMILIES["lif"], ARCHITECTURES["mlp"]).name
     'lif'
+    >>> system(FAMILIES[""], ARCHITECTURES["policy"]).name
+    'mlp-policy'
     """
     spikes = family.unit == "spiking"
     plain = architecture.name == "mlp"
@@ -206,17 +223,20 @@ def system(family: Family, architecture: Architecture) -> System:
         network = architecture.of_spikes or architecture.build
         build = partial(spiking, partial(network, recurrent=True) if family.recurrent else network)
     hidden = architecture.spiking if spikes else architecture.hidden
-    parts = [family.name, "" if spikes and plain else architecture.name]
+    noise = family.intrinsic_noise and (architecture.intrinsic_noise or family.intrinsic_noise)
+    first = family.name or ("mlp" if architecture.acts else "")
+    parts = [first, "" if spikes and plain else architecture.name]
     return System(
         name="-".join(part for part in parts if part),
         summary=f"{architecture.summary}; {family.summary}",
         build=build,
         hidden=family.hidden if plain and family.hidden else hidden,
-        intrinsic_noise=family.intrinsic_noise,
+        intrinsic_noise=noise,
         device_preset=family.device_preset,
         heeds=family.heeds,
         spiking=spikes,
         sigma=0.3 if spikes else None,
+        acts=architecture.acts,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from noisynets.checkpoint import load_state, save_state
+from noisynets.checkpoint import load_state, save_state, write_atomically
 from noisynets.config import DTYPES, Config, seeds, task_of
 from noisynets.data import Examples
 from noisynets.decorrelation import unstable
@@ -21,12 +21,14 @@ from noisynets.evaluate import (
     close,
     evaluate,
     evaluate_outputs,
+    evaluating,
     recorded,
     threads,
 )
 from noisynets.report import draw_curves, draw_spikes
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import Meter, Session, build
+from noisynets.types import RollOut
 
 GUARD_STEPS = 50
 CHECKPOINT_SECONDS = 60.0
@@ -87,11 +89,17 @@ def train(
         summary[f"test_{session.task.measure.name}_by_output"] = by_output
     if recordings:
         summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
+    if isinstance(session.system, RollOut):
+        summary["environment_steps"] = int(session.system.steps)
     folder.write_summary(summary)
     draw_curves(folder.curves, session.progress.rows, summary, session.task.measure)
     if recordings:
         title = "{task}, {system}, rule {rule}, seed {seed}".format(**summary)
         draw_spikes(folder.spikes, title, recordings)
+    if session.task.pictures is not None:
+        with evaluating(session.system):
+            for name, image in session.task.pictures(session.system).items():
+                write_atomically(folder.path / name, image)
     return summary
 
 
@@ -261,7 +269,8 @@ def _check_divergence(session: Session, loss: float) -> None:
             f"{where}: decorrelation of {names} would have blown up: "
             f"lower --decor-lr (now {config.decor_lr:g})"
         )
-    if not math.isfinite(loss) or loss > 10 * progress.first_loss:
+    explodes = session.task.measure.explodes
+    if not math.isfinite(loss) or (explodes and loss > 10 * progress.first_loss):
         raise Diverged(
             f"{where}: loss {loss:.4g}, which started at {progress.first_loss:.4g}: "
             f"lower --lr (now {config.lr:g})"

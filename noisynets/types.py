@@ -161,6 +161,54 @@ class Sealed(nn.Module):
     """Reports what it measured, and computes it elsewhere: nothing can be injected into it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What became of episodes.
+
+    Attributes:
+        rewards: in every step, 0 once an episode is over, (R, T).
+        alive: whether an episode was still running when the network acted, (R, T).
+    """
+
+    rewards: Tensor
+    alive: Tensor
+
+    def to_go(self, discount: float = 1.0) -> Tensor:
+        """Σ_{s ≥ t} γ^(s−t) r_s, what was still to come from every step on, (R, T).
+
+        Args:
+            discount: γ, weight of a reward that is one step later.
+
+        >>> course = Course(torch.tensor([[1.0, 2.0, 4.0]]), torch.ones(1, 3, dtype=torch.bool))
+        >>> course.to_go(), course.to_go(0.5)
+        (tensor([[7., 6., 4.]]), tensor([[3., 4., 4.]]))
+        """
+        if discount == 1:
+            return self.rewards.flip(1).cumsum(1).flip(1)
+        found = [torch.zeros_like(self.rewards[:, 0])]
+        for reward in self.rewards.unbind(1)[::-1]:
+            found.append(reward + discount * found[-1])
+        return torch.stack(found[:0:-1], 1)
+
+
+class RollOut(Stateful):
+    """Lets a network act: in each step its inputs depend on what it did in those before.
+
+    So the passes of a pair part for good, each with inputs of its own. A row of the system's
+    input names an episode, and its output is the return, (R, 1).
+
+    Attributes:
+        network: called once for every step, (R, *in) → (R, *out).
+        course: of the episodes run last, until it is forgotten.
+        steps: of all episodes in training so far, added up; a buffer of one whole number.
+    """
+
+    network: nn.Module
+    steps: Tensor
+    fresh = MappingProxyType({"course": None})
+    course: Course | None
+
+
 @dataclass(frozen=True)
 class Node:
     """A layer with weights, and the modules between which its activity arises.
@@ -211,6 +259,29 @@ class Report:
     shift: Tensor | None = None
     steps: Tensor | None = None
     draws: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What one node met and did in every call, in all passes, where these went their own ways.
+
+    Attributes:
+        node: where it was measured.
+        x: input of the layer, (1 + P, B, T, *in).
+        raw: the same before any decorrelation, in the reference pass, (B, T, *in).
+        a: activity, (1 + P, B, T, *out).
+        own: the noisy passes, among P, whose noise entered at this node.
+        xi: injected noise, (K, B, T, *out); None where nothing is injected.
+        sigma: its standard deviation, in units of a.
+    """
+
+    node: Node
+    x: Tensor
+    raw: Tensor
+    a: Tensor
+    own: slice
+    xi: Tensor | None = None
+    sigma: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisynets.config import SCHEDULES, Config, resolve, seeds
+from noisynets.config.problems import ACTING
 from noisynets.decorrelation import VARIANTS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError
-from noisynets.methods import METHODS
+from noisynets.methods import METHODS, MODELLED
 from noisynets.noise import SAMPLERS
 from noisynets.rules import SCALINGS
 from noisynets.systems import SYSTEMS
@@ -23,6 +24,7 @@ names = st.sampled_from
     st.fixed_dictionaries(
         {},
         optional={
+            "task": names(["mnist", "yinyang", "cartpole", "nothing"]),
             "system": names([*SYSTEMS, "nothing"]),
             "rule": names([*METHODS, "nothing"]),
             "hidden": st.none() | st.lists(st.integers(-1, 99), max_size=3).map(tuple),
@@ -44,6 +46,8 @@ names = st.sampled_from
             "scaling": names([*SCALINGS, "nothing"]),
             "decor_variant": names([*VARIANTS, "nothing"]),
             "demean": st.booleans(),
+            "discount": st.floats(allow_nan=True, allow_infinity=True),
+            "random_numbers": names(["common", "independent", "guessed"]),
             "loss_gradient": names(["known", "measured", "guessed"]),
             "correction": st.floats(allow_nan=True, allow_infinity=True),
             "adam_beta2": st.none() | st.floats(allow_nan=True, allow_infinity=True),
@@ -62,13 +66,35 @@ def test_any_settings_are_resolved_or_refused_in_one_line(given_settings) -> Non
     assert None not in (resolved.hidden, resolved.lr, resolved.decor_lr, resolved.intrinsic_noise)
 
 
+BOXED = (
+    *("anp", "innovation", "share", "learned", "mirrored", "dfa", "fa", "frozen", "wp", "spsa"),
+    *MODELLED,
+)
+"""Rules that can train a black box."""
+
+
 def test_every_default_is_accepted() -> None:
     for rule, method in METHODS.items():
         for system, kind in SYSTEMS.items():
+            if kind.acts or (rule in MODELLED and not kind.boxed):
+                continue
+            if kind.boxed and rule not in BOXED:
+                continue
             base = Config(rule=rule, system=system)
-            still = not kind.intrinsic_noise and kind.device_preset is None
+            still = kind.boxed or (not kind.intrinsic_noise and kind.device_preset is None)
             quiet = still or rule.endswith("anp") or method.perturbs != "nodes"
             assert resolve(base if quiet else replace(base, sigma=0.1)).lr == method.lr
+
+
+def test_every_default_is_accepted_in_an_environment() -> None:
+    for rule in ACTING:
+        for system, kind in SYSTEMS.items():
+            if not kind.acts:
+                continue
+            quiet = not kind.intrinsic_noise and kind.device_preset is None
+            sigma = None if quiet or rule in ("anp", "danp", "innovation") else 0.1
+            base = Config("cartpole", rule=rule, system=system, sigma=sigma)
+            assert resolve(base).lr == 0.02
 
 
 def test_noise_in_evaluation_alone_leaves_training_to_an_injected_noise() -> None:

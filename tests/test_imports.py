@@ -16,10 +16,10 @@ ORDER = [
     {"weight_space"},
     {"check"},
     {"feedback"},
-    {"estimate", "blackbox"},
+    {"estimate", "blackbox", "roll_out"},
     {"methods"},
     {"devices", "units", "spiking", "data"},
-    {"models", "transfer", "complexity"},
+    {"models", "transfer", "complexity", "policy"},
     {"systems"},
     {"config"},
     {"checkpoint"},
@@ -38,6 +38,7 @@ ONLY = {  # what systems and data may know
     "blackbox": {"errors", "types", "probe", "blackbox"},
     "models": {"errors", "types", "noise", "devices", "units", "spiking", "blackbox", "models"},
     "data": {"errors", "types", "losses", "data"},
+    "policy": {"errors", "types", "data", "policy"},
 }
 
 

@@ -69,7 +69,9 @@ def test_mirrored_credit_goes_through_every_architecture(architecture: str) -> N
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns_on_every_architecture(family: str) -> None:
     """Loss of mirrored credit on one batch falls by a tenth and more in 60 steps."""
-    for architecture in ARCHITECTURES:
+    for architecture, kind in ARCHITECTURES.items():
+        if kind.acts:
+            continue
         name = "-".join(part for part in (family, architecture) if part).replace("lif-mlp", "lif")
         if name not in SYSTEMS:
             assert family == "rlif"

@@ -14,6 +14,7 @@ from noisynets.data import FROM_FILES, TASKS
 from noisynets.devices import PRESETS
 from noisynets.errors import InputError
 from noisynets.methods import METHODS
+from noisynets.policy import ENVIRONMENTS
 from noisynets.report import draw_transfer
 from noisynets.session import settings as network
 from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
@@ -36,8 +37,13 @@ def show(
         bits: of quantised units.
         out: the picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here.
     """
+    acts = system in SYSTEMS and SYSTEMS[system].acts
     given = Config(
-        system=system, device_preset=device_preset, intrinsic_noise=intrinsic_noise, bits=bits
+        task="cartpole" if acts else "mnist",
+        system=system,
+        device_preset=device_preset,
+        intrinsic_noise=intrinsic_noise,
+        bits=bits,
     )
     config = resolve(given)
 
@@ -66,6 +72,9 @@ def list_() -> None:
             print(f"  {'':13s} reference: {task.reference}")
     for name, summary in FROM_FILES.items():
         print(f"  {name:13s} {summary}")
+    print("environments (or the id of any that Gymnasium knows):")
+    for name, environment in ENVIRONMENTS.items():
+        print(f"  {name:13s} {environment}")
     print("systems (FAMILY-ARCHITECTURE, as in sign-conv; lif, noisy-lif, rlif: of an mlp):")
     for kind in (ARCHITECTURES, FAMILIES):
         for name, known in kind.items():

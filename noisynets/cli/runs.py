@@ -119,6 +119,8 @@ def neurobench(run: tyro.conf.Positional[Path], examples: int = 1000) -> None:
     if not folder.checkpoint.is_file():
         raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
     session = open_session(folder, "cpu")
+    if session.task.world is not None:
+        raise InputError(f"{run}: NeuroBench's metrics are of examples, not of episodes")
     train_set, val_set = load_data(config)
     stream = Stream(seeds(config)["encoding"] + 1)
     chosen = (train_set if val_set is None else val_set).first(examples)

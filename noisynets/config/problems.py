@@ -16,6 +16,7 @@ from noisynets.feedback import FEEDBACKS
 from noisynets.methods import METHODS, MODELLED
 from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
 from noisynets.noise import SAMPLERS, check_sigma
+from noisynets.roll_out import ENTERED
 from noisynets.rules import RULES, SCALINGS
 from noisynets.spiking import ENCODERS, READOUTS
 from noisynets.systems import SYSTEMS
@@ -35,6 +36,7 @@ def check_names(config: Config) -> None:
         ("neuron", config.neuron, NEURONS),
         ("firing", config.firing, FIRINGS),
         ("phase of the noise", config.noise_over, ("step", "trial")),
+        ("kind of random numbers", config.random_numbers, ("common", "independent")),
         ("phase of the credit", config.credit_over or "trial", ("steps", "trial")),
         ("loss gradient", config.loss_gradient, ("known", "measured")),
         ("scaling", config.scaling, SCALINGS),
@@ -52,7 +54,9 @@ def check_names(config: Config) -> None:
 
 def problems(c: Config, task: Task) -> list[str]:
     """Name everything that is wrong with settings whose gaps are filled, a line each."""
-    return [*_values(c), *_time(c, task), *_inputs(c, task), *_box(c), *_without_effect(c)]
+    acting = _acting(c) if task.world is not None else _not_acting(c)
+    own = [*_time(c, task), *_inputs(c, task), *_box(c), *acting]
+    return [*_values(c), *own, *_without_effect(c)]
 
 
 def _values(c: Config) -> Iterator[str]:
@@ -142,6 +146,38 @@ def _inputs(c: Config, task: Task) -> Iterator[str]:
         yield f"--standardise: the inputs of {c.task} are events"
 
 
+ACTING = (*ENTERED, *(f"d{rule}" for rule in ENTERED if f"d{rule}" in METHODS), "wp", "spsa")
+
+
+def _acting(c: Config) -> Iterator[str]:
+    """Name what makes no sense in an environment."""
+    if c.rule not in ACTING:
+        yield (
+            f"--rule {c.rule}: an environment has no derivative, and no error at its output: use "
+            f"{', '.join(ACTING)}"
+        )
+    if not 0 <= c.discount <= 1:
+        yield f"--discount {c.discount:g} must be within 0..1"
+    elif c.discount != Config().discount and METHODS[c.rule].perturbs == "weights":
+        yield f"--discount {c.discount:g}: {c.rule!r} sees whole episodes alone"
+    default = Config()
+    for name in ("encoder", "credit_over", "noise_over", "standardise", "data_dir"):
+        if getattr(c, name) != getattr(default, name):
+            yield f"--{name.replace('_', '-')}: {c.task} is an environment"
+
+
+def _not_acting(c: Config) -> Iterator[str]:
+    """Name what makes sense in an environment alone."""
+    if SYSTEMS[c.system].acts:
+        plain = c.system.removesuffix("policy").rstrip("-")
+        plain = plain if plain.endswith(("mlp", "lif")) else f"{plain}-mlp"
+        yield f"--system {c.system}: acts in an environment: for {c.task} use {plain}"
+    default = Config()
+    for name in ("env", "random_numbers", "discount"):
+        if getattr(c, name) != getattr(default, name):
+            yield f"--{name.replace('_', '-')}: {c.task} is no environment"
+
+
 def _time(c: Config, task: Task) -> Iterator[str]:
     """Name settings of trials that make no sense."""
     default = Config()
@@ -156,7 +192,7 @@ def _time(c: Config, task: Task) -> Iterator[str]:
         yield f"--steps {steps} must be at least 1"
     elif task.steps and steps > task.steps:
         yield f"--steps {steps}: the {task.steps} steps of {c.task} do not make so many bins"
-    if bool(task.steps) != (c.encoder == "frames"):
+    if task.world is None and bool(task.steps) != (c.encoder == "frames"):
         known = "frames" if task.steps else ", ".join(name for name in ENCODERS if name != "frames")
         yield f"--encoder {c.encoder}: {c.task} takes {known}"
     if not (math.isfinite(c.beta) and 0 <= c.beta <= 1):

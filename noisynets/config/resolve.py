@@ -13,7 +13,8 @@ from noisynets.config.problems import check_names, problems
 from noisynets.config.settings import Config
 from noisynets.data import Task, find_task
 from noisynets.errors import InputError
-from noisynets.methods import BEST, METHODS
+from noisynets.methods import BEST, BEST_ACTING, METHODS
+from noisynets.policy import ENVIRONMENTS, LR, SIGMA, WEIGHT_SIGMA, environment_task, is_environment
 from noisynets.rules import RULES
 from noisynets.systems import SYSTEMS
 
@@ -31,7 +32,9 @@ def resolve(config: Config) -> Config:
     ...
     noisynets.errors.InputError: unknown rule 'amp': did you mean 'anp'? Known: anp, ...
     """
-    config = replace(config, rule=BEST if config.rule == "best" else config.rule)
+    acting = is_environment(config.task)
+    best = BEST_ACTING if acting else BEST
+    config = replace(config, rule=best if config.rule == "best" else config.rule)
     check_names(config)
     task = task_of(config)
     system, method = SYSTEMS[config.system], METHODS[config.rule]
@@ -42,6 +45,8 @@ def resolve(config: Config) -> Config:
     sigma = method.sigma_in_noise if noisy else method.sigma
     if sigma and system.sigma and not noisy and method.perturbs == "nodes":
         sigma = system.sigma
+    if acting and sigma:
+        sigma = SIGMA if method.perturbs == "nodes" else WEIGHT_SIGMA
     if config.sigma == "auto" and sigma is None and not _injects(config.rule):
         beside = f" beside the noise that {config.system} has of its own"
         where = "" if method.perturbs == "nothing" else beside
@@ -52,7 +57,7 @@ def resolve(config: Config) -> Config:
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
         device_preset=preset or "none",
-        lr=method.lr if config.lr is None else config.lr,
+        lr=(LR if acting else method.lr) if config.lr is None else config.lr,
         sigma=given,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
         adam_beta2=_beta2(config),
@@ -60,6 +65,7 @@ def resolve(config: Config) -> Config:
         decor_schedule=config.decor_schedule or config.schedule,
         **_time(config, task),
         device=_device(config.device),
+        env=tuple(config.env),
         data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
     )
     wrong = problems(filled, task)
@@ -81,13 +87,18 @@ def _beta2(config: Config) -> float | None:
 
 def task_of(config: Config) -> Task:
     """Return the task that settings name."""
-    return find_task(config.task, None if config.data_dir is None else Path(config.data_dir))
+    if is_environment(config.task):
+        return environment_task(config.task, config.env, config.random_numbers)
+    folder = None if config.data_dir is None else Path(config.data_dir)
+    return find_task(config.task, folder, ENVIRONMENTS)
 
 
 def _time(config: Config, task: Task) -> dict[str, Any]:
     """Fill in what a system that lives in time needs to know; 0 steps for any other."""
     if not SYSTEMS[config.system].spiking:
         return {}
+    if task.world is not None:
+        return {"steps": (task.steps or 5) if config.steps is None else config.steps}
     most = min(task.steps, 100)
     bins = next((n for n in range(most, most // 4, -1) if task.steps % n == 0), most)
     nodes = METHODS[config.rule].perturbs == "nodes"

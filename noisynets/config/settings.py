@@ -17,6 +17,7 @@ from noisynets.errors import InputError
 from noisynets.methods import BEST, METHODS
 from noisynets.models import FIRINGS, INITIALISATIONS, NEURONS
 from noisynets.noise import SAMPLERS
+from noisynets.policy import ENVIRONMENTS
 from noisynets.spiking import ENCODERS, READOUTS
 from noisynets.systems import ARCHITECTURES, BOXES, FAMILIES
 
@@ -47,7 +48,11 @@ class Config:
     task: Annotated[
         str,
         tyro.conf.Positional,
-        _help(f"What to learn: {', '.join([*TASKS, *FROM_FILES])}.", "TASK"),
+        _help(
+            f"What to learn: {', '.join([*TASKS, *FROM_FILES])}; to act in an environment: "
+            f"{', '.join(ENVIRONMENTS)}, or the id of any that Gymnasium knows.",
+            "TASK",
+        ),
     ] = "mnist"
     system: Annotated[
         str,
@@ -263,6 +268,28 @@ class Config:
             "INT",
         ),
     ] = 0
+    env: Annotated[
+        tuple[str, ...],
+        _help(
+            "Settings of an environment: sigma=0.2, say; values as in JSON, or texts.",
+            "NAME=VALUE ...",
+        ),
+    ] = ()
+    random_numbers: Annotated[
+        str,
+        _help(
+            "Of an environment: common to the passes of a pair (same start, same draws), or "
+            "independent."
+        ),
+    ] = "common"
+    discount: Annotated[
+        float,
+        _help(
+            "Of an environment: weight in a credit of a reward that comes one step later, from 0 "
+            "to 1. The return that is reported is not discounted.",
+            "FLOAT",
+        ),
+    ] = 0.99
     data_dir: Annotated[
         str | None,
         _help(

@@ -1,5 +1,6 @@
 """Tasks and their data, one data set per file."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from noisynets.data import events, sarcos, tonic_sets
@@ -7,7 +8,7 @@ from noisynets.data.augment import AUGMENTATIONS
 from noisynets.data.cifar import CIFAR10, CIFAR100
 from noisynets.data.fashion_mnist import FASHION_MNIST
 from noisynets.data.mackey_glass import MACKEY_GLASS
-from noisynets.data.measure import ACCURACY, NMSE, Measure
+from noisynets.data.measure import ACCURACY, NMSE, RETURN, Measure
 from noisynets.data.mnist import MNIST
 from noisynets.data.randman import RANDMAN
 from noisynets.data.task import Examples, Task
@@ -35,12 +36,13 @@ FROM_FILES = {
 }
 
 
-def find_task(name: str, folder: Path | None = None) -> Task:
+def find_task(name: str, folder: Path | None = None, others: Iterable[str] = ()) -> Task:
     """Return a task by name; what its files describe is read from them.
 
     Args:
         name: a key of `TASKS`, 'events', or 'tonic:' and the name of a set.
         folder: where the files are; for 'events', the file itself.
+        others: tasks that are known elsewhere, to be named beside those here.
 
     Raises:
         InputError: for an unknown name, or files that cannot be used.
@@ -58,7 +60,7 @@ def find_task(name: str, folder: Path | None = None) -> Task:
         return sarcos.task(folder)
     if name.startswith(tonic_sets.PREFIX):
         return tonic_sets.task(name, folder)
-    raise unknown("task", name, [*TASKS, *FROM_FILES])
+    raise unknown("task", name, [*TASKS, *FROM_FILES, *others])
 
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "AUGMENTATIONS",
     "FROM_FILES",
     "NMSE",
+    "RETURN",
     "TASKS",
     "Examples",
     "Measure",

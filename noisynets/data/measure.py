@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from noisynets.losses import cross_entropy, squared_error
+from noisynets.losses import cross_entropy, negative_return, squared_error
 from noisynets.types import Loss
 
 
@@ -22,6 +22,7 @@ class Measure:
         higher: whether a higher score is better.
         each: (output (B, n), target (B, n)) → (B, n), the scores of single outputs; None: there
             are none.
+        explodes: whether a loss of ten times its start means that training has diverged.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Measure:
     score: Callable[[Tensor, Tensor], Tensor]
     higher: bool
     each: Callable[[Tensor, Tensor], Tensor] | None = None
+    explodes: bool = True
 
 
 def hit(output: Tensor, labels: Tensor) -> Tensor:
@@ -57,6 +59,13 @@ def mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
     return squared_errors(output, target).flatten(1).mean(1)
 
 
+def total(output: Tensor, target: Tensor) -> Tensor:
+    """Return of an episode: (B, 1), anything → (B,)."""
+    return output[:, 0]
+
+
 ACCURACY = Measure("accuracy", cross_entropy, hit, higher=True)
 NMSE = Measure("nmse", squared_error, mean_squared_error, higher=False, each=squared_errors)
 """Normalised mean squared error, for targets of unit variance: 1 for whoever predicts the mean."""
+RETURN = Measure("return", negative_return, total, higher=True, explodes=False)
+"""Sum of the rewards of an episode, not discounted."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisynets.data.measure import ACCURACY, Measure
 from noisynets.data.store import Files
@@ -20,7 +20,7 @@ class Examples:
 
     Attributes:
         x: (n, *input_shape), or (n, T, *input_shape) for events in time; unsigned bytes stand for
-            fractions of 255, signed ones for counts.
+            fractions of 255, signed ones for counts, long integers for the seeds of episodes.
         y: labels (n,), int64; or values (n, outputs).
         scale: what is taken from inputs and what they are divided by, then; None: nothing is.
     """
@@ -64,7 +64,8 @@ class Examples:
     def batch(self, index: Tensor | slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return inputs (B, ...) and values in `dtype`, or labels (B,)."""
         x, y = self.x[index], self.y[index]
-        x = x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+        if x.dtype != torch.int64:  # seeds stay as they are
+            x = x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
         if self.scale is not None:
             x = (x - self.scale[0].to(dtype)) / self.scale[1].to(dtype)
         return x, y.to(dtype) if y.is_floating_point() else y
@@ -140,6 +141,10 @@ class Task:
         reference: what others reached, and where it stands.
         closing: a last judgement that takes more than examples; None: the measure alone.
         files: what has to be fetched before it can be loaded; None: nothing.
+        world: network → the system that lets it act in an environment, whose inputs are the seeds
+            of episodes; None: the examples are the network's own inputs.
+        pictures: (system) → names and contents of files that show what a trained system does;
+            None: there are none.
     """
 
     name: str
@@ -153,6 +158,8 @@ class Task:
     reference: str = ""
     closing: Closing | None = None
     files: Files | None = None
+    world: Callable[[nn.Module], nn.Module] | None = None
+    pictures: Callable[[nn.Module], dict[str, bytes]] | None = None
 
     def training(
         self, folder: Path | None = None, final_fit: bool = False

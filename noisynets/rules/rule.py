@@ -10,21 +10,21 @@ from torch import Tensor
 
 from noisynets.types import Report
 
-Scaling = Callable[[int, Tensor, float | None], Tensor]
+Scaling = Callable[[float | Tensor, Tensor, float | None], Tensor]
 """(N, ‖δa‖², σ) → the factor that stands before δL δa; ‖δa‖² per pass and sample, (K, B)."""
 
 
-def count(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
+def count(size: float | Tensor, square_norm: Tensor, sigma: float | None) -> Tensor:
     """N/‖δa‖²: turns a directional derivative along a random direction into a gradient."""
     return _over(size, square_norm)
 
 
-def root(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
+def root(size: float | Tensor, square_norm: Tensor, sigma: float | None) -> Tensor:
     """√N/‖δa‖², of an older code of the same group; smaller by √N."""
     return _over(size**0.5, square_norm)
 
 
-def variance(size: int, square_norm: Tensor, sigma: float | None) -> Tensor:
+def variance(size: float | Tensor, square_norm: Tensor, sigma: float | None) -> Tensor:
     """1/σ², of *Correlations are ruining your gradient descent*; needs the injected σ."""
     assert sigma is not None, "refused with the settings of the estimator"
     return torch.full_like(square_norm, sigma**-2)
@@ -92,6 +92,6 @@ def mean_over_passes(factor: Tensor, delta: Tensor) -> Tensor:
     return torch.einsum("kb,kb...->b...", factor / len(delta), delta)
 
 
-def _over(numerator: float, square_norm: Tensor) -> Tensor:
+def _over(numerator: float | Tensor, square_norm: Tensor) -> Tensor:
     """Divide, and give 0 where nothing moved: a pair without a difference says nothing."""
     return torch.where(square_norm > 0, numerator / square_norm, 0)
