@@ -15,14 +15,15 @@ from torch import nn
 
 import noisynets.train as loop
 from noisynets.devices import PCM, Coloured, Noisy, Telegraph
-from noisynets.methods import METHODS
+from noisynets.methods import METHODS, MODELLED
 from noisynets.run_folder import RunFolder, create
 from noisynets.session import Session
 from noisynets.systems import SYSTEMS, System
 from noisynets.train import train
 
 CASES = [
-    *[{"rule": rule} for rule in METHODS],
+    *[{"rule": rule} for rule in METHODS if rule not in MODELLED],
+    *[{"rule": rule, "system": "numpy-box"} for rule in ("mirrored", "spsa", *MODELLED)],
     {"system": "noisy-mlp"},
     {"system": "conv", "hidden": (4, 6), "rule": "danp", "demean": True},
     {"system": "conv", "hidden": (4,), "intrinsic_noise": 0.1, "rule": "danp"},

@@ -324,7 +324,8 @@ def test_descends_where_a_node_has_no_noise_of_its_own() -> None:
     pairs = 20_000
     tape = _Tape(0.01 * torch.randn(2 * pairs * 3, 6, dtype=torch.float64, generator=generator))
     noisy = nn.Sequential(Noisy(net[0], tape), *net[1:])
-    mean = estimated(noisy, x.repeat(pairs, 1), y.repeat(pairs, 1), "anp", sigma=None)
+    with pytest.warns(UserWarning, match="'2': no noise of its own"):
+        mean = estimated(noisy, x.repeat(pairs, 1), y.repeat(pairs, 1), "anp", sigma=None)
     values = dict(zip(truth, mean.values(), strict=True))
     assert cosine(values["0.weight"], truth["0.weight"]) > 0.9
     assert cosine(values["2.weight"], truth["2.weight"]) > 0.5  # the quiet readout itself

@@ -31,7 +31,7 @@ import types
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from noisynets.config import Config, resolve, unheeded
 from noisynets.errors import InputError, unknown
@@ -244,6 +244,8 @@ def _fits(value: Any, hint: Any) -> bool:
     """
     if isinstance(hint, types.UnionType):
         return any(_fits(value, part) for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
     if get_origin(hint) is tuple:
         return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
     if isinstance(value, bool) or hint is bool:

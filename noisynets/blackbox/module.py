@@ -53,6 +53,10 @@ class BlackBox(Sealed):
             `aware`, `pat`), and no other. None: nobody knows.
         expected: sizes of the distortions that its owner expects; None: the usual ones.
 
+    Attributes:
+        trials: so far.
+        modelled: models with distortions that were drawn so far, by `Aware`.
+
     >>> from noisynets.blackbox import NumpyChip
     >>> system = BlackBox(NumpyChip((4, 8, 3)))
     >>> system(torch.rand(5, 4)).shape, len(list(system.parameters()))
@@ -70,6 +74,7 @@ class BlackBox(Sealed):
         self.layers = nn.ModuleList(skip_init(Socket, *layer) for layer in box.layers)
         self.units = nn.ModuleList(Reported() for _ in box.layers)
         self.trials = 0
+        self.modelled = 0
         # In a tuple: its weights are those of the sockets, and no second set of layers.
         self._model = (None if model is None else model(self.sockets),)
 
@@ -120,9 +125,9 @@ class BlackBox(Sealed):
         return out if output is None else self.units[-1](out, output)
 
     def get_extra_state(self) -> Tensor:
-        """Return the number of trials so far, for `state_dict()`."""
-        return torch.tensor(self.trials)
+        """Return the numbers of trials and of distorted models so far, for `state_dict()`."""
+        return torch.tensor([self.trials, self.modelled])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Go on with the trial after the last, for `load_state_dict()`."""
-        self.trials = int(state)
+        self.trials, self.modelled = map(int, state)

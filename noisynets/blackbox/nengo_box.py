@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,7 +65,8 @@ class _Network:
         self._weights: Sequence[Weights] = [*blank]
         self._x = np.zeros((rows, layers[0].inputs), np.float32)
         self._currents, self._spikes = [], []
-        white = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, noise), scale=False)
+        drawn = nengo.dists.Gaussian(0, noise) if noise else nengo.dists.Choice([0.0])
+        white = nengo.processes.WhiteNoise(drawn, scale=False)
         with nengo.Network() as model:
             below = None
             for i, (_, outputs) in enumerate(layers):
@@ -125,7 +127,9 @@ class _Network:
 
 def _nengo() -> Any:
     try:
-        import nengo
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of what it imports from NumPy
+            import nengo
     except ImportError as error:
         raise InputError(
             "nengo-box needs the Nengo simulator: python -m pip install 'noisynets[nengo]'"

@@ -76,36 +76,36 @@ class Aware(nn.Module):
         super().__init__()
         self.model = believed(box)
         assert isinstance(box, BlackBox)
-        self._distortions = box.expected or Distortions()
-        self._generator = torch.Generator().manual_seed(seed)
+        self._box, self._seed = (box,), seed  # its weights are those of the model
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) → (B, outputs)."""
-        d = self._distortions
+        (box,) = self._box
+        d = box.expected or Distortions()
+        generator = torch.Generator().manual_seed(1_000_003 * self._seed + box.modelled)
+        box.modelled += 1
+
+        def normal(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator).to(like)
+
         moved: dict[str, Tensor] = dict(self.model.named_parameters())
         for name, weight in moved.items():
             if weight.dim() > 1:
-                kept = (self._uniform(weight) >= d.stuck).to(weight)
-                moved[name] = weight * kept * (1 + d.weight_spread * self._normal(weight))
+                kept = torch.rand(weight.shape, generator=generator).to(weight) >= d.stuck
+                moved[name] = weight * kept * (1 + d.weight_spread * normal(weight))
         gains = {}
         for node in find_nodes(self.model):
             bias = node.layer.get_parameter("bias")
-            gain = (d.gain_spread * self._normal(bias)).exp()
-            gains[node.layer] = gain, d.offset_spread * self._normal(bias)
+            gain = (d.gain_spread * normal(bias)).exp()
+            gains[node.layer] = gain, d.offset_spread * normal(bias)
 
         def distort(layer: nn.Module, entering: Tensor, a: Tensor) -> Tensor:
             gain, offset = gains[layer]
-            return gain * a + offset + d.read_noise * self._normal(a)
+            return gain * a + offset + d.read_noise * normal(a)
 
         with _hooked(gains, distort):
             output: Tensor = functional_call(self.model, moved, (x,))
         return output
-
-    def _normal(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self._generator).to(like)
-
-    def _uniform(self, like: Tensor) -> Tensor:
-        return torch.rand(like.shape, generator=self._generator).to(like)
 
 
 class PhysicsAware(nn.Module):
