@@ -464,9 +464,7 @@ def test_nengos_neurons_fire_as_its_own_rates_say() -> None:
     nengo = pytest.importorskip("nengo")
     current = np.linspace(0.6, 4, 40, dtype=np.float32)
     w = [Weights(current[:, None], np.zeros(40, np.float32)), weights(40, 3)[0]]
-    first, last = (
-        NengoBox((1, 40, 3), steps=2000, noise=0).run(w, np.ones((2, 1), "f"), 0).layers
-    )
+    first, last = NengoBox((1, 40, 3), steps=2000, noise=0).run(w, np.ones((2, 1), "f"), 0).layers
     np.testing.assert_allclose(first.activities[1], 2 * current, rtol=1e-4)
     known = nengo.LIF(tau_rc=0.005, tau_ref=0.001).rates(current, gain=2, bias=0)[:, 0]
     np.testing.assert_allclose(last.inputs[1], 2 * 0.001 * known, atol=2e-3)

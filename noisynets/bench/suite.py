@@ -31,7 +31,7 @@ import types
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from noisynets.config import Config, resolve, unheeded
 from noisynets.errors import InputError, unknown
@@ -242,7 +242,7 @@ def _fits(value: Any, hint: Any) -> bool:
     >>> _fits(3, float | None), _fits(2.5, int), _fits(True, int), _fits([8, 8], tuple[int, ...])
     (True, False, False, True)
     """
-    if isinstance(hint, types.UnionType):
+    if get_origin(hint) in (types.UnionType, Union):
         return any(_fits(value, part) for part in get_args(hint) if part is not type(None))
     if get_origin(hint) is Literal:
         return value in get_args(hint)

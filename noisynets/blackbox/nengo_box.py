@@ -65,8 +65,9 @@ class _Network:
         self._weights: Sequence[Weights] = [*blank]
         self._x = np.zeros((rows, layers[0].inputs), np.float32)
         self._currents, self._spikes = [], []
-        drawn = nengo.dists.Gaussian(0, noise) if noise else nengo.dists.Choice([0.0])
-        white = nengo.processes.WhiteNoise(drawn, scale=False)
+        white = None
+        if noise:
+            white = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, noise), scale=False)
         with nengo.Network() as model:
             below = None
             for i, (_, outputs) in enumerate(layers):
@@ -78,7 +79,8 @@ class _Network:
                 if i == len(layers) - 1:
                     out = nengo.Node(size_in=n)
                     nengo.Connection(product, out, synapse=None)
-                    nengo.Connection(nengo.Node(white, size_out=n), out, synapse=None)
+                    if white is not None:
+                        nengo.Connection(nengo.Node(white, size_out=n), out, synapse=None)
                     self._currents.append(nengo.Probe(out))
                     continue
                 neurons = nengo.Ensemble(
