@@ -131,8 +131,8 @@ def _offline(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
     return Backpropagation(believed(system), loss)
 
 
-def _aware(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
-    return Backpropagation(Aware(system, p.seed), loss)
+def _aware(system: nn.Module, loss: Loss, p: Perturbation, *, nodes: bool = False) -> Estimator:
+    return Backpropagation(Aware(system, nodes, p.seed), loss)
 
 
 def _physics_aware(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
@@ -246,8 +246,17 @@ OFFLINE = Method(
 )
 AWARE = Method(
     "aware",
-    "of boxes: the same, with distortions drawn in every pass: hardware-aware (baseline)",
+    "of boxes: the same, with errors of weights and noise in every pass: hardware-aware (baseline)",
     _aware,
+    adam_beta2=0.99,
+    lr=1e-3,
+    sigma=None,
+    perturbs="nothing",
+)
+ROBUST = Method(
+    "robust",
+    "of boxes: the same, with every kind of distortion that the chip has (baseline)",
+    partial(_aware, nodes=True),
     adam_beta2=0.99,
     lr=1e-3,
     sigma=None,
@@ -263,7 +272,7 @@ PAT = Method(
     perturbs="nothing",
 )
 
-MODELLED = ("offline", "aware", "pat")
+MODELLED = ("offline", "aware", "robust", "pat")
 """Rules that need a model of a box."""
 
 BEST = "mirrored"
@@ -294,6 +303,7 @@ METHODS: dict[str, Method] = {
         SPSA_,
         OFFLINE,
         AWARE,
+        ROBUST,
         PAT,
     )
 }

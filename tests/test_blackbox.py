@@ -329,14 +329,14 @@ def gradients(system: nn.Module, parameters) -> list[torch.Tensor]:
     return [p.grad.clone() for p in parameters]
 
 
-def test_on_a_perfect_chip_all_three_are_backpropagation() -> None:
+def test_on_a_perfect_chip_all_ways_are_backpropagation() -> None:
     box = system(PERFECT)
     box.expected = PERFECT
     parameters = list(box.parameters())
     net = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 3))
     net.load_state_dict(believed(box).state_dict())
     expected = gradients(net, list(net.parameters()))
-    for way in (believed(box), Aware(box), PhysicsAware(box)):
+    for way in (believed(box), Aware(box), Aware(box, nodes=True), PhysicsAware(box)):
         for found, known in zip(gradients(way, parameters), expected, strict=True):
             torch.testing.assert_close(found, known, atol=1e-6, rtol=1e-4)
 
@@ -359,11 +359,14 @@ def test_physics_aware_training_takes_values_from_the_chip_and_slopes_from_the_m
 
 def test_hardware_aware_training_draws_its_distortions_anew() -> None:
     box = system()
-    aware = Aware(box, seed=1)
-    outputs = torch.stack([aware(batch()[0]).detach() for _ in range(300)])
-    clean = believed(box)(batch()[0]).detach()
-    assert outputs.std(0).min() > 0.1
-    assert (outputs.mean(0) - clean).abs().max() < 0.35  # gains have a mean above 1
+    clean, spreads = believed(box)(batch()[0]).detach(), []
+    for nodes in (False, True):
+        aware = Aware(box, nodes, seed=1)
+        outputs = torch.stack([aware(batch()[0]).detach() for _ in range(300)])
+        assert outputs.std(0).min() > 0.1
+        assert (outputs.mean(0) - clean).abs().max() < 0.35  # gains have a mean above 1
+        spreads.append(outputs.std(0).mean())
+    assert spreads[1] > 1.2 * spreads[0]
     assert not any(layer._forward_hooks for layer in believed(box).modules())
 
 

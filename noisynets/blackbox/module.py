@@ -50,7 +50,7 @@ class BlackBox(Sealed):
         box: keeps the contract.
         model: what its owner believes it to be: (sockets) → a module with their weights that
             autograd can follow. It serves the rules that train a model instead (`offline`,
-            `aware`, `pat`), and no other. None: nobody knows.
+            `aware`, `robust`, `pat`), and no other. None: nobody knows.
         expected: sizes of the distortions that its owner expects; None: the usual ones.
 
     Attributes:

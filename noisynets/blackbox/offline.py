@@ -62,20 +62,23 @@ def believed(box: nn.Module) -> nn.Module:
 class Aware(nn.Module):
     """The model of a box, with distortions drawn anew in every pass: hardware-aware training.
 
-    Of the same kinds and sizes as the chip's, without converters, whose rounding has no useful
-    derivative. So aihwkit trains before it programs a chip (Rasch et al., *Hardware-aware training
-    for large-scale and diverse deep learning inference workloads using in-memory computing-based
-    accelerators*, 2023).
+    Of the sizes that the chip's have: errors of the weights, stuck weights and read noise, as
+    aihwkit has them when it trains before a chip is programmed (Rasch et al., *Hardware-aware
+    training for large-scale and diverse deep learning inference workloads using in-memory
+    computing-based accelerators*, 2023). Converters are left out: rounding has no derivative.
 
     Args:
         box: with a model.
+        nodes: gains and offsets of the nodes are drawn, too: then all kinds of distortions are
+            there that the chip has, as in domain randomisation (Tobin et al. 2017).
         seed: of what is drawn.
     """
 
-    def __init__(self, box: nn.Module, seed: int = 0) -> None:
+    def __init__(self, box: nn.Module, nodes: bool = False, seed: int = 0) -> None:
         super().__init__()
         self.model = believed(box)
         assert isinstance(box, BlackBox)
+        self._nodes = nodes
         self._box, self._seed = (box,), seed  # its weights are those of the model
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,11 +96,11 @@ class Aware(nn.Module):
             if weight.dim() > 1:
                 kept = torch.rand(weight.shape, generator=generator).to(weight) >= d.stuck
                 moved[name] = weight * kept * (1 + d.weight_spread * normal(weight))
-        gains = {}
+        gains, spreads = {}, (d.gain_spread, d.offset_spread) if self._nodes else (0.0, 0.0)
         for node in find_nodes(self.model):
             bias = node.layer.get_parameter("bias")
-            gain = (d.gain_spread * normal(bias)).exp()
-            gains[node.layer] = gain, d.offset_spread * normal(bias)
+            gain = (spreads[0] * normal(bias)).exp()
+            gains[node.layer] = gain, spreads[1] * normal(bias)
 
         def distort(layer: nn.Module, entering: Tensor, a: Tensor) -> Tensor:
             gain, offset = gains[layer]
