@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,6 +98,7 @@ class _Network:
                 self._spikes.append(nengo.Probe(neurons, "output"))
                 below = neurons
         self._simulator = nengo.Simulator(model, progress_bar=False, optimize=False)
+        weakref.finalize(self, self._simulator.close)
 
     def _product(self, i: int) -> Any:
         """The synapses of layer i, of all rows."""
