@@ -590,7 +590,7 @@ def test_killing_the_process_ten_times_changes_nothing_but_time(own, tmp_path, m
     ("mood", "words"),
     [
         ("crash", r"ended with status 7 \(2 times\); it said: the supply broke down"),
-        ("sleep", r"no answer in 1.5 s \(2 times\)"),
+        ("sleep", r"no answer in 1 s \(2 times\)"),
         ("say", "trial 5 .*: too hot"),
     ],
 )
@@ -599,7 +599,7 @@ def test_a_box_that_stops_loses_nothing_of_the_run(mood, words, own, tmp_path, m
     start = ProcessBox.__init__
 
     def impatient(self, command, **settings) -> None:
-        start(self, command, timeout=1.5, retries=1)
+        start(self, command, timeout=1.0, retries=1)
 
     monkeypatch.setattr(ProcessBox, "__init__", impatient)
     whole = final(run(tmp_path / "whole", **settings))

@@ -98,7 +98,7 @@ def test_the_examples_learn(example, least: float) -> None:
 
 
 def test_the_recurrent_example_learns_through_time() -> None:
-    assert recurrent.main(steps=200, test=500) > recurrent.main("frozen", steps=200, test=500)
+    assert recurrent.main(steps=80, test=500) > recurrent.main("frozen", steps=80, test=500)
 
 
 def test_a_box_of_ones_own_learns_what_frozen_layers_do_not() -> None:
