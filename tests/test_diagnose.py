@@ -222,6 +222,10 @@ CASES = [
     {"system": "mlp", "correction": 0.5},
     {"loss_gradient": "measured"},
     {"rule": "frozen", "system": "bernoulli-mlp"},
+    {"system": "numpy-box"},
+    {"system": "sign-numpy-box", "rule": "anp"},
+    {"system": "numpy-box", "rule": "pat"},
+    {"system": "process-box"},
 ]
 
 

@@ -128,7 +128,7 @@ def _box(c: Config) -> Iterator[str]:
     elif METHODS[c.rule].perturbs == "nodes" and (
         c.sigma is not None or (c.rule in RULES and RULES[c.rule].injects)
     ):
-        what = f"--rule {c.rule}" if c.sigma is None else f"--sigma {c.sigma:g}"
+        what = f"--rule {c.rule}" if c.sigma is None else f"--sigma {c.sigma}"
         yield f"{what}: nothing can be injected into a box: use anp, learned or mirrored, without"
     if c.box is not None and c.rule in MODELLED:
         yield f"--rule {c.rule}: nobody has a model of --box {c.box!r}"

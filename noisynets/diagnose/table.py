@@ -46,7 +46,7 @@ def table(m: Measures) -> str:
             f"credit explains {m.explained:.2f} ± {m.explained_error:.2f} of δL, whose rms is "
             f"{number(m.dloss)}; rounding of the loss alone {number(m.rounding)} of it"
         )
-    if m.surrogate:
+    if m.surrogate and "cosine" in shown:
         lines.append("the gradient that cosines are taken with goes through spikes by surrogates")
     if m.rungs:
         rungs = [r for i, r in enumerate(m.rungs) if i % 2 == 0]
