@@ -16,7 +16,7 @@ from torch import nn
 from noisynets import diagnose as d
 from noisynets.config import Config, resolve
 from noisynets.data import Examples
-from noisynets.diagnose import nodes as measured
+from noisynets.diagnose import credit as measured
 from noisynets.diagnose.advice import Finding
 from noisynets.diagnose.gradients import true_gradients
 from noisynets.diagnose.ladder import Rung

@@ -9,6 +9,7 @@ from torch import nn
 
 from noisynets.config import DTYPES, Config
 from noisynets.data import Examples
+from noisynets.diagnose.credit import credit
 from noisynets.diagnose.gradients import is_surrogate
 from noisynets.diagnose.ladder import RUNGS, ladder
 from noisynets.diagnose.listen import Batches, Listener, unchanged
@@ -16,7 +17,6 @@ from noisynets.diagnose.measures import Measures, NodeMeasures
 from noisynets.diagnose.nodes import (
     RESAMPLES,
     Response,
-    credit,
     fit,
     learnt_maps,
     responses,
