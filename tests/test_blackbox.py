@@ -25,7 +25,6 @@ from noisynets.blackbox import (
     PERFECT,
     Aware,
     BlackBox,
-    Box,
     BoxFailed,
     Distortions,
     Layer,
@@ -644,12 +643,3 @@ def test_the_widths_of_a_box_must_fit() -> None:
     box = " ".join([*SERVE, "16", "5", "3"])
     with pytest.raises(InputError, match="16-5-3 where .* make 16-8-3: give --hidden 5"):
         build(config(system="process-box", box=box))
-
-
-def test_boxes_keep_the_contract() -> None:
-    def accepts(box: Box) -> None:
-        assert box.layers[0].inputs == 3
-
-    for kind in (NumpyChip, SpikingChip):
-        accepts(kind((3, 2)))
-    assert Path(SERVE[0]).exists()

@@ -102,7 +102,8 @@ def bench(
         print("\nstopped; the same command goes on", file=sys.stderr)
         sys.exit(130)
     print((path / "results.md").read_text())
-    print(f"{path}: {', '.join(sorted(p.name for p in path.iterdir() if p.is_file()))}")
+    left = sorted(p.name for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+    print(f"{path}: {', '.join(left)}")
 
 
 def _speed(quick: bool, threads: int, out: Path) -> None:
