@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -94,7 +95,7 @@ def test_every_rule_gets_as_many_candidates(best_lr, best_sigma, candidates, nam
         return -((math.log10(p.lr) - best_lr) ** 2) - (math.log10(p.sigma) - best_sigma) ** 2
 
     found = searched(compass(Point(1e-3, 1e-2, 1e-4), names, candidates), score)
-    assert len(found) == candidates or 8 < len(found) < candidates  # nothing finer to try
+    assert len(found) == candidates or 8 <= len(found) < candidates  # nothing finer to try
     assert all(p.lr > 0 and p.sigma > 0 and p.decor_lr > 0 for p in found)
     for name in {"lr", "sigma", "decor_lr"} - set(names):
         assert len({getattr(p, name) for p in found}) == 1
@@ -148,9 +149,9 @@ def test_the_paper_suite_has_every_rule_and_the_authors_settings() -> None:
         ('"anp", ', '"amp", ', "unknown rule in case 'shallow' 'amp': did you mean 'anp'"),
         ("hidden = [8]", 'hidden = "8"', "case 'shallow'"),
         ("candidates = 4", "candidates = 0", "candidates 0 must be a whole number"),
-        ("seeds = [3, 4]", "seeds = []", "there are no seeds"),
+        ("seeds = [3, 4]", "seeds = []", "must be a list of at least one"),
         ("seeds = [3, 4]", "seeds = [3, 3]", "one is twice"),
-        ("seeds = [3, 4]", "seeds = 3", "seeds must be a list"),
+        ("seeds = [3, 4]", "seeds = 3", "must be a list of at least one"),
         ("epochs = 2", "epochs = 2.5", "epochs = 2.5 has the wrong type"),
         ('task = "tiny"', "task = 3", "task = 3 has the wrong type"),
         ("[rule.bp]\nlr = 1e-2", "[rule]\nbp = 3", "'bp' must be a table"),
@@ -271,11 +272,27 @@ def test_what_diverges_is_counted(suite: Path, tmp_path: Path) -> None:
     chosen = read_suite(str(suite)).only(["deep"], ["anp", "bp"])
     found = bench(chosen, tmp_path / "out", command="mine")
     assert [result.summary for result in found[0].compared] == [None, None]
-    made = [r for group in found for r in (*group.candidates, *group.compared)]
+    made = [r for g in found for r in (*chain(*g.candidates), *g.compared)]
     table = markdown(chosen, made, "mine")
     assert "– (2 of 2 diverged)" in table
     rows = csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines())
     assert {row["diverged"] for row in rows if row["rule"] == "anp"} == {"True"}
+
+
+def test_candidates_are_judged_by_the_mean_of_their_seeds(suite: Path, tmp_path: Path) -> None:
+    """Of every rate a run per seed; what is compared has the rate with the best mean."""
+    suite.write_text(SUITE.replace("[search]", "[search]\nseeds = [7, 8]"))
+    chosen = read_suite(str(suite)).only(["shallow"], ["bp"])
+    (found,) = bench(chosen, tmp_path / "out", command="mine")
+    means = {}
+    for runs in found.candidates:
+        assert [run.run.config.seed for run in runs] == [7, 8]
+        (lr,) = {run.run.config.lr for run in runs}
+        means[lr] = sum(run.summary["val_accuracy"] for run in runs) / 2
+    assert len(means) == 4 and found.config.lr == max(means, key=means.get)
+    assert [run.run.config.seed for run in found.compared] == [3, 4]
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "validation, the mean of seeds 7, 8, from 4 candidates" in table
 
 
 def test_runs_with_other_settings_are_not_mixed_in(suite: Path, tmp_path: Path) -> None:

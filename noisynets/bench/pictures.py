@@ -66,7 +66,7 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
 
 
 def draw_rates(path: Path, groups: Sequence[Group]) -> None:
-    """Draw what every candidate reached on validation, against its learning rate.
+    """Draw what every candidate reached on validation (mean of seeds), against its learning rate.
 
     Lines join candidates that differ in nothing else from the best; dots are the others.
     """
@@ -80,15 +80,16 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
     ):
         name = ""
         for i, group in enumerate(own):
-            best = group.candidates[0].run.config
+            best = group.candidates[0][0].run.config
             name, factor = _scale(judged_by(best)[0])
             line: list[tuple[float, float]] = []
             dots: list[tuple[float, float]] = []
-            for result in group.candidates:
-                config, value = result.run.config, of_part(result, "val")
-                if value is not None:
-                    alike = (config.injected, config.decor_lr) == (best.sigma, best.decor_lr)
-                    (line if alike else dots).append((config.lr or 0.0, factor * value))
+            for results in group.candidates:
+                config = results[0].run.config
+                values = [v for result in results if (v := of_part(result, "val")) is not None]
+                if len(values) == len(results):
+                    alike = (config.injected, config.decor_lr) == (best.injected, best.decor_lr)
+                    (line if alike else dots).append((config.lr or 0.0, factor * mean(values)))
             if line:
                 x, y = zip(*sorted(line), strict=True)
                 axes.plot(x, y, ".-", color=_colour(i), label=group.rule)

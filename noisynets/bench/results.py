@@ -9,10 +9,12 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from statistics import mean, stdev
 from typing import Any
 
 from noisynets.bench.run import Result, judged_by, score
+from noisynets.bench.search import Point, start
 from noisynets.bench.suite import Suite
 from noisynets.config import Config
 
@@ -30,14 +32,14 @@ class Group:
         case: its name.
         rule: as `--rule` names it.
         at: where the case lies on axes, by their names.
-        candidates: those on which settings were chosen.
+        candidates: settings that were tried, the best first; of each, a run per seed.
         compared: one per seed.
     """
 
     case: str
     rule: str
     at: tuple[tuple[str, float], ...]
-    candidates: list[Result]
+    candidates: list[list[Result]]
     compared: list[Result]
 
     @property
@@ -65,8 +67,11 @@ def groups(suite: Suite, results: Sequence[Result]) -> list[Group]:
         own = [r for r in results if r.run.entry == entry]
         compared = [r for r in own if r.run.phase == "comparison"]
         compared.sort(key=lambda r: suite.seeds.index(r.run.config.seed))
-        candidates = [r for r in own if r.run.phase == "search"]
-        candidates.sort(key=lambda r: (-score(r), r.run.path))
+        tried: dict[Point, list[Result]] = {}
+        for result in sorted(own, key=lambda r: r.run.path):
+            if result.run.phase == "search":
+                tried.setdefault(start(result.run.config), []).append(result)
+        candidates = sorted(tried.values(), key=lambda runs: -mean(map(score, runs)))
         found.append(Group(entry.case, entry.rule, entry.at, candidates, compared))
     return found
 
@@ -75,7 +80,7 @@ def rows(suite: Suite, results: Sequence[Result]) -> list[dict[str, Any]]:
     """Return a row per run, of `COLUMNS`."""
     found = []
     for group in groups(suite, results):
-        for result in [*group.candidates, *group.compared]:
+        for result in [*chain(*group.candidates), *group.compared]:
             config, summary = result.run.config, result.summary or {}
             values = {name: getattr(config, name, None) for name in COLUMNS}
             values |= {name: summary.get(name) for name in ("sample_forwards", "seconds")}
@@ -101,7 +106,9 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
     cores = f"{os.cpu_count()} CPU cores ({platform.machine()}), one thread per run"
     versions = f"torch {version('torch')}, Python {platform.python_version()}"
     epochs = f", {suite.search_epochs} epochs each" if suite.search_epochs else ""
-    seeds = ", ".join(map(str, suite.seeds))
+    seeds = _listed(suite.seeds)
+    several = len(suite.search_seeds) > 1
+    chosen_on = ("the mean of seeds " if several else "seed ") + _listed(suite.search_seeds)
     lines = [
         f"{suite.summary} Mean ± standard deviation over seeds {seeds}; test sets were read once "
         "per run.",
@@ -109,7 +116,7 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
         f"    {command}",
         "",
         f"{cores}; {versions}, noisynets {version('noisynets')}. Settings were chosen on "
-        f"validation, seed {suite.seeds[0]}, from {suite.candidates} candidates per rule and "
+        f"validation, {chosen_on}, from {suite.candidates} candidates per rule and "
         f"case{epochs}"
         + ("; those marked ° before." if any(e.tuned for e in suite.entries) else "."),
         "",
@@ -154,6 +161,10 @@ def spread(values: Sequence[float], name: str) -> str:
     factor, digits = (100, 2) if name == "accuracy" else (1, 4)
     deviation = f" ± {factor * stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{factor * mean(values):.{digits}f}{deviation}"
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _lost(group: Group) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 from noisynets.bench.search import Scores, compass, searched, start
@@ -74,14 +75,16 @@ def course(suite: Suite, entry: Entry, out: Path) -> Course:
     config = entry.config
     if not entry.tuned:
         epochs = suite.search_epochs or config.epochs
-        short = suite.seeded(replace(config, epochs=epochs, test=False), suite.seeds[0])
+        short = replace(config, epochs=epochs, test=False)
         search = compass(start(config), searched(config), suite.candidates)
         seen: Scores = {}
         points = next(search)
         while points:
-            runs = [_run(entry, "search", point.of(short), out) for point in points]
+            tried = [(point, seed) for point in points for seed in suite.search_seeds]
+            runs = [_run(entry, "search", suite.seeded(p.of(short), s), out) for p, s in tried]
             results = yield runs
-            found = {p: score(r) for p, r in zip(points, results, strict=True)}
+            scores = {key: score(result) for key, result in zip(tried, results, strict=True)}
+            found = {p: mean(scores[p, seed] for seed in suite.search_seeds) for p in points}
             seen |= found
             points = _next(search, found)
         config = max(seen, key=lambda point: seen[point]).of(config)

@@ -8,6 +8,7 @@ own_device = false                               # true: the seed is also that o
 [search]                                         # the same for every rule
 candidates = 8
 epochs = 2
+seeds = [0]                                      # a candidate is judged by their mean
 
 [settings]                                       # of `noisynets train`, for all cases
 epochs = 5
@@ -76,8 +77,9 @@ class Suite:
         name: as on the command line, or of its file.
         summary: one line.
         entries: case by case, rule by rule.
-        seeds: of the comparison; the first is also that of the search.
+        seeds: of the comparison.
         candidates: settings tried for every rule, on validation.
+        search_seeds: of every candidate, which is judged by their mean.
         search_epochs: of a candidate; 0: as many as in the comparison.
         own_device: every seed has a simulated device of its own.
     """
@@ -87,6 +89,7 @@ class Suite:
     entries: tuple[Entry, ...]
     seeds: tuple[int, ...]
     candidates: int
+    search_seeds: tuple[int, ...]
     search_epochs: int
     own_device: bool = False
 
@@ -159,21 +162,19 @@ def read_suite(name: str, changes: dict[str, Any] | None = None) -> Suite:
 def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
     _known("key", values, TOP)
     search = _table(values, "search")
-    _known("key of [search]", search, {"candidates", "epochs"})
+    _known("key of [search]", search, {"candidates", "epochs", "seeds"})
     cases = values.get("case", [])
     if not isinstance(cases, list) or not cases:
         raise InputError("there is no [[case]]")
     entries = tuple(entry for case in cases for entry in _entries(case, values, changes))
-    seeds = values.get("seeds", [0, 1, 2])
-    if not isinstance(seeds, list) or not isinstance(values.get("summary", ""), str):
-        raise InputError("seeds must be a list, and the summary a text")
+    if not isinstance(values.get("summary", ""), str):
+        raise InputError("the summary must be a text")
+    seeds = _seeds(values.get("seeds", [0, 1, 2]))
+    search_seeds = _seeds(search.get("seeds", list(seeds[:1])))
     candidates, epochs = search.get("candidates", 8), search.get("epochs", 0)
     numbers = [("candidates", candidates, 1), ("epochs of [search]", epochs, 0)]
-    for key, value, least in [*numbers, *(("a seed", seed, 0) for seed in seeds)]:
-        if not _fits(value, int) or value < least:
-            raise InputError(f"{key} {value!r} must be a whole number of at least {least}")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError("there are no seeds" if not seeds else f"seeds {seeds}: one is twice")
+    for key, value, least in numbers:
+        _whole(key, value, least)
     own_device = values.get("own_device", False)
     if not isinstance(own_device, bool):
         raise InputError(f"own_device must be true or false, not {own_device!r}")
@@ -190,11 +191,27 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
         name=name,
         summary=values.get("summary", ""),
         entries=entries,
-        seeds=tuple(seeds),
+        seeds=seeds,
         candidates=candidates,
+        search_seeds=search_seeds,
         search_epochs=epochs,
         own_device=own_device,
     )
+
+
+def _seeds(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list) or not values:
+        raise InputError(f"seeds {values!r} must be a list of at least one")
+    for seed in values:
+        _whole("a seed", seed, 0)
+    if len(set(values)) < len(values):
+        raise InputError(f"seeds {values}: one is twice")
+    return tuple(values)
+
+
+def _whole(key: str, value: Any, least: int) -> None:
+    if not _fits(value, int) or value < least:
+        raise InputError(f"{key} {value!r} must be a whole number of at least {least}")
 
 
 def _entries(case: Any, values: dict[str, Any], changes: dict[str, Any]) -> list[Entry]:

@@ -80,7 +80,8 @@ def bench(
             fetch(files, say=lambda line: print(line, file=sys.stderr))
     path = Path("runs/bench") / chosen.name if out is None else out
     total = len(part.entries) * len(part.seeds)
-    total += sum(part.candidates for entry in part.entries if not entry.tuned)
+    searches = sum(not entry.tuned for entry in part.entries)
+    total += searches * part.candidates * len(part.search_seeds)
     where = None if data_dir is None else "DIR"
     given = {"seeds": seeds, "candidates": candidates}
     try:
