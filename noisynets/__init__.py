@@ -14,6 +14,7 @@ from noisynets.losses import cross_entropy, negative_return, squared_error
 from noisynets.outer import outer
 from noisynets.probe import Probe, find_nodes
 from noisynets.roll_out import RollOutPerturbation
+from noisynets.roll_out_feedback import RollOutFeedback
 from noisynets.rules import RULES, Rule
 from noisynets.types import Effect, Estimate, Node, Report, Weights, Wrapper
 from noisynets.weight_space import SPSA, WeightPerturbation
@@ -37,6 +38,7 @@ __all__ = [
     "NoisynetsError",
     "Probe",
     "Report",
+    "RollOutFeedback",
     "RollOutPerturbation",
     "Rule",
     "SystemRefused",

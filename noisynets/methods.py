@@ -17,7 +17,8 @@ from noisynets.blackbox import Aware, PhysicsAware, believed
 from noisynets.errors import InputError
 from noisynets.estimate import Backpropagation, NodePerturbation
 from noisynets.feedback import FEEDBACKS, Corrected
-from noisynets.roll_out import RollOutPerturbation
+from noisynets.roll_out import ENTERED, RollOutPerturbation
+from noisynets.roll_out_feedback import RollOutFeedback
 from noisynets.rules import RULES
 from noisynets.types import Estimator, Loss, RollOut
 from noisynets.weight_space import SPSA, WeightPerturbation
@@ -83,7 +84,7 @@ class Method:
 
 
 def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
-    if isinstance(system, RollOut):
+    if isinstance(system, RollOut) and rule in ENTERED:
         return RollOutPerturbation(
             system,
             loss,
@@ -96,6 +97,17 @@ def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estim
             discount=p.discount,
         )
     made = Corrected(FEEDBACKS[rule](p.seed), p.correction) if p.correction else rule
+    if isinstance(system, RollOut):
+        return RollOutFeedback(
+            system,
+            loss,
+            made,
+            sigma=p.sigma,
+            resamples=p.resamples,
+            noise=p.noise,
+            seed=p.seed,
+            discount=p.discount,
+        )
     return NodePerturbation(
         system,
         loss,

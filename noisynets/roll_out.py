@@ -68,15 +68,26 @@ def innovations(track: Track, passes: Passes) -> Tensor:
     M and c are the least-squares fit over all steps of all passes, so that neither weights nor
     noise are read. Where the noise is ours and M fits, ε is ξ up to its own share in the fit.
     """
-    x, a = wide(track.x).flatten(3), wide(track.a).flatten(3)
-    weight = passes.alive.flatten().to(x)[:, None]
+    return residuals(track.x, track.a, passes.alive)
+
+
+def residuals(inputs: Tensor, values: Tensor, alive: Tensor) -> Tensor:
+    """Return what the best affine fit to inputs leaves of values, (1 + P, B, T, *out).
+
+    Args:
+        inputs: (1 + P, B, T, *in).
+        values: (1 + P, B, T, *out).
+        alive: which steps count, (1 + P, B, T); 0 in the others.
+    """
+    x, a = wide(inputs).flatten(3), wide(values).flatten(3)
+    weight = alive.flatten().to(x)[:, None]
     rows = torch.cat([x, torch.ones_like(x[..., :1])], 3).flatten(0, 2).double()
     moment = rows.T @ (rows * weight)
     ridge = RIDGE * moment.diagonal().mean() + torch.finfo(moment.dtype).tiny
     moment.diagonal().add_(ridge)
     fitted, _ = torch.linalg.solve_ex(moment, rows.T @ (a.flatten(0, 2) * weight).double())
     left = a - (rows @ fitted).to(a).view_as(a)
-    return _masked(left.to(track.a).view_as(track.a), passes.alive)
+    return _masked(left.to(values).view_as(values), alive)
 
 
 def injections(track: Track, passes: Passes) -> Tensor:
@@ -91,6 +102,46 @@ def _masked(values: Tensor, alive: Tensor) -> Tensor:
     """Forget what a node did when the episode was over."""
     shape = alive.shape + (1,) * (values.dim() - alive.dim())
     return values * alive.view(shape).to(values)
+
+
+def judged(
+    loss: Loss,
+    course: Course,
+    targets: Tensor,
+    batch: int,
+    calls: set[int],
+    discount: float,
+    injected: bool,
+) -> Passes:
+    """Put what became of the episodes beside the calls of the nodes.
+
+    Args:
+        loss: of returns, also of those still to come.
+        course: of all passes, pass after pass.
+        targets: of all passes, (R, ...).
+        batch: B.
+        calls: how often nodes were called.
+        discount: γ.
+        injected: the noise is ours, and the reference pass has none.
+
+    Raises:
+        SystemRefused: where the nodes were not called equally often in every step.
+    """
+    steps = course.rewards.shape[1]
+    if len(calls) > 1 or any(n % steps for n in calls):
+        found = " or ".join(map(str, sorted(calls)))
+        raise SystemRefused(
+            f"layers were called {found} times in {steps} steps: call each equally often in "
+            "every step"
+        )
+    each = targets.repeat_interleave(steps, 0)
+    to_go = losses(loss, course.to_go(discount).reshape(-1, 1), each).view(-1, batch, steps)
+    repeats = max(calls, default=steps) // steps
+    return Passes(
+        to_go.repeat_interleave(repeats, 2),
+        course.alive.view(-1, batch, steps).repeat_interleave(repeats, 2),
+        injected,
+    )
 
 
 ENTERED: dict[str, tuple[Rule, Callable[[Track, Passes], Tensor]]] = {
@@ -196,7 +247,10 @@ class RollOutPerturbation:
         assert course is not None, "a roll-out leaves its course"
         stacked = targets.repeat(n, *[1] * (targets.dim() - 1))
         loss = losses(self.loss, returns, stacked).view(n, batch)
-        passes = self._passes(course, probe.tracks, stacked, batch)
+        calls = {track.a.shape[2] for track in probe.tracks}
+        passes = judged(
+            self.loss, course, stacked, batch, calls, self.discount, self.injection is not None
+        )
         reports = [self._report(track, passes) for track in probe.tracks]
         if not self._looked:
             self._look(reports)
@@ -213,27 +267,6 @@ class RollOutPerturbation:
         """Continue from a `state`."""
         if self.injection is not None:
             self.injection.stream.restore(state["stream"])
-
-    def _passes(
-        self, course: Course, tracks: Sequence[Track], targets: Tensor, batch: int
-    ) -> Passes:
-        """Put what became of the episodes beside the calls of the nodes."""
-        steps, calls = course.rewards.shape[1], {track.a.shape[2] for track in tracks}
-        if len(calls) > 1 or any(n % steps for n in calls):
-            found = " or ".join(map(str, sorted(calls)))
-            raise SystemRefused(
-                f"layers were called {found} times in {steps} steps: call each equally often in "
-                "every step"
-            )
-        each = targets.repeat_interleave(steps, 0)
-        returns = course.to_go(self.discount).reshape(-1, 1)
-        to_go = losses(self.loss, returns, each).view(-1, batch, steps)
-        repeats = max(calls, default=steps) // steps
-        return Passes(
-            to_go.repeat_interleave(repeats, 2),
-            course.alive.view(-1, batch, steps).repeat_interleave(repeats, 2),
-            self.injection is not None,
-        )
 
     def _report(self, track: Track, passes: Passes) -> Report:
         """Return what a rule may know of a node, of the passes whose noise entered there."""

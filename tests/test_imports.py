@@ -17,6 +17,7 @@ ORDER = [
     {"check"},
     {"feedback"},
     {"estimate", "blackbox", "roll_out"},
+    {"roll_out_feedback"},
     {"methods"},
     {"devices", "units", "spiking", "data"},
     {"models", "transfer", "complexity", "policy"},

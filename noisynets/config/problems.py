@@ -146,22 +146,22 @@ def _inputs(c: Config, task: Task) -> Iterator[str]:
         yield f"--standardise: the inputs of {c.task} are events"
 
 
-ACTING = (*ENTERED, *(f"d{rule}" for rule in ENTERED if f"d{rule}" in METHODS), "wp", "spsa")
+_ENTERED = (*ENTERED, *(f"d{rule}" for rule in ENTERED if f"d{rule}" in METHODS))
+_DOWN = tuple(rule for rule in FEEDBACKS if rule not in ENTERED)
+ACTING = (*_ENTERED, *_DOWN, "wp", "spsa")
 
 
 def _acting(c: Config) -> Iterator[str]:
     """Name what makes no sense in an environment."""
     if c.rule not in ACTING:
-        yield (
-            f"--rule {c.rule}: an environment has no derivative, and no error at its output: use "
-            f"{', '.join(ACTING)}"
-        )
+        yield (f"--rule {c.rule}: an environment has no derivative: use {', '.join(ACTING)}")
     if not 0 <= c.discount <= 1:
         yield f"--discount {c.discount:g} must be within 0..1"
     elif c.discount != Config().discount and METHODS[c.rule].perturbs == "weights":
         yield f"--discount {c.discount:g}: {c.rule!r} sees whole episodes alone"
     default = Config()
-    for name in ("encoder", "credit_over", "noise_over", "standardise", "data_dir"):
+    alien = ("encoder", "credit_over", "noise_over", "loss_gradient", "standardise", "data_dir")
+    for name in alien:
         if getattr(c, name) != getattr(default, name):
             yield f"--{name.replace('_', '-')}: {c.task} is an environment"
 
