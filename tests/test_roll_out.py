@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from noisynets.devices import AdditiveGaussian, Noisy
 from noisynets.errors import InputError, SystemRefused
+from noisynets.feedback import FEEDBACKS
 from noisynets.losses import negative_return
 from noisynets.noise import Stream, gaussian
 from noisynets.roll_out import ENTERED, RollOutPerturbation
+from noisynets.roll_out_feedback import RollOutFeedback
 from noisynets.rules import SCALINGS
 from noisynets.types import Course, RollOut
 
@@ -123,16 +125,21 @@ def test_np_is_what_plain_loops_give(resamples: int, bound: float, discount: flo
 
 
 def expected_gradient(
-    net: nn.Sequential, starts: Tensor, sigma: float, draws: int = 40_000
+    net: nn.Sequential,
+    starts: Tensor,
+    sigma: float,
+    draws: int = 40_000,
+    hidden_sigma: float | None = None,
 ) -> Tensor:
     """∂E[loss]/∂θ in noise σ, by autograd through the dynamics, the mean over many draws."""
+    below = sigma if hidden_sigma is None else hidden_sigma
     torch.manual_seed(1)
     state = starts.repeat(draws, 1)
     first, unit, last = net
     loss = torch.zeros(len(state), dtype=torch.float64)
     for _ in range(6):
         a = first(state)
-        hidden = unit(a + sigma * torch.randn_like(a))
+        hidden = unit(a + below * torch.randn_like(a))
         u = last(hidden)
         u = (u + sigma * torch.randn_like(u))[:, 0]
         state = state @ Cart.A.T + u[:, None] * Cart.B
@@ -245,3 +252,91 @@ def test_bad_settings_are_refused(settings: dict, words: str) -> None:
 def test_a_quiet_system_is_refused_in_intrinsic_mode() -> None:
     with pytest.raises(SystemRefused, match="needs noise of its own"):
         estimate(Cart(network()), 3, rule="anp", sigma=None)
+
+
+# --- feedback ----------------------------------------------------------------------------------
+
+
+def test_the_last_layer_learns_what_plain_loops_give() -> None:
+    """Σ_t (G_pt − G_0t) ε_pt/σ̂² ⊗ h_pt, with noise at the output alone, and σ̂ that of the draws."""
+    net, sigma, n, resamples = network(), 0.3, 7, 2
+    system = Cart(net, bound=0.3)
+    RollOutFeedback(
+        system, negative_return, "frozen", sigma=sigma, resamples=resamples, seed=5, discount=0.7
+    )(*batch(n))
+    draws, like = Stream(5), torch.zeros((), dtype=torch.float64)
+    xi = [sigma * gaussian((resamples * n, 1), like, draws.on(like.device)) for _ in range(6)]
+    first, _, last = net
+    terms, squares = [], []
+
+    def episode(b: int, k: int | None) -> tuple[list[float], list]:
+        state, rewards, found = starting(b), [], []
+        for t in range(6):
+            hidden = torch.tanh(first(state))
+            noise = torch.zeros(1).double() if k is None else xi[t][k * n + b]
+            u = last(hidden) + noise
+            found.append((hidden, noise))
+            state = Cart.A @ state + u * Cart.B
+            rewards.append(float(reward(state, u)))
+            if state.square().sum() > 0.3:
+                break
+        return rewards, found
+
+    def to_come(rewards: list[float], t: int) -> float:
+        return sum(0.7**i * r for i, r in enumerate(rewards[t:]))
+
+    with torch.no_grad():
+        for b in range(n):
+            base, _ = episode(b, None)
+            for k in range(resamples):
+                rewards, found = episode(b, k)
+                for t, (hidden, noise) in enumerate(found):
+                    dloss = to_come(base, t) - to_come(rewards, t)
+                    terms.append(dloss * noise * torch.cat([hidden, torch.ones(1).double()]))
+                    squares.append(float(noise.square()))
+    exact = torch.stack(terms).sum(0) / (sum(squares) / len(squares)) / (n * resamples)
+    torch.testing.assert_close(torch.cat([last.weight.grad[0], last.bias.grad]), exact)
+    assert first.weight.grad is None
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["injected", "intrinsic"])
+def test_mirrors_send_the_credit_of_actions_down(own: bool) -> None:
+    """The gradient by autograd through the dynamics, for every layer."""
+    sigma = 0.2
+    net = network(sigma if own else 0.0)
+    bare = nn.Sequential(*(getattr(m, "layer", m) for m in net))
+    starts = torch.stack([starting(b) for b in range(5)])
+    exact = expected_gradient(bare, starts, sigma, hidden_sigma=None if own else 0.0)
+    system = Cart(net)
+    estimator = RollOutFeedback(
+        system, negative_return, "mirrored", sigma=None if own else sigma, resamples=400
+    )
+    for _ in range(10):
+        estimator(*batch(5))  # the mirrors learn
+    system.zero_grad()
+    for _ in range(30):
+        estimator(*batch(5))
+    for found, layer in zip(gradients(system).split([9, 4]), exact.split([9, 4]), strict=True):
+        assert torch.cosine_similarity(found, layer, dim=0) > 0.98
+        assert 0.8 < found.norm() / (30 * layer.norm()) < 1.2
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["injected", "intrinsic"])
+@pytest.mark.parametrize("rule", FEEDBACKS)
+def test_every_feedback_teaches_what_acts(rule: str, own: bool) -> None:
+    """Reproducibly, from a state that was saved, and with nothing left on the system."""
+    found = []
+    for _ in range(2):
+        system = Cart(network(0.3 if own else 0.0), bound=0.3)
+        settings = {"sigma": None if own else 0.3, "resamples": 2, "seed": 1}
+        first, second = (
+            RollOutFeedback(system, negative_return, rule, **settings) for _ in range(2)
+        )
+        first(*batch(6))
+        second.restore(first.state())
+        system.zero_grad()
+        second(*batch(6))
+        found.append(gradients(system.network[2] if rule == "frozen" else system))
+        assert system.course is None
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in system.modules())
+    assert found[0].isfinite().all() and found[0].any() and torch.equal(*found)
