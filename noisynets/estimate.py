@@ -24,7 +24,7 @@ from noisynets.feedback import (
     Watch,
     Wiring,
 )
-from noisynets.losses import losses
+from noisynets.losses import DERIVATIVES, losses
 from noisynets.noise import Injection, check_sigma
 from noisynets.outer import accumulate_
 from noisynets.probe import Probe, find_nodes, is_chain
@@ -204,9 +204,10 @@ class NodePerturbation:
             credits = rule(
                 Pair(probe.reports, dloss / batch, error / batch, wiring, probe.responses, known)
             )
-            fixed = is_chain(_network(self.system)) and wiring.reported
-            self._wiring = replace(wiring, values={}) if fixed else None
-            self._wired_for = inputs.shape[1:]
+            if wiring is not self._wiring:
+                fixed = is_chain(_network(self.system)) and wiring.reported
+                self._wiring = replace(wiring, values={}) if fixed else None
+                self._wired_for = inputs.shape[1:]
         estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
         return Credited(estimate, probe.reports, credits)
 
@@ -233,10 +234,14 @@ class NodePerturbation:
 
         Layers may be frozen, switched to training or converted between two calls.
         """
-        found = (
-            [(module, module.training) for module in self.system.modules()],
-            [(p.requires_grad, p.dtype) for p in self.system.parameters()],
-        )
+        found = [
+            (
+                module,
+                module.training,
+                [(p.requires_grad, p.dtype) for p in module._parameters.values() if p is not None],
+            )
+            for module in self.system.modules()
+        ]
         if found == self._surveyed:
             return
         self.nodes = check(self.system)
@@ -269,8 +274,12 @@ def derivative(loss: Loss, output: Any, targets: Tensor) -> Tensor:
     Raises:
         InputError: for an output that is not one tensor, or a loss without a derivative.
     """
+    output = _one(output).detach()
+    known = DERIVATIVES[loss](output, targets) if loss in DERIVATIVES else None
+    if known is not None:
+        return known
     with torch.enable_grad():
-        output = _one(output).detach().requires_grad_()
+        output = output.requires_grad_()
         value = losses(loss, output, targets).sum()
         if not value.requires_grad:
             raise InputError("this loss has no derivative: feedback needs loss_gradient='measured'")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,6 +34,24 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 def negative_return(outputs: Tensor, targets: Tensor) -> Tensor:
     """−return of an episode: (R, 1) → (R,). There is no target but the most."""
     return -outputs[:, 0]
+
+
+def _cross_entropy_error(outputs: Tensor, targets: Tensor) -> Tensor | None:
+    if outputs.dim() != 2 or targets.dim() != 1:
+        return None
+    classes = torch.arange(outputs.shape[1], device=outputs.device)
+    error = outputs.softmax(1) - (classes == targets[:, None]).to(outputs.dtype)
+    return error * (targets != IGNORED)[:, None]
+
+
+IGNORED = -100
+"""The target of rows that cross entropy leaves out."""
+
+DERIVATIVES: dict[Loss, Callable[[Tensor, Tensor], Tensor | None]] = {
+    cross_entropy: _cross_entropy_error,
+    squared_error: lambda outputs, targets: outputs - targets,
+}
+"""∂loss/∂output (R, ...) of losses that have it in closed form; None: not for these shapes."""
 
 
 def losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -170,8 +170,8 @@ def _scales(report: Report, epsilon: Tensor) -> dict[str, float | None]:
 def _reliability(pair: Pair, call: int) -> Tensor:
     """`repeated` of what the units behind a call hand on; of its activity, where none are."""
     report = pair.reports[call]
-    unit = pair.behind.get(call)
-    if unit is None or unit in pair.blind:
+    unit = pair.wiring.behind.get(call)
+    if unit is None or unit in pair.wiring.blind:
         first, change = pair.activity(call), report.delta
     else:
         first, change = pair.result(unit), pair.response(unit)

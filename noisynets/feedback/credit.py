@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from noisynets.feedback.direct import Direct, Fixed, Learned
-from noisynets.feedback.learnt import Gates, Maps, geometry, nested, unnested
+from noisynets.feedback.learnt import Gates, Maps, due, geometry, nested, unnested
 from noisynets.feedback.mirror import Mirror, Transport, has_mirror
 from noisynets.feedback.pair import Pair, deliver
 from noisynets.feedback.wiring import Opaque, activities
@@ -68,6 +68,7 @@ class Straight:
         self.maps = Maps(lambda node: Mirror(geometry(node)))
         self._gates = Gates()
         self._direct: dict[str, Direct] = {}
+        self._step = 0
 
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report."""
@@ -75,7 +76,7 @@ class Straight:
         if pair.intrinsic:
             self.maps.update_(pair)
         credits = pair.from_output(self._gates)
-        hidden = set(range(len(pair.reports))) - pair.top
+        hidden = set(range(len(pair.reports))) - pair.wiring.top
         for call, credit in self.teach(pair, hidden, self.maps, self._gates).items():
             credits[call] = credit
         return list(credits)
@@ -83,7 +84,9 @@ class Straight:
     def teach(self, pair: Pair, calls: set[int], maps: Maps, gates: Gates) -> dict[int, Tensor]:
         """Learn from the loss differences, and return the credit of the given calls."""
         error = pair.error.flatten(1)
-        estimated = estimates(pair, maps.innovations(pair), pair.from_output(gates), pair.shared)
+        learns = due(self._step)
+        self._step += 1
+        estimated: list[Tensor] = []
         found = {}
         names: dict[str, int] = {}
         for call, report in enumerate(pair.reports):
@@ -95,10 +98,13 @@ class Straight:
             if direct is None:
                 direct = self._direct[name] = self._new(name)
             gate = gates.of_activity(call, pair)
-            if isinstance(direct, Learned):
+            if isinstance(direct, Learned) and learns:
+                if not estimated:
+                    top = pair.from_output(gates)
+                    estimated = estimates(pair, maps.innovations(pair), top, pair.shared)
                 direct.update_(estimated[call].flatten(1), error, gate.flatten(1))
             sent = direct(error, gate[0].numel())
-            behind = pair.behind.get(call)
+            behind = pair.wiring.behind.get(call)
             if behind is not None and behind.population:
                 pair.arrived[behind.population] = sent.view_as(report.delta[0])
             found[call] = (sent * gate.flatten(1)).view_as(report.delta[0])
@@ -108,11 +114,12 @@ class Straight:
         """Return what must be kept to continue with the same bits."""
         direct = nested({name: direct.state() for name, direct in self._direct.items()})
         parts_ = {"maps": self.maps.state(), "gates": self._gates.state(), "direct": direct}
-        return nested(parts_)
+        return nested(parts_) | {"step": torch.tensor(self._step)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        parts_ = unnested(state)
+        self._step = int(state["step"])
+        parts_ = unnested({k: v for k, v in state.items() if k != "step"})
         self.maps.restore(parts_["maps"])
         self._gates.restore(parts_["gates"])
         self._direct.clear()
@@ -145,7 +152,7 @@ class Innovation:
         top = pair.from_output(self._gates)
         shared = pair.shared if self.share else frozenset()
         found = estimates(pair, self.maps.innovations(pair), top, shared)
-        own = pair.top if self.share else frozenset()
+        own = pair.wiring.top if self.share else frozenset()
         return [top[call] if call in own else g for call, g in enumerate(found)]
 
     def state(self) -> dict[str, Tensor]:
@@ -201,7 +208,7 @@ class Backward:
             for made, report in zip(pair.wiring.inputs, pair.reports, strict=True)
             if not has_mirror(geometry(report.node))
         ]
-        opaque = [p for p in pair.parts if isinstance(p, Opaque) or p in pair.blind]
+        opaque = [p for p in pair.wiring.parts if isinstance(p, Opaque) or p in pair.wiring.blind]
         lost = set(range(len(pair.reports))) - activities(*pair.wiring.inputs, pair.wiring.output)
         return activities(*walled, *opaque) | lost
 
@@ -242,7 +249,7 @@ class Frozen:
         """One credit (B, *out) per report; None for hidden ones."""
         self._gates.update_(pair)
         credits = pair.from_output(self._gates)
-        return [credit if call in pair.top else None for call, credit in enumerate(credits)]
+        return [credit if call in pair.wiring.top else None for call, credit in enumerate(credits)]
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""

@@ -75,6 +75,7 @@ class Learned:
     def __init__(self, forgetting: float = 0.002, ridge: float = 1e-3) -> None:
         self.forgetting, self.ridge = forgetting, ridge
         self._moments: dict[str, Tensor] = {}
+        self._map: Tensor | None = None  # Fᵀ, until the next update
         self._updates = 0
 
     @torch.no_grad()
@@ -94,18 +95,25 @@ class Learned:
             name: torch.where(sound, old[name].lerp(new, rate), old[name].nan_to_num())
             for name, new in found.items()
         }
+        self._map = None
         self._updates += 1
 
     def __call__(self, error: Tensor, n: int) -> Tensor:
         """F e for rows: (B, n_e) → (B, n)."""
         if not self._moments:
             return error.new_zeros(len(error), n)
+        if self._map is None:
+            self._map = self._regressed()
+        return (error.to(self._map) @ self._map).to(error.dtype)
+
+    def _regressed(self) -> Tensor:
+        """Return Fᵀ, (n_e, n)."""
         ge, ee, gate = (self._moments[name] for name in ("ge", "ee", "gate"))
         scale = ee.diagonal().mean()
         tiny = torch.finfo(ee.dtype).tiny
         ridge = torch.eye(len(ee), dtype=ee.dtype, device=ee.device) * (scale * self.ridge + tiny)
         solved, _ = torch.linalg.solve_ex(ee + ridge, ge.T)
-        return ((error.to(ee) @ solved) / (gate + RARE * gate.mean() + tiny)).to(error.dtype)
+        return solved / (gate + RARE * gate.mean() + tiny)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
@@ -113,7 +121,7 @@ class Learned:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        self._moments = {k: v for k, v in state.items() if k != "n"}
+        self._moments, self._map = {k: v for k, v in state.items() if k != "n"}, None
         self._updates = int(state["n"]) if state else 0
 
 

@@ -164,7 +164,7 @@ class InTime:
 def fed(pair: Pair) -> dict[int, str]:
     """Return the population that each call's activity goes straight into, by call."""
     found = {}
-    for part in pair.parts:
+    for part in pair.wiring.parts:
         if isinstance(part, Unit) and part.population:
             for term in summed(part.of):
                 if isinstance(term, Activity):

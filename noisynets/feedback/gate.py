@@ -34,6 +34,8 @@ class Gate:
         self.bins, self.forgetting, self.rows = bins, forgetting, rows
         self._sums: Tensor | None = None  # (2, bins): δy δa, δa²
         self._span: Tensor | None = None  # mean and mean square of a
+        self._gain: Tensor | None = None  # per bin, until the next update
+        self._axis: tuple[Tensor, Tensor] | None = None  # bins per unit of a, and place of a = 0
 
     @torch.no_grad()
     def update_(self, a: Tensor, shift: Tensor, response: Tensor) -> None:
@@ -46,6 +48,7 @@ class Gate:
         old = self._span.to(a.device)
         self._span = torch.where(span.isfinite().all(), old.lerp(span, rate), old)
         self._sums = self._sums.to(a.device)
+        self._gain = self._axis = None
         products = torch.stack([response * shift, shift.square()])
         seen = torch.zeros_like(self._sums).index_add_(1, self._bin(a), products)
         sound = seen.isfinite().all() & span.isfinite().all()  # a diverged pass teaches nothing
@@ -59,12 +62,10 @@ class Gate:
         """
         if self._sums is None:
             return torch.zeros_like(a)
-        mean = self._sums.sum(1, keepdim=True) / self.bins
-        around = F.avg_pool1d(self._sums, 5, 1, 2) + HARDLY * mean
-        few = FEW * mean[1]
-        tiny = torch.finfo(mean.dtype).tiny
-        gain = (self._sums[0] + few * around[0] / (around[1] + tiny)) / (self._sums[1] + few + tiny)
-        return gain[self._bin(a.flatten().float())].view(a.shape).to(a.dtype)
+        if self._gain is None:
+            self._gain = _gain(self._sums)
+        gain = self._gain.index_select(0, self._bin(a.flatten().float()))
+        return gain.view(a.shape).to(a.dtype)
 
     @property
     def known(self) -> bool:
@@ -80,11 +81,13 @@ class Gate:
         return torch.where(bottom > 0, top.square() / bottom, 0).sum()
 
     def _bin(self, a: Tensor) -> Tensor:
-        assert self._span is not None
-        mean, square = self._span
-        reach = 4 * (square - mean.square()).clamp_min(1e-20).sqrt()
-        place = (a - (mean - reach)) * (self.bins / (2 * reach))
-        return place.nan_to_num(0).clamp_(0, self.bins - 1).long()
+        if self._axis is None:
+            assert self._span is not None
+            mean, square = self._span
+            scale = self.bins / (8 * (square - mean.square()).clamp_min(1e-20).sqrt())
+            self._axis = scale, self.bins / 2 - mean * scale
+        scale, middle = self._axis
+        return (a * scale).add_(middle).nan_to_num_(0).clamp_(0, self.bins - 1).long()
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
@@ -95,3 +98,13 @@ class Gate:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         self._sums, self._span = state.get("sums"), state.get("span")
+        self._gain = self._axis = None
+
+
+def _gain(sums: Tensor) -> Tensor:
+    """Return the gain in every bin, (bins,), from the sums of δy δa and of δa², (2, bins)."""
+    mean = sums.sum(1, keepdim=True) / sums.shape[1]
+    around = F.avg_pool1d(sums, 5, 1, 2) + HARDLY * mean
+    few = FEW * mean[1]
+    tiny = torch.finfo(mean.dtype).tiny
+    return (sums[0] + few * around[0] / (around[1] + tiny)) / (sums[1] + few + tiny)

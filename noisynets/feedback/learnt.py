@@ -38,7 +38,7 @@ class Gates:
     def of_activity(self, call: int, pair: Pair) -> Tensor:
         """Gain of the unit right behind a call's activity, (B, *out); 1 where there is none."""
         a = pair.activity(call)
-        behind = pair.behind.get(call)
+        behind = pair.wiring.behind.get(call)
         return torch.ones_like(a) if behind is None else self(behind, pair)
 
     def state(self) -> dict[str, Tensor]:

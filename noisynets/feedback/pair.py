@@ -15,15 +15,11 @@ from noisynets.feedback.wiring import (
     Expression,
     MaxPool,
     Moved,
-    Opaque,
     Sum,
     Unit,
     Wiring,
-    activities,
     inner,
     parts,
-    seen_in,
-    summed,
 )
 from noisynets.types import Report, Response
 
@@ -42,11 +38,6 @@ class Pair:
         responses: of populations, by their paths.
         exact: whether the error is the loss's derivative; if not, it was measured from this very
             pair, and says nothing about δL that δL does not say itself.
-        top: calls whose activities make up the output without passing another node.
-        behind: the unit right behind a call's activity, or a sum with it, by call, where it is
-            the only one.
-        parts: of all expressions, each once.
-        blind: units and poolings that nothing was measured of; no credit passes them.
         arrived: credit of the mean spikes of populations, (B, *out), by their paths, as far as it
             has been sent.
     """
@@ -57,54 +48,24 @@ class Pair:
     wiring: Wiring
     responses: dict[str, Response] = field(default_factory=dict)
     exact: bool = True
-    top: frozenset[int] = field(init=False)
-    behind: dict[int, Unit] = field(init=False)
-    parts: list[Expression] = field(init=False)
-    blind: frozenset[Expression] = field(init=False)
     arrived: dict[str, Tensor] = field(default_factory=dict)
-    _responses: dict[Unit, tuple[int, list[Moved]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        everywhere = parts(*self.wiring.inputs, self.wiring.output)
-        object.__setattr__(self, "parts", everywhere)
-        unseen = self.wiring.unreported if self.wiring.on_average else ()
-        object.__setattr__(self, "blind", frozenset(unseen))
-        hidden = [
-            getattr(p, "operation", "a pooling")
-            for p in parts(self.wiring.output)
-            if isinstance(p, Opaque) or p in self.blind
-        ]
-        if self.wiring.output is None or hidden:
-            what = f" through {hidden[0]!r}" if hidden else ""
+        wiring = self.wiring
+        if wiring.output is None or wiring.hidden:
+            what = f" through {wiring.hidden[0]!r}" if wiring.hidden else ""
             advice = (
                 "over a trial, make Spiking(network, steps, readout) the whole system, and call "
                 "each layer once per step"
-                if self.wiring.on_average
+                if wiring.on_average
                 else "feedback starts from the error at the output: leave such a step to the loss"
             )
             raise SystemRefused(f"the output is not made of activities alone{what}: {advice}")
-        object.__setattr__(self, "top", frozenset(activities(self.wiring.output)))
-        found: dict[int, list[Unit]] = {}
-        for part in everywhere:
-            for term in summed(part.of) if isinstance(part, Unit) else ():
-                if isinstance(part, Unit) and isinstance(term, Activity):
-                    found.setdefault(term.call, []).append(part)
-        behind = {call: units[0] for call, units in found.items() if len(units) == 1}
-        object.__setattr__(self, "behind", behind)
-        responses: dict[Unit, tuple[int, list[Moved]]] = {}
-        for call, made in enumerate(self.wiring.inputs):
-            unit, path = seen_in(made), []
-            while isinstance(made, Moved):
-                path.append(made)
-                made = made.of
-            if unit is not None and self.reports[call].shift is not None:
-                responses[unit] = (call, path)
-        object.__setattr__(self, "_responses", responses)
 
     @property
     def shared(self) -> frozenset[int]:
         """Calls whose share of δL is known beforehand: those at the top, if the error is exact."""
-        return self.top if self.exact else frozenset()
+        return self.wiring.top if self.exact else frozenset()
 
     @property
     def intrinsic(self) -> bool:
@@ -114,8 +75,8 @@ class Pair:
     def units(self) -> dict[str, list[Unit]]:
         """Return the units, by kind."""
         found: dict[str, list[Unit]] = {}
-        for part in self.parts:
-            if isinstance(part, Unit) and part not in self.blind:
+        for part in self.wiring.parts:
+            if isinstance(part, Unit) and part not in self.wiring.blind:
                 found.setdefault(self.kind(part), []).append(part)
         return found
 
@@ -145,24 +106,27 @@ class Pair:
         """Differences of what came out, (K, B, ...)."""
         if unit.population:
             return self.responses[unit.population].change
-        if unit not in self._responses:
+        report = self._seen(unit)
+        if report is None or report.shift is None:
             return self._tapped(unit.after)[1]
-        call, _ = self._responses[unit]
-        shift = self.reports[call].shift
-        assert shift is not None
+        shift = report.shift
         return self._undone(unit, shift.flatten(0, 1)).unflatten(0, shift.shape[:2])
 
     def result(self, unit: Unit) -> Tensor:
         """What came out in the reference pass, (B, ...)."""
         if unit.population:
             return self.responses[unit.population].spikes
-        if unit not in self._responses:
-            return self._tapped(unit.after)[0]
-        return self._undone(unit, self.reports[self._responses[unit][0]].raw)
+        report = self._seen(unit)
+        return self._tapped(unit.after)[0] if report is None else self._undone(unit, report.raw)
+
+    def _seen(self, unit: Unit) -> Report | None:
+        """Return the report whose input is what came out of a unit, if there is one."""
+        call, _ = self.wiring.seen.get(unit, (None, ()))
+        return None if call is None or self.reports[call].shift is None else self.reports[call]
 
     def _undone(self, unit: Unit, moved: Tensor) -> Tensor:
         """Move a node's input back to how it left the unit, (rows, ...)."""
-        for step in self._responses[unit][1]:
+        for step in self.wiring.seen[unit][1]:
             moved = step.adjoint(moved)
         return moved
 
@@ -197,7 +161,7 @@ def deliver(
         found[to] = found[to] + c if to in found else c
 
     for part in reversed(parts(made)):  # what an expression goes into comes before it
-        if part not in found or part in pair.blind:
+        if part not in found or part in pair.wiring.blind:
             continue
         c = found.pop(part)
         if isinstance(part, Activity):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -175,13 +176,60 @@ class Wiring:
         """Whether reports alone hold all the values that credit needs on its way."""
         return not self.unreported
 
-    @property
+    @cached_property
+    def parts(self) -> list[Expression]:
+        """All expressions, each once, parts first."""
+        return parts(*self.inputs, self.output)
+
+    @cached_property
+    def blind(self) -> frozenset[Expression]:
+        """Units and poolings that nothing was measured of; no credit passes them."""
+        return frozenset(self.unreported if self.on_average else ())
+
+    @cached_property
+    def hidden(self) -> list[str]:
+        """Names of what the output went through that no credit passes."""
+        return [
+            getattr(part, "operation", "a pooling")
+            for part in parts(self.output)
+            if isinstance(part, Opaque) or part in self.blind
+        ]
+
+    @cached_property
+    def top(self) -> frozenset[int]:
+        """Calls whose activities make up the output without passing another node."""
+        return frozenset(activities(self.output))
+
+    @cached_property
+    def behind(self) -> dict[int, Unit]:
+        """The unit right behind a call's activity, or a sum with it, where it is the only one."""
+        found: dict[int, list[Unit]] = {}
+        for part in self.parts:
+            for term in summed(part.of) if isinstance(part, Unit) else ():
+                if isinstance(part, Unit) and isinstance(term, Activity):
+                    found.setdefault(term.call, []).append(part)
+        return {call: units[0] for call, units in found.items() if len(units) == 1}
+
+    @cached_property
+    def seen(self) -> dict[Unit, tuple[int, list[Moved]]]:
+        """Units whose outputs enter a node, with its call, and the moves that lie between."""
+        found: dict[Unit, tuple[int, list[Moved]]] = {}
+        for call, made in enumerate(self.inputs):
+            unit, path = seen_in(made), []
+            while isinstance(made, Moved):
+                path.append(made)
+                made = made.of
+            if unit is not None:
+                found[unit] = call, path
+        return found
+
+    @cached_property
     def unreported(self) -> set[Expression]:
         """Units and poolings of which no report has what went in and what came out."""
         seen = {part for made in self.inputs if (part := seen_in(made)) is not None}
         return {
             part
-            for part in parts(*self.inputs, self.output)
+            for part in self.parts
             if (isinstance(part, Unit) and part not in seen and not part.population)
             or (isinstance(part, MaxPool) and not _pools_spikes(part))
         }
