@@ -23,6 +23,7 @@ from noisynets.feedback import (
     Traced,
     Watch,
     Wiring,
+    learns,
 )
 from noisynets.losses import DERIVATIVES, losses
 from noisynets.noise import Injection, check_sigma
@@ -151,23 +152,31 @@ class NodePerturbation:
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
-        found = self.credit(inputs, targets)
+        found = self.credit(inputs, targets, always=False)
         found.accumulate_()
         decorrelation.learn_(found.reports)
         return found.estimate
 
     @torch.no_grad()
-    def credit(self, inputs: Tensor, targets: Tensor) -> Credited:
-        """Make the passes and give credit, without touching `.grad`; feedback learns."""
+    def credit(self, inputs: Tensor, targets: Tensor, always: bool = True) -> Credited:
+        """Make the passes and give credit, without touching `.grad`; feedback learns.
+
+        Args:
+            inputs: (B, ...).
+            targets: (B, ...).
+            always: make noisy passes also where feedback does not learn, and needs none.
+        """
         batch = _batch(inputs, targets)
         self._survey()
         rule = self.rule
         raw = rule if isinstance(rule, Rule) else None
+        known = self._looked and self._error is None
+        alone = not (always or isinstance(rule, Rule) or learns(rule)) and known
         probe = Probe(
             self.system,
             self.nodes,
             batch=batch,
-            resamples=self.resamples,
+            resamples=0 if alone else self.resamples,
             injection=self.injection,
             in_turn=raw is not None and raw.in_turn,
             keep_noise=raw is None or raw.reads_noise,
@@ -200,9 +209,9 @@ class NodePerturbation:
                 error = derivative(self.loss, reference(outputs, batch, passes), targets)
             else:
                 error = self._error(_one(outputs), dloss)
-            known = self._error is None
+            exact = self._error is None
             credits = rule(
-                Pair(probe.reports, dloss / batch, error / batch, wiring, probe.responses, known)
+                Pair(probe.reports, dloss / batch, error / batch, wiring, probe.responses, exact)
             )
             if wiring is not self._wiring:
                 fixed = is_chain(_network(self.system)) and wiring.reported

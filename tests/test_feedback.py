@@ -1,5 +1,6 @@
 """Feedback: what lies between nodes, against autograd; what pairs teach, against what is true."""
 
+import copy
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from noisynets.feedback import FEEDBACKS, Corrected, MeasuredError
 from noisynets.feedback.credit import Backward, Straight, dfa
 from noisynets.feedback.direct import Learned
 from noisynets.feedback.gate import Gate
-from noisynets.feedback.learnt import ALWAYS, Gates, geometry
+from noisynets.feedback.learnt import Gates, Turns, geometry
 from noisynets.feedback.mirror import Mirror
 from noisynets.units import Bernoulli, Sign
 
@@ -264,16 +265,17 @@ def test_small_floats_and_single_samples_do(rule: str) -> None:
     assert net[2].weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 3])
-def test_feedback_restored_on_a_used_estimator_is_what_was_saved(steps: int) -> None:
+@pytest.mark.parametrize("rule", ["mirrored", "learned", "fa", "dfa", "frozen"])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_feedback_restored_on_a_used_estimator_is_what_was_saved(rule: str, steps: int) -> None:
     def estimator() -> NodePerturbation:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
-        return NodePerturbation(net, squared_error, "mirrored", sigma=0.1)
+        return NodePerturbation(net, squared_error, rule, sigma=0.1)
 
     x, y = torch.randn(20, 4), torch.randn(20, 3)
     first, used = estimator(), estimator()
-    for _ in range(ALWAYS + steps):  # in turns since then
+    for _ in range(Turns.ALWAYS + steps):  # in turns since then
         first(x, y)
     saved = {k: v.clone() for k, v in first.state().items()}
     for _ in range(3):
@@ -282,9 +284,31 @@ def test_feedback_restored_on_a_used_estimator_is_what_was_saved(steps: int) -> 
     again = used.state()
     assert again.keys() == saved.keys() and all(torch.equal(again[k], saved[k]) for k in saved)
     used.system.zero_grad(), first.system.zero_grad()
-    used(x, y), first(x, y)
+    for estimator_ in (used, first):
+        for _ in range(6):  # with and without pairs
+            estimator_(x, y)
     for one, other in zip(used.system.parameters(), first.system.parameters(), strict=True):
-        assert torch.equal(one.grad, other.grad)
+        if rule == "frozen" and one.grad is None:
+            assert other.grad is None
+            continue
+        assert torch.equal(one.grad, other.grad) and one.grad.any()
+
+
+@pytest.mark.parametrize("rule", ["mirrored", "learned", "fa", "dfa", "frozen"])
+def test_pairs_are_made_only_where_feedback_learns(rule: str) -> None:
+    """Later one pass is enough in three steps of four, and gives the same credit as in a pair."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    estimator = NodePerturbation(net, squared_error, rule, sigma=0.1, resamples=2)
+    x, y = torch.randn(20, 4), torch.randn(20, 3)
+    made = [estimator(x, y).sample_forwards // 20 for _ in range(Turns.ALWAYS + 8)]
+    assert made == [3] * Turns.ALWAYS + [3, 1, 1, 1] * 2
+    estimator(x, y)
+    twin = copy.deepcopy(estimator)
+    alone, paired = estimator.credit(x, y, always=False), twin.credit(x, y)
+    assert (alone.estimate.sample_forwards, paired.estimate.sample_forwards) == (20, 60)
+    for one, other in zip(alone.credits, paired.credits, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_what_cannot_be_passed_gets_learned_credit_and_is_named() -> None:

@@ -1,7 +1,7 @@
 """Feedback: credit that is sent down from the output's error, taught by pairs of passes."""
 
 from noisynets.feedback.corrected import Corrected
-from noisynets.feedback.credit import FEEDBACKS, Feedback, Mapped, Traced
+from noisynets.feedback.credit import FEEDBACKS, Feedback, Mapped, Traced, learns
 from noisynets.feedback.eligibility import InTime
 from noisynets.feedback.error import MeasuredError
 from noisynets.feedback.pair import Pair
@@ -19,4 +19,5 @@ __all__ = [
     "Traced",
     "Watch",
     "Wiring",
+    "learns",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from noisynets.feedback.direct import Direct, Fixed, Learned
-from noisynets.feedback.learnt import Gates, Maps, due, geometry, nested, unnested
+from noisynets.feedback.learnt import Gates, Maps, Turns, geometry, nested, unnested
 from noisynets.feedback.mirror import Mirror, Transport, has_mirror
 from noisynets.feedback.pair import Pair, deliver
 from noisynets.feedback.wiring import Opaque, activities
@@ -32,7 +32,11 @@ class Traced:
 
 
 class Feedback(Protocol):
-    """Turns what a pair of passes measured into credit, and learns from it."""
+    """Turns what a pair of passes measured into credit, and learns from it.
+
+    It may have a property `learns`: whether it needs a pair in the next step. Where it says no, it
+    is shown the reference pass alone.
+    """
 
     def __call__(self, pair: Pair) -> Sequence[Tensor | Traced | None]:
         """One credit (B, *out) per report, or one in time; None: leave the node untrained."""
@@ -42,6 +46,11 @@ class Feedback(Protocol):
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
+
+
+def learns(feedback: Feedback) -> bool:
+    """Whether a feedback needs a pair in the next step."""
+    return bool(getattr(feedback, "learns", True))
 
 
 @runtime_checkable
@@ -68,24 +77,31 @@ class Straight:
         self.maps = Maps(lambda node: Mirror(geometry(node)))
         self._gates = Gates()
         self._direct: dict[str, Direct] = {}
-        self._step = 0
+        self._turns = Turns()
+
+    @property
+    def learns(self) -> bool:
+        """Whether it needs a pair in the next step."""
+        return self._turns.due
 
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report."""
-        self._gates.update_(pair)
-        if pair.intrinsic:
-            self.maps.update_(pair)
+        learns = self._turns.take()
+        if learns:
+            self._gates.update_(pair)
+            if pair.intrinsic:
+                self.maps.update_(pair)
         credits = pair.from_output(self._gates)
         hidden = set(range(len(pair.reports))) - pair.wiring.top
-        for call, credit in self.teach(pair, hidden, self.maps, self._gates).items():
+        for call, credit in self.teach(pair, hidden, self.maps, self._gates, learns).items():
             credits[call] = credit
         return list(credits)
 
-    def teach(self, pair: Pair, calls: set[int], maps: Maps, gates: Gates) -> dict[int, Tensor]:
-        """Learn from the loss differences, and return the credit of the given calls."""
+    def teach(
+        self, pair: Pair, calls: set[int], maps: Maps, gates: Gates, learns: bool
+    ) -> dict[int, Tensor]:
+        """Learn from the loss differences, if it learns, and return the credit of some calls."""
         error = pair.error.flatten(1)
-        learns = due(self._step)
-        self._step += 1
         estimated: list[Tensor] = []
         found = {}
         names: dict[str, int] = {}
@@ -106,20 +122,20 @@ class Straight:
             sent = direct(error, gate[0].numel())
             behind = pair.wiring.behind.get(call)
             if behind is not None and behind.population:
-                pair.arrived[behind.population] = sent.view_as(report.delta[0])
-            found[call] = (sent * gate.flatten(1)).view_as(report.delta[0])
+                pair.arrived[behind.population] = sent.view_as(gate)
+            found[call] = (sent * gate.flatten(1)).view_as(gate)
         return found
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
         direct = nested({name: direct.state() for name, direct in self._direct.items()})
         parts_ = {"maps": self.maps.state(), "gates": self._gates.state(), "direct": direct}
-        return nested(parts_) | {"step": torch.tensor(self._step)}
+        return nested(parts_ | {"turns": self._turns.state()})
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        self._step = int(state["step"])
-        parts_ = unnested({k: v for k, v in state.items() if k != "step"})
+        parts_ = unnested(state)
+        self._turns.restore(parts_["turns"])
         self.maps.restore(parts_["maps"])
         self._gates.restore(parts_["gates"])
         self._direct.clear()
@@ -182,15 +198,25 @@ class Backward:
         self.maps = Maps(new or (lambda node: Mirror(geometry(node))))
         self._gates = Gates()
         self._straight = Straight(lambda name: Learned())
+        self._turns = Turns()
         self._warned = False
+
+    @property
+    def learns(self) -> bool:
+        """Whether it needs a pair in the next step."""
+        return self._turns.due
 
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report."""
-        self._gates.update_(pair)
-        self.maps.update_(pair)
+        learns = self._turns.take()
+        if learns:
+            self._gates.update_(pair)
+            self.maps.update_(pair)
         credits = pair.from_output(self._gates)
         top, hidden = list(credits), self._hidden(pair)
-        taught = self._straight.teach(pair, hidden, self.maps, self._gates) if hidden else {}
+        taught = (
+            self._straight.teach(pair, hidden, self.maps, self._gates, learns) if hidden else {}
+        )
         for call in reversed(range(len(credits))):
             if call in taught:
                 credits[call] = top[call] + taught[call]
@@ -228,6 +254,7 @@ class Backward:
                 "maps": self.maps.state(),
                 "gates": self._gates.state(),
                 "straight": self._straight.state(),
+                "turns": self._turns.state(),
             }
         )
 
@@ -237,6 +264,7 @@ class Backward:
         self.maps.restore(found["maps"])
         self._gates.restore(found["gates"])
         self._straight.restore(found["straight"])
+        self._turns.restore(found["turns"])
 
 
 class Frozen:
@@ -244,20 +272,29 @@ class Frozen:
 
     def __init__(self) -> None:
         self._gates = Gates()
+        self._turns = Turns()
+
+    @property
+    def learns(self) -> bool:
+        """Whether it needs a pair in the next step."""
+        return self._turns.due
 
     def __call__(self, pair: Pair) -> list[Tensor | None]:
         """One credit (B, *out) per report; None for hidden ones."""
-        self._gates.update_(pair)
+        if self._turns.take():
+            self._gates.update_(pair)
         credits = pair.from_output(self._gates)
         return [credit if call in pair.wiring.top else None for call, credit in enumerate(credits)]
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
-        return self._gates.state()
+        return nested({"gates": self._gates.state(), "turns": self._turns.state()})
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        self._gates.restore(state)
+        found = unnested(state)
+        self._gates.restore(found["gates"])
+        self._turns.restore(found["turns"])
 
 
 def estimates(

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from noisynets.errors import InputError
-from noisynets.feedback.credit import Feedback, Traced
+from noisynets.feedback.credit import Feedback, Traced, learns
 from noisynets.feedback.gate import Gate
-from noisynets.feedback.learnt import due, nested, unnested
+from noisynets.feedback.learnt import nested, unnested
 from noisynets.feedback.pair import Pair
 from noisynets.feedback.wiring import Activity, Unit, summed
 
@@ -116,19 +116,23 @@ class InTime:
     def __init__(self, feedback: Feedback) -> None:
         self.feedback = feedback
         self._eligibilities: dict[str, Eligibility] = {}
-        self._step = 0
+
+    @property
+    def learns(self) -> bool:
+        """Whether it needs a pair in the next step."""
+        return learns(self.feedback)
 
     def __call__(self, pair: Pair) -> list[Tensor | Traced | None]:
         """One credit per report."""
+        learning = self.learns
         credits = list(self.feedback(pair))
         for name, response in pair.responses.items():
             if response.pairs is None:
                 continue
             new = name not in self._eligibilities
             eligibility = self._eligibilities.setdefault(name, Eligibility())
-            if new or due(self._step):
+            if new or learning:
                 eligibility.update_(response.pairs)
-        self._step += 1
         for call, name in fed(pair).items():
             x, sent = pair.reports[call].steps, pair.arrived.get(name)
             steps = pair.responses[name].steps
@@ -146,14 +150,11 @@ class InTime:
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
         times = nested({name: e.state() for name, e in self._eligibilities.items()})
-        return nested({"mean": self.feedback.state(), "time": times}) | {
-            "step": torch.tensor(self._step)
-        }
+        return nested({"mean": self.feedback.state(), "time": times})
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        self._step = int(state["step"])
-        parts = unnested({k: v for k, v in state.items() if k != "step"})
+        parts = unnested(state)
         self.feedback.restore(parts["mean"])
         self._eligibilities.clear()
         for name, part in unnested(parts.get("time", {})).items():

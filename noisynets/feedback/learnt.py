@@ -19,17 +19,15 @@ class Gates:
 
     def __init__(self) -> None:
         self._gates: dict[str, Gate] = {}
-        self._step = 0
+        self._updates = 0
 
     def update_(self, pair: Pair) -> None:
-        """Learn every kind of unit whose turn it is, from one of its places after the other."""
-        for turn, (name, units) in enumerate(pair.units().items()):
-            if name in self._gates and not due(self._step + turn):
-                continue
-            unit = units[self._step % len(units)]
+        """Learn every kind of unit, from one of its places after the other."""
+        for name, units in pair.units().items():
+            unit = units[self._updates % len(units)]
             a, shift = pair.given(unit)
             self._gates.setdefault(name, Gate()).update_(a, shift[0], pair.response(unit)[0])
-        self._step += 1
+        self._updates += 1
 
     def __call__(self, unit: Unit, pair: Pair) -> Tensor:
         """Gain of a unit at each of its inputs in the reference pass, (B, ...)."""
@@ -44,13 +42,13 @@ class Gates:
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
         found = nested({name: gate.state() for name, gate in self._gates.items()})
-        return found | {"step": torch.tensor(self._step)}
+        return found | {"updates": torch.tensor(self._updates)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        self._step = int(state["step"])
+        self._updates = int(state["updates"])
         self._gates.clear()
-        for name, part in unnested({k: v for k, v in state.items() if k != "step"}).items():
+        for name, part in unnested({k: v for k, v in state.items() if k != "updates"}).items():
             self._gates[name] = Gate()
             self._gates[name].restore(part)
 
@@ -62,34 +60,39 @@ class Maps:
         self._new = new
         self._maps: dict[str, Mirror | Transport] = {}
         self._kept: dict[str, dict[str, Tensor]] = {}
-        self._step = 0
+        self._updates = 0
 
     def update_(self, pair: Pair) -> None:
-        """Learn the map of every node whose turn it is, from one of its calls after the other."""
+        """Learn the map of every node, from one of its calls after the other."""
         calls: dict[str, list[Report]] = {}
         for report in pair.reports:
             if report.shift is not None and has_mirror(geometry(report.node)):
                 calls.setdefault(report.node.name, []).append(report)
-        for turn, (name, reports) in enumerate(calls.items()):
-            if name in self._kept:
-                self._maps[name] = self._new(reports[0].node)
-                self._maps[name].restore(self._kept.pop(name), reports[0].delta.device)
-            known = self._maps.get(name)
-            if known is not None and not due(self._step + turn):
-                continue
-            report = reports[self._step % len(reports)]
+        for name, reports in calls.items():
+            report = reports[self._updates % len(reports)]
+            known = self._known(report.node)
             if known is None:
                 known = self._maps[name] = self._new(report.node)
             assert report.shift is not None
             made = report.delta if report.xi is None else report.delta - report.xi
             known.update_(report.shift.flatten(0, 1), made.flatten(0, 1))
-        self._step += 1
+        self._updates += 1
 
     def __contains__(self, node: Node) -> bool:
-        return node.name in self._maps
+        return self._known(node) is not None
 
     def __getitem__(self, node: Node) -> Mirror | Transport:
-        return self._maps[node.name]
+        known = self._known(node)
+        if known is None:
+            raise KeyError(node.name)
+        return known
+
+    def _known(self, node: Node) -> Mirror | Transport | None:
+        """Return the map of a node, which may have been restored before the node was met."""
+        if node.name in self._kept:
+            known = self._maps[node.name] = self._new(node)
+            known.restore(self._kept.pop(node.name), next(node.layer.parameters()).device)
+        return self._maps.get(node.name)
 
     def innovations(self, pair: Pair) -> list[Tensor]:
         """ε = δa − M δx, per call (K, B, *out): what entered at the node itself."""
@@ -98,7 +101,7 @@ class Maps:
     def _innovation(self, report: Report) -> Tensor:
         if report.xi is not None:
             return report.xi
-        known = self._maps.get(report.node.name)
+        known = self._known(report.node)
         if report.shift is None or known is None:
             return report.delta
         return report.delta - known.predict(report.shift.flatten(0, 1)).view_as(report.delta)
@@ -106,21 +109,44 @@ class Maps:
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
         found = nested(self._kept | {name: known.state() for name, known in self._maps.items()})
-        return found | {"step": torch.tensor(self._step)}
+        return found | {"updates": torch.tensor(self._updates)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`; a map is restored when its node is met."""
         self._maps.clear()
+        self._updates = int(state["updates"])
+        self._kept = unnested({k: v for k, v in state.items() if k != "updates"})
+
+
+class Turns:
+    """When feedback learns: in all of the first 200 steps, and in every fourth after them.
+
+    What it has learnt then holds in between, where no pair of passes is needed.
+    """
+
+    ALWAYS, EVERY = 200, 4
+
+    def __init__(self) -> None:
+        self._step = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether it learns in this step."""
+        return self._step < self.ALWAYS or self._step % self.EVERY == 0
+
+    def take(self) -> bool:
+        """Go on to the next step; return whether it learns in this one."""
+        learns = self.due
+        self._step += 1
+        return learns
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+        return {"step": torch.tensor(self._step)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
         self._step = int(state["step"])
-        self._kept = unnested({k: v for k, v in state.items() if k != "step"})
-
-
-ALWAYS, EVERY = 200, 4
-
-
-def due(step: int) -> bool:
-    """Whether it is somebody's turn to learn: in the first steps always, later every fourth."""
-    return step < ALWAYS or step % EVERY == 0
 
 
 def geometry(node: Node) -> nn.Module:

@@ -139,11 +139,12 @@ class Transport:
         return torch.zeros_like(forward(self.layer, self._map, inputs))
 
     def state(self) -> dict[str, Tensor]:
-        """Return nothing: the seed says it all."""
-        return {}
+        """Return what must be kept to continue with the same bits."""
+        return {} if self._map is None else {"map": self._map}
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
-        """Do nothing."""
+        """Continue from a `state`."""
+        self._map = state["map"].to(device) if state else None
 
 
 @singledispatch

@@ -132,7 +132,7 @@ class Pair:
 
     def from_output(self, gate: Gate) -> list[Tensor]:
         """Credit of every call from the error alone: zero but for those at the top."""
-        credits = [torch.zeros_like(report.delta[0]) for report in self.reports]
+        credits = [torch.zeros_like(self.activity(call)) for call in range(len(self.reports))]
         deliver(self.wiring.output, self.error, credits, self, gate)
         return credits
 
