@@ -422,7 +422,7 @@ def test_every_seed_of_a_suite_can_have_a_chip_of_its_own(tmp_path) -> None:
     suite = read_suite("chips").only(["LeakyReLU"], ["mirrored"])
     (entry,) = suite.entries
     first = next(course(suite, entry, tmp_path))
-    assert {run.config.device_seed for run in first} == {0}
+    assert {run.config.device_seed for run in first} == {0, 1}
     chips = [suite.seeded(entry.config, seed).device_seed for seed in suite.seeds]
     assert chips == [0, 1, 2, 3, 4]
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from noisynets.blackbox.contract import Box, Weights, problems
 from noisynets.blackbox.tiles import Distortions
@@ -71,7 +70,7 @@ class BlackBox(Sealed):
     ) -> None:
         super().__init__()
         self.box, self.expected = box, expected
-        self.layers = nn.ModuleList(skip_init(Socket, *layer) for layer in box.layers)
+        self.layers = nn.ModuleList(Socket(*layer) for layer in box.layers)
         self.units = nn.ModuleList(Reported() for _ in box.layers)
         self.trials = 0
         self.modelled = 0
