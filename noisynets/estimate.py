@@ -243,14 +243,12 @@ class NodePerturbation:
 
         Layers may be frozen, switched to training or converted between two calls.
         """
-        found = [
-            (
-                module,
-                module.training,
-                [(p.requires_grad, p.dtype) for p in module._parameters.values() if p is not None],
-            )
-            for module in self.system.modules()
-        ]
+        modules = list(self.system.modules())
+        parameters = [p for m in modules for p in m._parameters.values() if p is not None]
+        found = (
+            [(module, module.training) for module in modules],
+            [(p.requires_grad, p.dtype) for p in parameters],
+        )
         if found == self._surveyed:
             return
         self.nodes = check(self.system)
