@@ -95,23 +95,30 @@ def fork(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
     a chain of `nn.Sequential` leads straight to a first node without noise of its own; anywhere
     else something (a skip connection around the node, say) might see the rows before it.
     """
-    link: nn.Module = system
+    link = first_link(system)
+    return nodes[0] if is_quiet(link) and link is nodes[0].outlet else None
+
+
+def first_link(system: nn.Module) -> nn.Module:
+    """Return what a chain's inputs enter first, but for reshapes; the system if it is no chain."""
+    link = system
     while is_chain(link):
         reshapes = (nn.Flatten, nn.Unflatten, nn.Identity)
         link = next((m for m in link.children() if not isinstance(m, reshapes)), nn.Identity())
-    return nodes[0] if is_quiet(link) and link is nodes[0].outlet else None
+    return link
 
 
 def is_quiet(module: nn.Module) -> bool:
     """Whether equal inputs surely give equal outputs."""
     if isinstance(module, Wrapper):
         return module.deterministic and is_quiet(module.layer)
-    return _is_builtin(module)
+    return is_builtin(module)
 
 
-def _is_builtin(module: nn.Module) -> bool:
-    """Whether this is a layer as PyTorch made it: a subclass may do anything."""
-    return has_outer(module) and type(module).__module__.startswith("torch.nn.")
+def is_builtin(module: nn.Module) -> bool:
+    """Whether this is a layer as PyTorch made it: anything else may do anything."""
+    made = type(module).__module__.startswith("torch.nn.modules.")  # no subclass, parametrization
+    return made and has_outer(module) and "forward" not in vars(module)
 
 
 class Probe:
@@ -268,7 +275,7 @@ class Probe:
             x, _ = self._entered.pop((index, "x"), (raw, None))
             if node is self._fork and not self.reports and not self._means:
                 output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
-            elif injection is not None and not _is_builtin(module):
+            elif injection is not None and not is_builtin(module):
                 output = output.clone()  # others may hand out a tensor that they keep
             self._check_rows(node, output)
             a = output.unflatten(0, (1 + self.passes, self.batch))

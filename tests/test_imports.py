@@ -35,7 +35,7 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 ONLY = {  # what systems and data may know
     "devices": {"errors", "types", "noise", "devices"},
     "units": {"errors", "types", "noise"},
-    "spiking": {"errors", "types", "noise", "outer", "trial", "spiking"},
+    "spiking": {"errors", "types", "noise", "outer", "trial", "probe", "spiking"},
     "blackbox": {"errors", "types", "probe", "blackbox"},
     "models": {"errors", "types", "noise", "devices", "units", "spiking", "blackbox", "models"},
     "data": {"errors", "types", "losses", "data"},

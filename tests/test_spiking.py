@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import snntorch
 import torch
+import torch.nn.functional as F
 from cases import Replay, cosine, gradients
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from noisynets import Backpropagation, InputError, NodePerturbation, Probe, cross_entropy
 from noisynets.devices import AdditiveGaussian, Noisy, TrialGaussian
@@ -679,3 +681,54 @@ def test_impossible_times_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=words):
             NodePerturbation(net, cross_entropy, "anp", **settings)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_inputs_that_stay_the_same_are_multiplied_once(gradient: bool) -> None:
+    """Outputs, gradients and estimates are those of inputs given step by step."""
+    made = []
+
+    class Counted(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            made.append(func) if func is F.linear else None
+            return func(*args, **(kwargs or {}))
+
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(6, 20), Leaky(0.9), nn.Linear(20, 3))
+    net, x, y = Spiking(layers, 7), torch.rand(5, 1, 2, 3), torch.arange(5) % 3
+    found = []
+    for inputs in (x, x.repeat(1, 7, 1, 1)):
+        net.zero_grad()
+        if gradient:
+            F.cross_entropy(net(inputs), y).backward()
+        else:
+            NodePerturbation(net, cross_entropy, "anp", sigma=0.1)(inputs, y)
+        with Counted(), torch.set_grad_enabled(gradient):
+            output = net(inputs)
+        found.append([output.detach(), *(p.grad for p in net.parameters())])
+    assert len(made) == (1 + 7) + (7 + 7)
+    assert "forward" not in vars(layers[1])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_noisy_first_layer_is_drawn_anew_in_every_step() -> None:
+    """As is one that somebody has parametrised or given a forward of its own."""
+
+    class Doubt(nn.Module):
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return weight + torch.randn_like(weight)
+
+    own = nn.Linear(4, 3)
+    own.forward = lambda x: F.linear(x, torch.randn(3, 4))
+    layers = [
+        Noisy(nn.Linear(4, 3), AdditiveGaussian(0.5, 1)),
+        parametrize.register_parametrization(nn.Linear(4, 3), "weight", Doubt()),
+        own,
+    ]
+    for layer in layers:
+        seen = []
+        layer.register_forward_hook(lambda module, args, out, seen=seen: seen.append(out.clone()))
+        with torch.no_grad():
+            Spiking(nn.Sequential(layer, Leaky(0.9)), 3)(torch.ones(2, 1, 4))
+        assert len(seen) == 3 and not torch.equal(seen[0], seen[1])

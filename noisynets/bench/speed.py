@@ -38,7 +38,7 @@ class Size:
     steps: int = 25
     long: int = 100
     turns: int = 15
-    taught: int = 210
+    taught: int = 208
 
 
 QUICK = Size(
@@ -83,12 +83,16 @@ def paired(one: Step, other: Step, turns: int, warm: int = 2) -> tuple[float, fl
     return low, median, high
 
 
+ROUND = 4
+"""Steps that are timed at once: later on feedback learns in one of four."""
+
+
 def training(config: Config, taught: int = 0) -> Step:
-    """Return one training step of what `noisynets train` would run, on random inputs.
+    """Return four training steps of what `noisynets train` would run, on random inputs.
 
     Args:
         config: settings.
-        taught: steps that are done before: mirrors learn at every step at first, later in turns.
+        taught: steps that are done before: feedback learns at every step at first, later in turns.
     """
     session = build(resolve(config))
     generator = torch.Generator().manual_seed(0)
@@ -97,7 +101,17 @@ def training(config: Config, taught: int = 0) -> Step:
     y = torch.randint(session.task.classes, (config.batch_size,), generator=generator)
     for _ in range(taught):
         session.step_(x, y, 0.5)
-    return lambda: session.step_(x, y, 0.5)
+    return repeated(lambda: session.step_(x, y, 0.5), ROUND)
+
+
+def repeated(step: Step, times: int) -> Step:
+    """Return several steps as one."""
+
+    def steps() -> None:
+        for _ in range(times):
+            step()
+
+    return steps
 
 
 def products(widths: Sequence[int], batch: int, *, rows: int | None = None) -> Step:
@@ -144,8 +158,8 @@ def estimate_alone(widths: Sequence[int], batch: int) -> Step:
     return lambda: estimator(x, y)
 
 
-def resampled(width: int, batch: int, resamples: int, steps: int) -> Step:
-    """Return some steps of ANP with K resamples each."""
+def resampled(width: int, batch: int, resamples: int) -> Step:
+    """Return a step of ANP with K resamples."""
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Linear(784, width),
@@ -156,29 +170,34 @@ def resampled(width: int, batch: int, resamples: int, steps: int) -> Step:
     )
     estimator = NodePerturbation(net, cross_entropy, "anp", resamples=resamples)
     x, y = torch.rand(batch, 784), torch.randint(10, (batch,))
-
-    def step() -> None:
-        for _ in range(steps):
-            estimator(x, y)
-
-    return step
+    return lambda: estimator(x, y)
 
 
-def by_snntorch(width: int, steps: int, batch: int) -> Step:
-    """Return surrogate backpropagation through time, as snnTorch's tutorials do it."""
+def by_snntorch(width: int, steps: int, batch: int, inputs: int = 1, once: bool = False) -> Step:
+    """Return a step of surrogate backpropagation through time, as snnTorch's tutorials do it.
+
+    Args:
+        width: of the hidden layer.
+        steps: T.
+        batch: B.
+        inputs: that follow one another in a trial: 1, or T.
+        once: a product of inputs that stay the same is not made again in every step.
+    """
     import snntorch
 
     torch.manual_seed(0)
     first, last = nn.Linear(784, width), nn.Linear(width, 10)
     lif, out = snntorch.Leaky(beta=0.9), snntorch.Leaky(beta=0.9, reset_mechanism="none")
     optimiser = torch.optim.Adam([*first.parameters(), *last.parameters()], fused=True)
-    x, y = torch.rand(batch, 784), torch.randint(10, (batch,))
+    x, y = torch.rand(batch, inputs, 784), torch.randint(10, (batch,))
 
     def step() -> None:
         u, potential = lif.init_leaky(), out.init_leaky()
-        found = []
-        for _ in range(steps):
-            spikes, u = lif(first(x), u)
+        found, current = [], first(x[:, 0])
+        for t in range(steps):
+            if t and not once:
+                current = first(x[:, t % inputs])
+            spikes, u = lif(current, u)
             _, potential = out(last(spikes), potential)
             found.append(potential)
         optimiser.zero_grad()
@@ -188,8 +207,19 @@ def by_snntorch(width: int, steps: int, batch: int) -> Step:
     return step
 
 
-def spiking(rule: str, width: int, steps: int, batch: int) -> Step:
-    """Return a step of a rule on the same network, with credit over the trial."""
+def spiking(
+    rule: str, width: int, steps: int, batch: int, inputs: int = 1, taught: int = 0
+) -> Step:
+    """Return a step of a rule on the same network, with credit over the trial.
+
+    Args:
+        rule: as `--rule` names it.
+        width: of the hidden layer.
+        steps: T.
+        batch: B.
+        inputs: that follow one another in a trial: 1, or T.
+        taught: steps that are done before.
+    """
     import snntorch
 
     torch.manual_seed(0)
@@ -201,13 +231,14 @@ def spiking(rule: str, width: int, steps: int, batch: int) -> Step:
         net, cross_entropy, rule, sigma=0.3, credit_over="trial", noise_over="trial"
     )
     optimiser = torch.optim.Adam(net.parameters(), fused=True)
-    x, y = torch.rand(batch, 1, 784), torch.randint(10, (batch,))
+    x, y = torch.rand(batch, inputs, 784), torch.randint(10, (batch,))
 
     def step() -> None:
         optimiser.zero_grad()
         estimator(x, y)
         optimiser.step()
 
+    repeated(step, taught)()
     return step
 
 
@@ -244,7 +275,7 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
     def of(config: Config, rule: str, **settings: object) -> Config:
         return Config(**{**vars(config), "rule": rule, **settings})
 
-    def timed(work: str, against: str, must: float, one: Step, other: Step) -> Ratio:
+    def timed(work: str, against: str, must: float | None, one: Step, other: Step) -> Ratio:
         low, median, high = paired(one, other, s.turns)
         return Ratio(work, against, must, median, low, high)
 
@@ -268,9 +299,9 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
         "its bare matrix products",
         1.25,
         training(of(mlp, "danp")),
-        products(widths, s.batch, rows=32),
+        repeated(products(widths, s.batch, rows=32), ROUND),
     )
-    eight = (resampled(s.narrow, 100, *pair) for pair in ((8, 1), (1, 8)))
+    eight = resampled(s.narrow, 100, 8), repeated(resampled(s.narrow, 100, 1), 8)
     yield timed("K = 8 resamples", "8 steps", 0.7, *eight)
     for name, config in (
         (f"784-{s.narrow}-{s.narrow}-10, batch 100", small),
@@ -280,11 +311,15 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
         for rule, must in (("learned", 1.15), ("mirrored", 1.6)):
             own = training(of(config, rule), s.taught)
             yield timed(f"{rule} credit, {name}", "ANP step", must, own, anp)
-    bptt = by_snntorch(s.spiking, s.steps, 128)
-    for rule in ("anp", "mirrored"):
-        own = spiking(rule, s.spiking, s.steps, 128)
-        name = f"{rule}, LIF 784-{s.spiking}-10, T = {s.steps}, batch 128"
-        yield timed(name, "BPTT through snnTorch", 0.5, own, bptt)
+    for inputs, once in ((1, False), (1, True), (s.steps, False)):
+        bptt = repeated(by_snntorch(s.spiking, s.steps, 128, inputs, once), ROUND)
+        against = "BPTT through snnTorch" + (", inputs' product made once" if once else "")
+        for rule in ("anp", "mirrored"):
+            taught = s.taught if rule == "mirrored" else 0
+            own = repeated(spiking(rule, s.spiking, s.steps, 128, inputs, taught), ROUND)
+            name = f"{rule}, LIF 784-{s.spiking}-10, T = {s.steps}, batch 128"
+            name += ", other inputs in every step" if inputs > 1 else ""
+            yield timed(name, against, None if once or inputs > 1 else 0.5, own, bptt)
     most = memory(by_snntorch(s.spiking, s.long, 128))
     for rule in ("anp", "mirrored"):
         long = memory(spiking(rule, s.spiking, s.long, 128))
