@@ -28,7 +28,7 @@ from noisynets.spiking import (
     Spiking,
     adapt,
 )
-from noisynets.types import Population
+from noisynets.types import Effect, Population, Weights
 
 F64 = torch.float64
 
@@ -686,7 +686,7 @@ def test_impossible_times_are_refused() -> None:
 @pytest.mark.parametrize("gradient", [False, True])
 def test_inputs_that_stay_the_same_are_multiplied_once(gradient: bool) -> None:
     """Outputs, gradients and estimates are those of inputs given step by step."""
-    made = []
+    made: list[object] = []
 
     class Counted(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -715,6 +715,10 @@ def test_inputs_that_stay_the_same_are_multiplied_once(gradient: bool) -> None:
 def test_a_noisy_first_layer_is_drawn_anew_in_every_step() -> None:
     """As is one that somebody has parametrised or given a forward of its own."""
 
+    class Read(Effect):
+        def weights(self, weights: Weights) -> Weights:
+            return Weights(weights.mean + torch.randn_like(weights.mean))
+
     class Doubt(nn.Module):
         def forward(self, weight: torch.Tensor) -> torch.Tensor:
             return weight + torch.randn_like(weight)
@@ -723,6 +727,7 @@ def test_a_noisy_first_layer_is_drawn_anew_in_every_step() -> None:
     own.forward = lambda x: F.linear(x, torch.randn(3, 4))
     layers = [
         Noisy(nn.Linear(4, 3), AdditiveGaussian(0.5, 1)),
+        Noisy(nn.Linear(4, 3), Read()),
         parametrize.register_parametrization(nn.Linear(4, 3), "weight", Doubt()),
         own,
     ]

@@ -13,7 +13,7 @@ from noisynets.probe import first_link, is_builtin
 from noisynets.spiking.adapt import is_snntorch
 from noisynets.spiking.readouts import MeanMembrane, Readout
 from noisynets.trial import trial
-from noisynets.types import Stepped
+from noisynets.types import Stepped, Wrapper
 
 
 class Spiking(Stepped):
@@ -64,6 +64,8 @@ class Spiking(Stepped):
         dtype = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
         inputs = [x[:, t].to(dtype) for t in range(given)]
         first = first_link(self.network)
+        while isinstance(first, Wrapper):
+            first = first.layer
         once = held(first) if given < steps and is_builtin(first) else nullcontext()
         with trial(self), once:
             for t in range(steps):
@@ -86,14 +88,18 @@ def held(layer: nn.Module) -> Iterator[None]:
     (True, False, False)
     """
     compute = layer.forward
-    last: tuple[Tensor, int, Tensor] | None = None
+    before: list[Tensor] = []
+    versions: list[int] = []
+    kept: Tensor | None = None
 
     def forward(x: Tensor) -> Tensor:
-        nonlocal last
-        version = -1 if x.is_inference() else x._version
-        if last is None or not _same(last[0], x) or last[1] != version or version < 0:
-            last = x, version, compute(x)
-        return last[2].clone()  # the next in line may change it in place
+        nonlocal before, versions, kept
+        entering = [x, *(p for p in layer._parameters.values() if p is not None)]
+        now = [-1 if t.is_inference() else t._version for t in entering]
+        alike = len(before) == len(entering) and all(map(_same, before, entering))
+        if kept is None or not alike or versions != now or min(now) < 0:
+            before, versions, kept = entering, now, compute(x)
+        return kept.clone()  # the next in line may change it in place
 
     layer.forward = forward
     try:
