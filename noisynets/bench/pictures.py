@@ -55,8 +55,7 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
         right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         right.xaxis.set_major_formatter(EngFormatter())
         right.xaxis.set_minor_formatter(NullFormatter())
-        if "%" not in name:
-            left.set_yscale("log")
+        left.set_yscale(_yscale(name))
         for axes in (left, right):
             axes.grid(alpha=0.3)
         right.legend(
@@ -96,8 +95,7 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
             if dots:
                 axes.plot(*zip(*dots, strict=True), "x", color=_colour(i), ms=4, alpha=0.6)
         axes.set(xlabel="learning rate", xscale="log", ylabel=f"validation {name}", title=case)
-        if "%" not in name:
-            axes.set_yscale("log")
+        axes.set_yscale(_yscale(name))
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -136,9 +134,12 @@ def draw_axes(path: Path, groups: Sequence[Group]) -> None:
                 label=rule,
             )
         error = "error (%)" if name == "accuracy" else name
-        axes.set(xlabel=axis, ylabel=f"test {error}", yscale="log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.set(
+            xlabel=axis, ylabel=f"test {error}", yscale=_yscale("" if name == "accuracy" else name)
+        )
+        if axes.get_yscale() == "log":
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(ScalarFormatter())
         if places and max(places) > 10 * min(places) > 0:
             axes.set_xscale("log")
         axes.set_xticks(sorted(places), [f"{place:g}" for place in sorted(places)])
@@ -155,6 +156,11 @@ def _error(score: float, name: str) -> float:
 
 def _scale(name: str) -> tuple[str, float]:
     return ("accuracy (%)", 100.0) if name == "accuracy" else (name, 1.0)
+
+
+def _yscale(name: str) -> str:
+    """Errors fall over decades; shares of what is right, and returns, do not."""
+    return "linear" if "%" in name or name == "return" else "log"
 
 
 def _colour(i: int) -> Any:
