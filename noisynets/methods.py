@@ -147,8 +147,10 @@ def _aware(system: nn.Module, loss: Loss, p: Perturbation, *, nodes: bool = Fals
     return Backpropagation(Aware(system, nodes, p.seed), loss)
 
 
-def _physics_aware(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
-    return Backpropagation(PhysicsAware(system), loss)
+def _physics_aware(
+    system: nn.Module, loss: Loss, p: Perturbation, *, ends: bool = False
+) -> Estimator:
+    return Backpropagation(PhysicsAware(system, ends), loss)
 
 
 def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-4) -> Method:
@@ -284,7 +286,14 @@ PAT = Method(
     perturbs="nothing",
 )
 
-MODELLED = ("offline", "aware", "robust", "pat")
+PAT_ENDS = replace(
+    PAT,
+    name="pat-ends",
+    summary="of boxes: the same, by a model that knows where the converters end (baseline)",
+    make=partial(_physics_aware, ends=True),
+)
+
+MODELLED = ("offline", "aware", "robust", "pat", "pat-ends")
 """Rules that need a model of a box."""
 
 BEST = "mirrored"
@@ -317,5 +326,6 @@ METHODS: dict[str, Method] = {
         AWARE,
         ROBUST,
         PAT,
+        PAT_ENDS,
     )
 }

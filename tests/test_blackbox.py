@@ -340,18 +340,20 @@ def test_on_a_perfect_chip_all_ways_are_backpropagation() -> None:
             torch.testing.assert_close(found, known, atol=1e-6, rtol=1e-4)
 
 
-def test_physics_aware_training_takes_values_from_the_chip_and_slopes_from_the_model() -> None:
-    """Against the equations, written out for two layers."""
-    box = system(Distortions(drift=0.0), seed=3)
+@pytest.mark.parametrize("ends", [False, True])
+def test_physics_aware_training_takes_values_from_the_chip_and_slopes_from_the_model(ends) -> None:
+    """Against the equations, written out for two layers; some activities are at the ends."""
+    distortions = Distortions(drift=0.0, reach=1.0)
+    box = system(distortions, seed=3)
     x, y = batch()
-    layers, _ = NumpyChip((6, 8, 3), Distortions(drift=0.0), seed=3).run(
-        weights(6, 8, 3), x.numpy(), 0
-    )
+    layers, _ = NumpyChip((6, 8, 3), distortions, seed=3).run(weights(6, 8, 3), x.numpy(), 0)
     a1, h1, a2 = (torch.from_numpy(t) for t in (layers[0][1], layers[1][0], layers[1][1]))
-    e = (a2.softmax(1) - nn.functional.one_hot(y, 3)) / len(y)
+    assert 0 < (a1.abs() == 1).float().mean() < 1 and 0 < (a2.abs() == 1).float().mean() < 1
+    inside = [a.abs() < 1 if ends else torch.ones_like(a) for a in (a1, a2)]
+    e = (a2.softmax(1) - nn.functional.one_hot(y, 3)) / len(y) * inside[1]
     w2 = box.sockets[1].weight.detach()
-    credit = e @ w2 * torch.where(a1 > 0, 1.0, 0.2)
-    found = gradients(PhysicsAware(box), list(box.parameters()))
+    credit = e @ w2 * torch.where(a1 > 0, 1.0, 0.2) * inside[0]
+    found = gradients(PhysicsAware(box, ends), list(box.parameters()))
     for one, known in zip(found, (credit.T @ x, credit.sum(0), e.T @ h1, e.sum(0)), strict=True):
         torch.testing.assert_close(one, known, atol=1e-6, rtol=1e-4)
 

@@ -5,6 +5,7 @@ They are baselines: all three read the weights, and take derivatives of the mode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -118,13 +119,15 @@ class PhysicsAware(nn.Module):
 
     Args:
         box: with a model that calls every layer once.
+        ends: the model also knows where the converters end: no credit goes to activities there.
     """
 
-    def __init__(self, box: nn.Module) -> None:
+    def __init__(self, box: nn.Module, ends: bool = False) -> None:
         super().__init__()
         self.model = believed(box)
         assert isinstance(box, BlackBox)
         self.box = box
+        self._reach = (box.expected or Distortions()).reach if ends else math.inf
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) → the box's output (B, outputs), with the gradient of the model."""
@@ -140,7 +143,8 @@ class PhysicsAware(nn.Module):
             return _as_measured(entering, inputs[places[layer]])
 
         def leaves(layer: nn.Module, entering: Tensor, a: Tensor) -> Tensor:
-            return _as_measured(a, activities[places[layer]])
+            measured = activities[places[layer]]
+            return _as_measured(torch.where(measured.abs() < self._reach, a, 0), measured)
 
         with _hooked(places, leaves, enters):
             found: Tensor = self.model(x)
