@@ -82,7 +82,7 @@ def system(distortions: Distortions | None = None, **settings) -> BlackBox:
     def model(sockets):
         return tied(nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 3)), sockets)
 
-    found = BlackBox(box, model)
+    found = BlackBox(box, model, distortions)
     for socket, (w, b) in zip(found.sockets, weights(6, 8, 3), strict=True):
         with torch.no_grad():
             socket.weight.copy_(torch.from_numpy(w))
