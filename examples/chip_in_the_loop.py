@@ -27,10 +27,10 @@ CHIPS = {
     "lif-numpy-box": "spiking neurons",
 }
 RULES = {  # one rate for all; docs/results/chips.md has what a search gives
-    "mirrored": ("forward pairs in the loop (mirrored)", 1e-3, "tab:red"),
-    "dfa": ("random feedback in the loop (dfa)", 1e-3, "tab:grey"),
-    "aware": ("model with distortions, transferred", 1e-3, "tab:green"),
-    "offline": ("perfect model, transferred", 1e-3, "tab:blue"),
+    "mirrored": ("forward pairs in the loop (mirrored)", 3e-3, "tab:red"),
+    "dfa": ("random feedback in the loop (dfa)", 3e-3, "tab:grey"),
+    "aware": ("model with distortions, transferred", 3e-3, "tab:green"),
+    "offline": ("perfect model, transferred", 3e-3, "tab:blue"),
 }
 
 
