@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from noisynets.bench import Result, read_suite
 from noisynets.bench import bench as compare
+from noisynets.bench.growth import draw_growth, growth
 from noisynets.bench.speed import QUICK, Ratio, speed
 from noisynets.bench.speed import markdown as speed_table
 from noisynets.checkpoint import write_atomically
@@ -116,9 +117,11 @@ def _speed(quick: bool, threads: int, out: Path) -> None:
     for ratio in speed(QUICK if quick else None):
         found.append(ratio)
         print(f"{ratio.median:6.2f}  {ratio.work}, against {ratio.against}", file=sys.stderr)
+    costs = list(growth(quick, **({"turns": 1, "taught": 1} if quick else {})))
     torch.set_num_threads(before)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "speed.md", speed_table(found, threads).encode())
+    draw_growth(out / "growth.png", costs)
     print(speed_table(found, threads))
 
 
