@@ -31,9 +31,10 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
     """
     figure = Figure(figsize=(11, 4 * len(cases)), layout="constrained")
     rows = figure.subplots(len(cases), 2, squeeze=False, sharey="row")
+    labels = list(dict.fromkeys(label for curves in cases.values() for label in curves))
     for (left, right), (case, curves) in zip(rows, cases.items(), strict=True):
         name = ""
-        for i, (label, folders) in enumerate(curves.items()):
+        for label, folders in curves.items():
             config = folders[0].config("cpu")
             name, factor = _scale(task_of(config).measure.name)
             runs = [_metrics(folder) for folder in folders]
@@ -45,7 +46,7 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
             for axes, column in ((left, "epoch"), (right, "sample_forwards")):
                 x = [int(row[column]) for row in runs[0][:epochs]]
                 text = label if axes is left else None
-                style = {"color": _colour(i), "marker": "." if epochs < 3 else ""}
+                style = {"color": _colour(labels.index(label)), "marker": "." if epochs < 3 else ""}
                 axes.plot(x, [mean(values) for values in by_epoch], label=text, **style)
                 low, high = [min(v) for v in by_epoch], [max(v) for v in by_epoch]
                 axes.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0)
@@ -74,11 +75,13 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
     if not cases:
         return
     figure = Figure(figsize=(7.5, 4 * len(cases)), layout="constrained")
+    rules = list(dict.fromkeys(group.rule for group in groups))
     for axes, (case, own) in zip(
         figure.subplots(len(cases), 1, squeeze=False)[:, 0], cases.items(), strict=True
     ):
         name = ""
-        for i, group in enumerate(own):
+        for group in own:
+            colour = _colour(rules.index(group.rule))
             best = group.candidates[0][0].run.config
             name, factor = _scale(judged_by(best)[0])
             line: list[tuple[float, float]] = []
@@ -91,9 +94,9 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
                     (line if alike else dots).append((config.lr or 0.0, factor * mean(values)))
             if line:
                 x, y = zip(*sorted(line), strict=True)
-                axes.plot(x, y, ".-", color=_colour(i), label=group.rule)
+                axes.plot(x, y, ".-", color=colour, label=group.rule)
             if dots:
-                axes.plot(*zip(*dots, strict=True), "x", color=_colour(i), ms=4, alpha=0.6)
+                axes.plot(*zip(*dots, strict=True), "x", color=colour, ms=4, alpha=0.6)
         axes.set(xlabel="learning rate", xscale="log", ylabel=f"validation {name}", title=case)
         axes.set_yscale(_yscale(name))
         axes.grid(alpha=0.3)
