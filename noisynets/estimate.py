@@ -170,8 +170,7 @@ class NodePerturbation:
         self._survey()
         rule = self.rule
         raw = rule if isinstance(rule, Rule) else None
-        known = self._looked and self._error is None
-        alone = not (always or isinstance(rule, Rule) or learns(rule)) and known
+        alone = not (always or isinstance(rule, Rule) or learns(rule) or self._error is not None)
         probe = Probe(
             self.system,
             self.nodes,
@@ -196,7 +195,7 @@ class NodePerturbation:
         stacked_targets = targets.repeat(passes, *[1] * (targets.dim() - 1))
         loss = losses(self.loss, outputs, stacked_targets).unflatten(0, (passes, batch))
         dloss = loss[1:] - loss[0]
-        if not self._looked:
+        if not (self._looked or alone):
             self._look(probe)
 
         credits: Iterable[Tensor | Traced | None]

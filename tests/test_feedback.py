@@ -295,6 +295,30 @@ def test_feedback_restored_on_a_used_estimator_is_what_was_saved(rule: str, step
 
 
 @pytest.mark.parametrize("rule", ["mirrored", "learned", "fa", "dfa", "frozen"])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_a_fresh_estimator_goes_on_with_the_same_bits_at_any_phase(rule: str, steps: int) -> None:
+    """In the system's own noise, so that the number of passes must be the same, too."""
+
+    def estimator() -> NodePerturbation:
+        torch.manual_seed(0)
+        layers = [Noisy(nn.Linear(4, 5), AdditiveGaussian(0.1, 1)), nn.ReLU()]
+        layers.append(Noisy(nn.Linear(5, 3), AdditiveGaussian(0.1, 2)))
+        return NodePerturbation(nn.Sequential(*layers), squared_error, rule, sigma=None)
+
+    x, y = torch.randn(20, 4), torch.randn(20, 3)
+    first, fresh = estimator(), estimator()
+    for _ in range(Turns.ALWAYS + steps):
+        first(x, y)
+    fresh.restore({k: v.clone() for k, v in first.state().items()})
+    fresh.system.load_state_dict(first.system.state_dict())
+    first.system.zero_grad()
+    for _ in range(6):
+        assert first(x, y).sample_forwards == fresh(x, y).sample_forwards
+    for one, other in zip(fresh.system.parameters(), first.system.parameters(), strict=True):
+        assert one.grad is other.grad is None or torch.equal(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("rule", ["mirrored", "learned", "fa", "dfa", "frozen"])
 def test_pairs_are_made_only_where_feedback_learns(rule: str) -> None:
     """Later one pass is enough in three steps of four, and gives the same credit as in a pair."""
     torch.manual_seed(0)

@@ -31,6 +31,7 @@ from noisynets.policy.episodes import mixed, period
 from noisynets.policy.film import pictures
 from noisynets.policy.spaces import muscles, senses
 from noisynets.roll_out import RollOutPerturbation
+from noisynets.roll_out_feedback import RollOutFeedback
 from noisynets.run_folder import RunFolder, create
 from noisynets.spiking import Leaky, Spiking
 from noisynets.systems import SYSTEMS
@@ -340,10 +341,11 @@ def test_gymnasium_is_imported_by_environments_alone() -> None:
 
 def test_what_the_docs_show_runs() -> None:
     page = (Path(__file__).parent.parent / "docs" / "policies.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
     names: dict = {}
-    exec(compile(block, "block", "exec"), names)
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(compile(block, "block", "exec"), names)
     assert names["estimate"].loss.shape == (20,)
+    assert isinstance(names["estimator"], RollOutFeedback)
 
 
 def test_the_examples_learn() -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from noisynets.blackbox.contract import Box, Weights, problems
 from noisynets.blackbox.tiles import Distortions
@@ -22,6 +23,15 @@ class Socket(nn.Linear):
         if measured is None:
             raise SystemRefused("a box's layer computes nothing by itself: call the whole box")
         return measured
+
+
+def _socket(inputs: int, outputs: int) -> Socket:
+    """Make a layer whose weights are drawn as by He et al., the same every time."""
+    made = skip_init(Socket, inputs, outputs)
+    with torch.no_grad():
+        made.weight.normal_(0, (2 / inputs) ** 0.5, generator=torch.Generator().manual_seed(inputs))
+        made.bias.zero_()
+    return made
 
 
 class Reported(Population):
@@ -70,7 +80,7 @@ class BlackBox(Sealed):
     ) -> None:
         super().__init__()
         self.box, self.expected = box, expected
-        self.layers = nn.ModuleList(Socket(*layer) for layer in box.layers)
+        self.layers = nn.ModuleList(_socket(*layer) for layer in box.layers)
         self.units = nn.ModuleList(Reported() for _ in box.layers)
         self.trials = 0
         self.modelled = 0
