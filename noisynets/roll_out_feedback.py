@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from noisynets.errors import InputError
+from noisynets.errors import InputError, unknown
 from noisynets.estimate import NodePerturbation
-from noisynets.feedback import Feedback
+from noisynets.feedback import FEEDBACKS, Feedback
 from noisynets.losses import losses
 from noisynets.noise import Injection
 from noisynets.probe import Probe
@@ -64,6 +64,8 @@ class RollOutFeedback:
         discount: float = 1.0,
         credit_over: str | None = None,
     ) -> None:
+        if isinstance(rule, str) and rule not in FEEDBACKS:
+            raise unknown("feedback for a network that acts", rule, FEEDBACKS)
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
         if not 0 <= discount <= 1:
@@ -128,10 +130,8 @@ class RollOutFeedback:
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise, and what feedback has learnt."""
-        found = {f"down|{name}": value for name, value in self.down.state().items()}
-        return (
-            found if self.injection is None else found | {"stream": self.injection.stream.state()}
-        )
+        stream = {} if self.injection is None else {"stream": self.injection.stream.state()}
+        return stream | {f"down|{name}": value for name, value in self.down.state().items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""

@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from noisynets import InputError, NodePerturbation, SystemRefused, squared_error
+from noisynets import InputError, NodePerturbation, SystemRefused, cross_entropy, squared_error
 from noisynets.devices import AdditiveGaussian, Chip, GainOffset, Noisy, WeightSpread
 from noisynets.errors import NoisynetsError
+from noisynets.estimate import derivative
 from noisynets.feedback import FEEDBACKS, Corrected, MeasuredError
 from noisynets.feedback.credit import Backward, Straight, dfa
 from noisynets.feedback.direct import Learned
 from noisynets.feedback.gate import Gate
 from noisynets.feedback.learnt import Gates, Turns, geometry
 from noisynets.feedback.mirror import Mirror
+from noisynets.losses import DERIVATIVES
 from noisynets.units import Bernoulli, Sign
 
 F64 = torch.float64
@@ -773,3 +775,23 @@ def test_a_broken_first_batch_teaches_nothing_of_the_error() -> None:
             y[2, 1, 0] = math.nan
         found = measured(y.flatten(0, 1), dloss)
     assert (found.mean(0) - e).norm() < 0.1 * e.norm()
+
+
+@pytest.mark.parametrize("loss", DERIVATIVES)
+def test_closed_derivatives_are_those_of_autograd(loss) -> None:
+    """Of rows that are left out, too; a loss that cannot be hashed is differentiated."""
+    torch.manual_seed(0)
+    outputs = torch.randn(6, 4, dtype=torch.float64)
+    targets = (
+        torch.tensor([0, 3, -100, 1, 2, 3]) if loss is cross_entropy else torch.randn(6, 4).double()
+    )
+
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, outputs, targets):
+            return loss(outputs, targets)
+
+    closed = DERIVATIVES[loss](outputs, targets)
+    torch.testing.assert_close(closed, derivative(Unhashable(), outputs, targets))
+    assert torch.equal(closed, derivative(loss, outputs, targets))

@@ -340,3 +340,17 @@ def test_every_feedback_teaches_what_acts(rule: str, own: bool) -> None:
         assert system.course is None
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in system.modules())
     assert found[0].isfinite().all() and found[0].any() and torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rule": "anp"}, "unknown feedback for a network that acts 'anp'"),
+        ({"resamples": 0}, "resamples 0 must be at least 1"),
+        ({"discount": 1.5}, "discount 1.5 must be within 0..1"),
+        ({"sigma": -1.0}, "must be positive"),
+    ],
+)
+def test_bad_settings_of_feedback_are_refused(settings: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        RollOutFeedback(Cart(network()), negative_return, **settings)

@@ -1,6 +1,6 @@
 """What people do who have a model of their chip: train the model, or send credit back through it.
 
-They are baselines: all three read the weights, and take derivatives of the model.
+They are baselines: all of them read the weights, and take derivatives of the model.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ ACTING = (*_ENTERED, *_DOWN, "wp", "spsa")
 def _acting(c: Config) -> Iterator[str]:
     """Name what makes no sense in an environment."""
     if c.rule not in ACTING:
-        yield (f"--rule {c.rule}: an environment has no derivative: use {', '.join(ACTING)}")
+        yield f"--rule {c.rule}: an environment has no derivative: use {', '.join(ACTING)}"
     if not 0 <= c.discount <= 1:
         yield f"--discount {c.discount:g} must be within 0..1"
     elif c.discount != Config().discount and METHODS[c.rule].perturbs == "weights":
