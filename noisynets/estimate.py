@@ -43,19 +43,22 @@ class Credited:
         reports: one per node and call.
         credits: one per report, (B, *out), each made when it is asked for: go through them once.
             None: the node is left untrained.
+        dtype: in which credit and x are multiplied; None: their own.
     """
 
     estimate: Estimate
     reports: Sequence[Report]
     credits: Iterable[Tensor | Traced | None]
+    dtype: torch.dtype | None = None
 
     def accumulate_(self) -> None:
         """Add credit ⊗ x to `.grad` of every node's parameters."""
         for report, credit in zip(self.reports, self.credits, strict=True):
             if isinstance(credit, Traced):
-                accumulate_(report.node.layer, credit.x.flatten(0, 1), credit.credit.flatten(0, 1))
+                x, credit = credit.x.flatten(0, 1), credit.credit.flatten(0, 1)
+                accumulate_(report.node.layer, x, credit, self.dtype)
             elif credit is not None:
-                accumulate_(report.node.layer, report.x, credit)
+                accumulate_(report.node.layer, report.x, credit, self.dtype)
 
 
 class NodePerturbation:
@@ -78,6 +81,8 @@ class NodePerturbation:
         noise_over: 'step' injects anew in every call of a node, 'trial' the same in all of them.
         loss_gradient: of feedback: 'known' takes the loss's own derivative at the output,
             'measured' only the loss's differences, for a loss that has no derivative.
+        product_dtype: in which credit and inputs are multiplied, bfloat16 say: the passes, whose
+            differences are small, keep theirs. None: as the passes.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -107,6 +112,7 @@ class NodePerturbation:
         credit_over: str | None = None,
         noise_over: str = "step",
         loss_gradient: str = "known",
+        product_dtype: torch.dtype | None = None,
     ) -> None:
         if isinstance(rule, str):
             if rule not in RULES and rule not in FEEDBACKS:
@@ -143,6 +149,7 @@ class NodePerturbation:
         self._on_average = credit_over == "trial" or stepped
         self.scaling = SCALINGS[scaling]
         self.resamples = resamples
+        self.product_dtype = product_dtype
         self.injection = None if sigma is None else Injection(sigma, noise, seed)
         self._wiring: Wiring | None = None
         self._wired_for = torch.Size()
@@ -192,7 +199,7 @@ class NodePerturbation:
         watch = Watch(self.nodes, rows, inside) if watching else nullcontext()
         with trial(self.system), probe, watch:
             outputs = self.system(probe.stack(inputs))
-        stacked_targets = targets.repeat(passes, *[1] * (targets.dim() - 1))
+        stacked_targets = torch.cat([targets] * passes)
         loss = losses(self.loss, outputs, stacked_targets).unflatten(0, (passes, batch))
         dloss = loss[1:] - loss[0]
         if not (self._looked or alone):
@@ -217,7 +224,7 @@ class NodePerturbation:
                 self._wiring = replace(wiring, values={}) if fixed else None
                 self._wired_for = inputs.shape[1:]
         estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
-        return Credited(estimate, probe.reports, credits)
+        return Credited(estimate, probe.reports, credits, self.product_dtype)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise, and what feedback has learnt."""

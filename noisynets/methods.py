@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import nn
 
 from noisynets.blackbox import Aware, PhysicsAware, believed
@@ -39,6 +40,7 @@ class Perturbation:
         loss_gradient: of feedback: 'known', or 'measured' from the loss's differences.
         correction: share of what δL says beyond the feedback's credit that is added to it.
         discount: of rewards that come later, in an environment.
+        product_dtype: in which credit and inputs are multiplied; None: as the passes.
     """
 
     sigma: float | None
@@ -51,6 +53,7 @@ class Perturbation:
     loss_gradient: str = "known"
     correction: float = 0.0
     discount: float = 1.0
+    product_dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estim
         credit_over=p.credit_over,
         noise_over=p.noise_over if p.sigma is not None else "step",
         loss_gradient=p.loss_gradient,
+        product_dtype=p.product_dtype,
     )
 
 

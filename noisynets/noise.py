@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,14 +15,66 @@ from noisynets.types import Sampler
 
 
 def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from N(0, 1)."""
+    """Draw from N(0, 1).
+
+    Many float32 numbers on the CPU are drawn in pairs from a table, for a quarter of the cost of
+    `torch.randn`: their mean and covariance are exact, their tails end at 3.6.
+    """
+    if like.device.type == "cpu" and like.dtype == torch.float32 and math.prod(shape) >= MANY:
+        return _looked_up(_gaussian_pairs(), torch.uint16, shape, generator)
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
 def rademacher(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
     """Draw −1 or +1, each with probability one half."""
+    if like.device.type == "cpu":
+        return _looked_up(_signs(like.dtype), torch.uint8, shape, generator)
     z = torch.empty(shape, dtype=like.dtype, device=like.device)
     return z.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+
+
+MANY = 2**16
+"""Numbers from which on looking them up is quicker than computing them."""
+
+
+@cache
+def _gaussian_pairs() -> Tensor:
+    """Pairs of Gaussian numbers as points of the plane, (2¹⁶,) complex: 256 radii by 256 angles.
+
+    All are equally likely. Half the square of the radius has an exponential distribution; the mean
+    between two of its quantiles stands for all in between.
+
+    Source: Box and Muller, A note on the generation of random normal deviates (1958), doi
+    10.1214/aoms/1177706645.
+    """
+    beyond = torch.linspace(1, 0, 257, dtype=torch.float64)
+    integral = beyond - torch.special.xlogy(beyond, beyond)
+    radius = (2 * 256 * (integral[:-1] - integral[1:])).sqrt()
+    angle = 2 * math.pi * (torch.arange(256, dtype=torch.float64) + 0.5) / 256
+    points = torch.polar(*(v.contiguous() for v in torch.broadcast_tensors(radius[:, None], angle)))
+    return points.to(torch.complex64).flatten()
+
+
+@cache
+def _signs(dtype: torch.dtype) -> Tensor:
+    """The bits of every byte as −1 and +1, (2⁸, 8)."""
+    bits = torch.arange(2**8)[:, None] >> torch.arange(8) & 1
+    return (2 * bits - 1).to(dtype)
+
+
+def _looked_up(
+    table: Tensor, index: torch.dtype, shape: Sequence[int], generator: torch.Generator
+) -> Tensor:
+    """Draw entries of a table, of some numbers each, by random indices, a piece after the other."""
+    numbers, each = math.prod(shape), 2 if table.is_complex() else math.prod(table.shape[1:])
+    found = torch.empty(-(-numbers // each), *table.shape[1:], dtype=table.dtype)
+    for piece in found.split(2**16):
+        words = torch.empty(-(-len(piece) * index.itemsize // 8), dtype=torch.int64)
+        words.random_(-(2**63), None, generator=generator)  # all 64 bits
+        entries = words.view(index)[: len(piece)].to(torch.int32)
+        torch.index_select(table, 0, entries, out=piece)
+    found = torch.view_as_real(found) if found.is_complex() else found
+    return found.view(-1)[:numbers].view(tuple(shape))
 
 
 def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -214,6 +267,10 @@ class Injection:
         self.sampler = sampler
         self.stream = Stream(seed)
 
+    def draw(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Draw z of `shape`, with the dtype and on the device of `like`."""
+        return self.sampler(shape, like, self.stream.on(like.device))
+
     def __call__(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draw ξ of `shape`, with the dtype and on the device of `like`."""
-        return self.sampler(shape, like, self.stream.on(like.device)).mul_(self.sigma)
+        return self.draw(shape, like).mul_(self.sigma)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_weight, conv2d_weight
@@ -95,20 +96,28 @@ def padded(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, 
     return x, (0,) * len(layer.kernel_size)
 
 
-def accumulate_(layer: nn.Module, x: Tensor, credit: Tensor) -> None:
+def accumulate_(
+    layer: nn.Module, x: Tensor, credit: Tensor, dtype: torch.dtype | None = None
+) -> None:
     """Add credit ⊗ x to `.grad` of each parameter of `layer` that is trained.
+
+    Args:
+        layer: as for `outer`.
+        x: as for `outer`.
+        credit: as for `outer`.
+        dtype: to multiply in; sums are float32 at least. None: that of x and credit.
 
     Raises:
         SystemRefused: if `outer` leaves out a parameter.
     """
-    gradients = outer(layer, x, credit)
+    gradients = outer(layer, x.to(dtype), credit.to(dtype)) if dtype else outer(layer, x, credit)
     for name, parameter in layer.named_parameters():
         if not parameter.requires_grad:
             continue
         if name not in gradients:
             kind = type(layer).__name__
             raise SystemRefused(f"outer() of {kind} gives nothing for its parameter {name!r}")
-        gradient = gradients[name]
+        gradient = gradients[name].to(parameter.dtype)
         if parameter.grad is None:
             parameter.grad = gradient
         else:

@@ -194,6 +194,7 @@ class Probe:
             slice(i * resamples, (i + 1) * resamples) if in_turn else slice(0, resamples)
             for i in range(len(nodes))
         ]
+        self._noisy = [slice(own.start + 1, own.stop + 1) for own in self._own]
         self._fork = fork(system, nodes) if injection is not None and self.passes else None
         self._entered: dict[tuple[int, str], tuple[Tensor, Tensor | None]] = {}
         self._copies: dict[int, dict[str, tuple[Tensor, int, Tensor]]] = {}
@@ -203,7 +204,7 @@ class Probe:
         """Return the rows to feed in: the batch, once for every pass that is separate there."""
         if self._fork is not None:
             return inputs
-        return inputs.repeat(1 + self.passes, *[1] * (inputs.dim() - 1))
+        return torch.cat([inputs] * (1 + self.passes))
 
     def __enter__(self) -> Probe:
         for index, node in enumerate(self._nodes):
@@ -264,43 +265,39 @@ class Probe:
         return copy
 
     def _leaves(self, index: int) -> Callable[..., Tensor | None]:
-        node, own, injection = self._nodes[index], self._own[index], self._injection
+        node, noisy = self._nodes[index], self._noisy[index]
+        sigma = None if self._injection is None else self._injection.sigma
+        wanted = self._keep_noise or self._apart
 
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
-            if node.inlet is module:
+            parts = node is self._fork and not self.reports and not self._means
+            if parts and is_builtin(module):  # in a chain nobody else sees it: no need to copy
+                raw, shift = _first(args, kwargs).detach(), None
+            elif node.inlet is module:
                 entering = _first(args, kwargs).detach()
                 raw, shift = self._copy(index, "raw", entering), self._shift(entering)
             else:
                 raw, shift = self._entered.pop((index, "raw"))
             x, _ = self._entered.pop((index, "x"), (raw, None))
-            if node is self._fork and not self.reports and not self._means:
-                output = output.repeat(1 + self.passes, *[1] * (output.dim() - 1))
-            elif injection is not None and not is_builtin(module):
-                output = output.clone()  # others may hand out a tensor that they keep
-            self._check_rows(node, output)
+            if parts:
+                output, z = self._part(index, output)
+            else:
+                output, z = self._add(index, output)
             a = output.unflatten(0, (1 + self.passes, self.batch))
-            xi = None
-            if injection is not None and self.passes:
-                noisy = a[1:][own]
-                xi = self._held.get(index)
-                if xi is None or xi.shape != noisy.shape:
-                    xi = injection(noisy.shape, like=a)
-                if self._hold_noise:
-                    self._held[index] = xi
-                noisy.add_(xi)  # in place: what a built-in layer returns is fresh
+            xi = None if z is None or sigma is None or not wanted else z * sigma
             if self._apart:
                 step = (x, raw[: self.batch], output.detach().clone(), xi)
                 self._steps.setdefault(index, []).append(step)
                 return output
-            delta = (a[1:][own] - a[0]).detach()
+            delta = (a[noisy] - a[0]).detach()
             report = Report(
                 node,
                 x=x,
                 raw=raw,
                 delta=delta,
-                own=own,
-                xi=xi if self._keep_noise else None,
-                sigma=injection.sigma if injection is not None else None,
+                own=self._own[index],
+                xi=xi,
+                sigma=sigma,
                 a=a[0].detach().clone() if self._keep_states else None,
                 shift=shift,
             )
@@ -313,6 +310,39 @@ class Probe:
             return output
 
         return hook
+
+    def _part(self, index: int, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Make the rows of all passes from those of one, with noise in a node's own passes."""
+        self._check_rows(index, output, 1)
+        a = output.new_empty(1 + self.passes, *output.shape)
+        first, last = self._noisy[index].start, self._noisy[index].stop
+        assert self._injection is not None, "passes part where noise is injected"
+        a[:first], a[last:] = output, output
+        z = self._draw(index, a[first:last])
+        torch.add(output, z, alpha=self._injection.sigma, out=a[first:last])
+        return a.flatten(0, 1), z
+
+    def _add(self, index: int, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Add noise in a node's own passes, in place."""
+        self._check_rows(index, output, 1 + self.passes)
+        if self._injection is None or not self.passes:
+            return output, None
+        if not is_builtin(self._nodes[index].outlet):
+            output = output.clone()  # others may hand out a tensor that they keep
+        noisy = output.unflatten(0, (1 + self.passes, self.batch))[self._noisy[index]]
+        z = self._draw(index, noisy)
+        noisy.add_(z, alpha=self._injection.sigma)
+        return output, z
+
+    def _draw(self, index: int, like: Tensor) -> Tensor:
+        """Draw noise for a node, in units of σ; the same in all of its calls where it is held."""
+        assert self._injection is not None
+        z = self._held.get(index)
+        if z is None or z.shape != like.shape:
+            z = self._injection.draw(like.shape, like)
+        if self._hold_noise:
+            self._held[index] = z
+        return z
 
     def _close_trial(self) -> None:
         """Report what was added up, or put down, over the trial."""
@@ -339,7 +369,7 @@ class Probe:
             a=torch.stack(a, 1).unflatten(0, passes),
             own=self._own[index],
             xi=torch.stack(injected, 2) if injected else None,
-            sigma=self._injection.sigma if self._injection is not None else None,
+            sigma=None if self._injection is None else self._injection.sigma,
         )
 
     def _shift(self, whole: Tensor) -> Tensor | None:
@@ -349,12 +379,12 @@ class Probe:
         passes = whole.unflatten(0, (1 + self.passes, self.batch))
         return passes[1:] - passes[0]
 
-    def _check_rows(self, node: Node, output: Tensor) -> None:
-        rows = (1 + self.passes) * self.batch
+    def _check_rows(self, index: int, output: Tensor, passes: int) -> None:
+        rows = passes * self.batch
         if output.shape[0] != rows:
             raise SystemRefused(
-                f"node {node.name!r}: its output has {output.shape[0]} rows where "
-                f"{1 + self.passes} passes of a batch of {self.batch} make {rows}: keep the "
+                f"node {self._nodes[index].name!r}: its output has {output.shape[0]} rows where "
+                f"{passes} passes of a batch of {self.batch} make {rows}: keep the "
                 f"batch as the first dimension (found shape {tuple(output.shape)})"
             )
 

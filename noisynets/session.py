@@ -179,6 +179,7 @@ def build(config: Config) -> Session:
         loss_gradient=config.loss_gradient,
         correction=config.correction,
         discount=config.discount,
+        product_dtype=None if config.product_dtype is None else DTYPES[config.product_dtype],
     )
     return Session(
         config=config,

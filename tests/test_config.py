@@ -53,6 +53,7 @@ names = st.sampled_from
             "adam_beta2": st.none() | st.floats(allow_nan=True, allow_infinity=True),
             "schedule": names([*SCHEDULES, "nothing"]),
             "dtype": names(["float32", "float64", "bfloat16", "float8"]),
+            "product_dtype": st.none() | names(["float32", "bfloat16", "float8"]),
         },
     )
 )

@@ -7,7 +7,7 @@ import noisynets
 
 PACKAGE = Path(noisynets.__file__).parent
 ORDER = [
-    {"errors"},
+    {"errors", "allocator"},
     {"types"},
     {"noise", "losses", "outer", "trial"},
     {"probe"},

@@ -5,7 +5,14 @@ import torch
 from scipy import stats
 
 from noisynets import AdditiveGaussian, InputError
-from noisynets.noise import SAMPLERS, Injection, Stream
+from noisynets.noise import (
+    SAMPLERS,
+    Injection,
+    Stream,
+    _gaussian_pairs,
+    gaussian,
+    rademacher,
+)
 
 CDF = {"gaussian": stats.norm.cdf, "uniform": stats.uniform(-(3**0.5), 2 * 3**0.5).cdf}
 
@@ -20,6 +27,42 @@ def test_samplers_have_unit_variance_and_their_distribution(name: str) -> None:
         assert stats.kstest(z.numpy(), CDF[name]).pvalue > 1e-3
     else:
         assert set(z.tolist()) == {-1.0, 1.0}
+
+
+def test_many_gaussian_numbers_on_the_cpu_have_exact_moments() -> None:
+    """The table's own: mean, covariance of a pair, 3rd and 4th moments, greatest distance from Φ."""
+    pairs = torch.view_as_real(_gaussian_pairs()).double()
+    assert float(pairs.mean(0).abs().max()) < 1e-7
+    torch.testing.assert_close(
+        pairs.T @ pairs / len(pairs), torch.eye(2).double(), atol=1e-6, rtol=0
+    )
+    z = pairs.flatten().sort().values
+    assert abs(float(z.pow(3).mean())) < 1e-6 and float(z.pow(4).mean()) == pytest.approx(
+        3, abs=0.01
+    )
+    middle = (torch.arange(len(z), dtype=torch.float64) + 0.5) / len(z)
+    assert float((torch.special.ndtr(z) - middle).abs().max()) < 2e-3
+
+
+@pytest.mark.parametrize("shape", [(2**16,), (3, 29_127), (257, 1, 511)])
+def test_many_gaussian_numbers_are_independent_and_come_again(shape: tuple[int, ...]) -> None:
+    """Odd numbers and several pieces; moments within 4 standard errors, neighbours uncorrelated."""
+    draws = [gaussian(shape, torch.zeros(()), Stream(3).on(z_device())) for _ in range(2)]
+    assert torch.equal(*draws) and draws[0].shape == shape and draws[0].dtype == torch.float32
+    z = draws[0].flatten().double()
+    assert abs(float(z.mean())) < 4 / len(z) ** 0.5
+    assert abs(float(z.square().mean()) - 1) < 4 * (2 / len(z)) ** 0.5
+    for apart in (1, 2, 3, 4, 8, 2**16):
+        if apart < len(z):
+            found = float((z[apart:] * z[:-apart]).mean())
+            assert abs(found) < 4.5 / (len(z) - apart) ** 0.5, apart
+
+
+@pytest.mark.parametrize("numbers", [0, 1, 7, 8, 9, 100_003])
+def test_any_number_of_signs(numbers: int) -> None:
+    z = rademacher((numbers,), torch.zeros((), dtype=torch.float64), Stream(3).on(z_device()))
+    assert z.shape == (numbers,) and z.dtype == torch.float64 and bool((z.abs() == 1).all())
+    assert abs(float(z.sum())) <= 4 * numbers**0.5 + 1
 
 
 def z_device() -> torch.device:

@@ -32,6 +32,24 @@ def test_equals_autograd(case: LayerCase, batch: int) -> None:
     )
 
 
+@pytest.mark.parametrize("case", LAYER_CASES, ids=lambda case: case.name)
+def test_products_in_bfloat16_are_close_and_leave_float32_gradients(case: LayerCase) -> None:
+    """Within 2 % of the largest entry: 8 bits of every factor, sums in more."""
+    torch.manual_seed(0)
+    layer, x = case.make(), torch.randn(4, *case.shape)
+    credit = torch.randn_like(layer(x))
+    found = {}
+    for dtype in (None, torch.bfloat16):
+        layer.zero_grad()
+        with torch.no_grad():
+            accumulate_(layer, x, credit, dtype)
+        found[dtype] = {name: p.grad for name, p in layer.named_parameters()}
+    for name, exact in found[None].items():
+        rounded = found[torch.bfloat16][name]
+        assert rounded is not None and exact is not None and rounded.dtype == torch.float32
+        assert float((rounded - exact).abs().max()) < 0.02 * float(exact.abs().max()), name
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
+from noisynets.allocator import keep_freed
 from noisynets.bench.search import Scores, compass, searched, start
 from noisynets.bench.suite import Entry, Suite
 from noisynets.config import Config, task_of
@@ -167,8 +168,9 @@ def _stopped(pool: Executor) -> Iterator[None]:
         raise
 
 
-def _with_parent() -> None:
-    """End this process when the one that started it is gone."""
+def _worker() -> None:
+    """Set up a process of our own, which ends when the one that started it is gone."""
+    keep_freed()
     parent = os.getppid()
 
     def watch() -> None:
@@ -199,7 +201,7 @@ class _Here(Executor):
 def _executor(jobs: int) -> Executor:
     if jobs == 1:
         return _Here()
-    return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_with_parent)
+    return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_worker)
 
 
 class _Batch:

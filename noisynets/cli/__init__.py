@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from noisynets.allocator import keep_freed
 from noisynets.cli.benchmarks import bench
 from noisynets.cli.boxes import check_box
 from noisynets.cli.datasets import data
@@ -19,6 +20,7 @@ from noisynets.errors import NoisynetsError
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of `noisynets`."""
+    keep_freed()
     try:
         tyro.extras.subcommand_cli_from_dict(
             {

@@ -47,6 +47,7 @@ def check_names(config: Config) -> None:
         ("schedule", config.decor_schedule or config.schedule, SCHEDULES),
         ("device", config.device, ("auto", "cpu", "cuda")),
         ("dtype", config.dtype, DTYPES),
+        ("dtype", config.product_dtype or config.dtype, DTYPES),
     ):
         if name not in known:
             raise unknown(kind, name, known)
@@ -160,8 +161,8 @@ def _acting(c: Config) -> Iterator[str]:
     elif c.discount != Config().discount and METHODS[c.rule].perturbs == "weights":
         yield f"--discount {c.discount:g}: {c.rule!r} sees whole episodes alone"
     default = Config()
-    alien = ("encoder", "credit_over", "noise_over", "loss_gradient", "standardise", "data_dir")
-    for name in alien:
+    alien = ("encoder", "credit_over", "noise_over", "loss_gradient", "product_dtype")
+    for name in (*alien, "standardise", "data_dir"):
         if getattr(c, name) != getattr(default, name):
             yield f"--{name.replace('_', '-')}: {c.task} is an environment"
 
@@ -230,7 +231,7 @@ def unheeded(rule: str) -> dict[str, str]:
     elif method.perturbs == "weights":
         found["scaling"] = "has none"
     if method.perturbs != "nodes":
-        found["credit_over"] = "gives no credit to nodes"
+        found |= dict.fromkeys(("credit_over", "product_dtype"), "gives no credit to nodes")
     if rule not in FEEDBACKS:
         found |= dict.fromkeys(("loss_gradient", "correction"), "is no feedback")
     return found

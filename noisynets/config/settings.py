@@ -260,6 +260,13 @@ class Config:
     ] = True
     device: Annotated[str, _help("One of auto, cpu, cuda.")] = "auto"
     dtype: Annotated[str, _help(f"One of {', '.join(DTYPES)}.")] = "float32"
+    product_dtype: Annotated[
+        str | None,
+        _help(
+            "In which credit and inputs are multiplied; bfloat16 is quicker where the processor "
+            "has it, and no less exact than the credit. Unset: as --dtype."
+        ),
+    ] = None
     threads: Annotated[
         int,
         _help(

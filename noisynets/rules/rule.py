@@ -69,11 +69,15 @@ def directional(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> T
     counts, and it must be taken, as many times; see `along`.
     """
     n = sum(r.delta[0, 0].numel() for r in reports)
-    norms = [torch.linalg.vector_norm(r.delta.flatten(2), dim=2) * r.draws**0.5 for r in reports]
-    square_norm = torch.stack(norms).square().sum(0)
+    square_norm = torch.stack([_norm(r) for r in reports]).square().sum(0)
     first = reports[0]
     sigma = None if first.sigma is None else first.sigma * first.draws**0.5
     return dloss[first.own] * scaling(n, square_norm, sigma)
+
+
+def _norm(report: Report) -> Tensor:
+    norm = torch.linalg.vector_norm(report.delta.flatten(2), dim=2)
+    return norm if report.draws == 1 else norm * report.draws**0.5
 
 
 def along(factor: Tensor, report: Report) -> Tensor:
