@@ -30,7 +30,7 @@ def test_samplers_have_unit_variance_and_their_distribution(name: str) -> None:
 
 
 def test_many_gaussian_numbers_on_the_cpu_have_exact_moments() -> None:
-    """The table's own: mean, covariance of a pair, 3rd and 4th moments, greatest distance from Φ."""
+    """The table's own: mean, covariance of a pair, 3rd and 4th moments, distance from Φ."""
     pairs = torch.view_as_real(_gaussian_pairs()).double()
     assert float(pairs.mean(0).abs().max()) < 1e-7
     torch.testing.assert_close(

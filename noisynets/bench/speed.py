@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import sub
 from statistics import quantiles
 
 import torch
@@ -112,6 +113,16 @@ def repeated(step: Step, times: int) -> Step:
             step()
 
     return steps
+
+
+def autocast(step: Step) -> Step:
+    """Return a step whose products are made in bfloat16 wherever PyTorch thinks that it is safe."""
+
+    def in_bfloat16() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            step()
+
+    return in_bfloat16
 
 
 def products(widths: Sequence[int], batch: int, *, rows: int | None = None) -> Step:
@@ -243,13 +254,14 @@ def spiking(
 
 
 def memory(step: Step) -> float:
-    """MiB of tensors alive at once, at most, that a step allocates."""
+    """MiB by which tensors grow within a step, at most; it begins by freeing old gradients."""
     step()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     events = profiler.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
-    return max(accumulate(change for _, change in changes)) / 2**20
+    levels = list(accumulate((change for _, change in changes), initial=0))
+    return max(map(sub, levels, accumulate(levels, min))) / 2**20
 
 
 def speed(size: Size | None = None) -> Iterator[Ratio]:
@@ -284,8 +296,14 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
         (f"perceptron 784-{s.narrow}-{s.narrow}-10, batch 100", small, 1.15),
         (f"4-layer convolutional net, batch {conv.batch_size}", conv, 1.15),
     ):
-        steps = training(of(config, "anp")), training(of(config, "bp"))
-        yield timed(f"ANP step, {name}", "backpropagation", must, *steps)
+        bp = training(of(config, "bp"))
+        yield timed(f"ANP step, {name}", "backpropagation", must, training(of(config, "anp")), bp)
+        for setting, value in (("noise", "rademacher"), ("product_dtype", "bfloat16")):
+            work = f"ANP step, --{setting.replace('_', '-')} {value}, {name}"
+            step = training(of(config, "anp", **{setting: value}))
+            yield timed(work, "backpropagation", None, step, bp)
+        work = f"backpropagation, bfloat16 by autocast, {name}"
+        yield timed(work, "backpropagation", None, autocast(training(of(config, "bp"))), bp)
     bare = products(widths, s.batch)
     yield timed(
         f"ANP on 3072-{s.wide}³-10 without optimiser and random numbers",
