@@ -178,6 +178,14 @@ MIRRORED = Method(
     lr=3e-3,
     sigma=1e-2,
 )
+KOLEN_POLLACK = Method(
+    "kolen-pollack",
+    "mirrored credit whose maps take over what training does to the weights",
+    partial(_node, rule="kolen-pollack"),
+    adam_beta2=0.99,
+    lr=3e-3,
+    sigma=1e-2,
+)
 LEARNED = Method(
     "learned",
     "learned credit: feedback from the output taught by the loss differences",
@@ -316,6 +324,7 @@ METHODS: dict[str, Method] = {
         _decorrelated(INP, lr=2e-3),
         _decorrelated(ANP, lr=2e-3),
         MIRRORED,
+        KOLEN_POLLACK,
         LEARNED,
         INNOVATION,
         SHARE,

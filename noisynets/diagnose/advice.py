@@ -186,7 +186,7 @@ def _regression(m: Measures) -> Iterator[Finding]:
     if rows >= FEW_ROWS and m.steps < SETTLED:
         return
     for node in m.nodes:
-        found = _lagging(node) if c.rule == "mirrored" else None
+        found = _lagging(node) if c.rule in ("mirrored", "kolen-pollack") else None
         found = _untaught(node) if c.rule == "learned" else found
         if found is not None:
             number, what = found

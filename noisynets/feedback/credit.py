@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from noisynets.feedback.direct import Direct, Fixed, Learned
+from noisynets.feedback.ends import Ends
 from noisynets.feedback.learnt import Gates, Maps, Turns, geometry, nested, unnested
-from noisynets.feedback.mirror import Mirror, Transport, has_mirror
+from noisynets.feedback.mirror import KolenPollack, Mirror, Transport, has_mirror
 from noisynets.feedback.pair import Pair, deliver
 from noisynets.feedback.wiring import Opaque, activities
 from noisynets.types import Node
@@ -190,12 +191,17 @@ class Backward:
     that has no mirror, get learned credit instead, and a warning names them.
 
     Args:
-        new: (node) → its map; a `Mirror` learns from pairs, `Transport` is fixed and random:
-            feedback alignment.
+        new: (node) → its map; a `Mirror` learns from pairs, `KolenPollack` from what training does
+            to the weights, too, `Transport` is fixed and random: feedback alignment.
+        ends: whether nodes that do not follow what enters get no credit; for maps that expect them
+            to.
     """
 
-    def __init__(self, new: Callable[[Node], Mirror | Transport] | None = None) -> None:
+    def __init__(
+        self, new: Callable[[Node], Mirror | Transport] | None = None, ends: bool = False
+    ) -> None:
         self.maps = Maps(new or (lambda node: Mirror(geometry(node))))
+        self._ends = Ends() if ends else None
         self._gates = Gates()
         self._straight = Straight(lambda name: Learned())
         self._turns = Turns()
@@ -212,6 +218,8 @@ class Backward:
         if learns:
             self._gates.update_(pair)
             self.maps.update_(pair)
+            if self._ends is not None:
+                self._ends.update_(pair, self.maps)
         credits = pair.from_output(self._gates)
         top, hidden = list(credits), self._hidden(pair)
         taught = (
@@ -220,6 +228,8 @@ class Backward:
         for call in reversed(range(len(credits))):
             if call in taught:
                 credits[call] = top[call] + taught[call]
+            if self._ends is not None:
+                credits[call] = self._ends(call, pair, credits[call])
             made, report = pair.wiring.inputs[call], pair.reports[call]
             if made is not None and report.node in self.maps:
                 below = self.maps[report.node](credits[call], report.raw.shape)
@@ -249,14 +259,13 @@ class Backward:
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
-        return nested(
-            {
-                "maps": self.maps.state(),
-                "gates": self._gates.state(),
-                "straight": self._straight.state(),
-                "turns": self._turns.state(),
-            }
-        )
+        learnt = {
+            "maps": self.maps.state(),
+            "gates": self._gates.state(),
+            "straight": self._straight.state(),
+            "turns": self._turns.state(),
+        }
+        return nested(learnt if self._ends is None else learnt | {"ends": self._ends.state()})
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
@@ -265,6 +274,8 @@ class Backward:
         self._gates.restore(found["gates"])
         self._straight.restore(found["straight"])
         self._turns.restore(found["turns"])
+        if self._ends is not None:
+            self._ends.restore(found["ends"])
 
 
 class Frozen:
@@ -327,6 +338,11 @@ def mirrored(seed: int = 0) -> Feedback:
     return Backward()
 
 
+def kolen_pollack(seed: int = 0) -> Feedback:
+    """Mirrored credit whose maps also take over what training does to the weights."""
+    return Backward(lambda node: KolenPollack(geometry(node)), ends=True)
+
+
 def learned(seed: int = 0) -> Feedback:
     """Learned credit: straight from the output's error, taught by the loss differences."""
     return Straight(lambda name: Learned())
@@ -359,6 +375,7 @@ def frozen(seed: int = 0) -> Feedback:
 
 FEEDBACKS: dict[str, Callable[[int], Feedback]] = {
     "mirrored": mirrored,
+    "kolen-pollack": kolen_pollack,
     "learned": learned,
     "innovation": innovation,
     "share": share,

@@ -73,6 +73,14 @@ class Gate:
         return self._sums is not None
 
     @property
+    def mean(self) -> Tensor:
+        """Gain over all activities, E[δy δa]/E[δa²]; 0 before all updates."""
+        if self._sums is None:
+            return torch.zeros(())
+        top, bottom = self._sums.sum(1)
+        return torch.where(bottom > 0, top / bottom, 0)
+
+    @property
     def explained(self) -> Tensor:
         """Mean square of δy that δa explains, Σ E[δy δa | a]²/E[δa² | a]; 0 before all updates."""
         if self._sums is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,14 @@ class Gates:
             self._gates[name].restore(part)
 
 
+def in_turn(reports: Sequence[Report], turn: int) -> list[Report]:
+    """Return one report of every node: of one of its calls after the other."""
+    calls: dict[str, list[Report]] = {}
+    for report in reports:
+        calls.setdefault(report.node.name, []).append(report)
+    return [same[turn % len(same)] for same in calls.values()]
+
+
 class Maps:
     """What each node makes of a difference of its inputs."""
 
@@ -64,15 +72,11 @@ class Maps:
 
     def update_(self, pair: Pair) -> None:
         """Learn the map of every node, from one of its calls after the other."""
-        calls: dict[str, list[Report]] = {}
-        for report in pair.reports:
-            if report.shift is not None and has_mirror(geometry(report.node)):
-                calls.setdefault(report.node.name, []).append(report)
-        for name, reports in calls.items():
-            report = reports[self._updates % len(reports)]
+        fed = [r for r in pair.reports if r.shift is not None and has_mirror(geometry(r.node))]
+        for report in in_turn(fed, self._updates):
             known = self._known(report.node)
             if known is None:
-                known = self._maps[name] = self._new(report.node)
+                known = self._maps[report.node.name] = self._new(report.node)
             assert report.shift is not None
             made = report.delta if report.xi is None else report.delta - report.xi
             known.update_(report.shift.flatten(0, 1), made.flatten(0, 1))

@@ -106,6 +106,53 @@ class Mirror:
         self._updates = int(state["n"]) if state else 0
 
 
+class KolenPollack(Mirror):
+    """A mirror that also takes over every change of its layer's weights: M ← M + ΔW.
+
+    So it does not lag behind training, and has to learn from pairs only where the layer began and
+    what a device makes of its weights. ΔW is what training itself has written; of W nothing else
+    is read. Kolen and Pollack, *Backpropagation without weight transport* (1994), where both start
+    anywhere and decay alike; used for deep networks by Akrout et al. (2019).
+
+    Args:
+        layer: gives the geometry, and the changes of its `weight`.
+        rows: shown in one update, at most.
+    """
+
+    def __init__(self, layer: nn.Module, rows: int = 128) -> None:
+        super().__init__(layer, rows)
+        self._seen: Tensor | None = None
+
+    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Follow the weights, then learn from differences, as a mirror does."""
+        self._follow()
+        super().update_(inputs, outputs)
+
+    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
+        """Follow the weights; then Mᵀ credit, as a mirror does."""
+        self._follow()
+        return super().__call__(credit, shape)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor), "layers with mirrors have one weight"
+        now = weight.detach().flatten(1)
+        if self._map is not None and self._seen is not None:
+            self._map = self._map + (now - self._seen)
+        self._seen = now.clone()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+        kept = super().state()
+        return kept if self._seen is None else kept | {"seen": self._seen}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from a `state`."""
+        super().restore({k: v for k, v in state.items() if k != "seen"}, device)
+        self._seen = state["seen"].to(device) if "seen" in state else None
+
+
 class Transport:
     """A fixed random map in place of a mirror: feedback alignment, Lillicrap et al. (2016).
 
