@@ -216,7 +216,7 @@ def test_nothing_can_be_injected_differentiated_or_put_in_front() -> None:
         Socket(2, 3)(torch.ones(1, 2))
 
 
-@pytest.mark.parametrize("rule", ["mirrored", "learned", "innovation", "dfa"])
+@pytest.mark.parametrize("rule", ["mirrored", "kolen-pollack", "learned", "innovation", "dfa"])
 def test_no_weights_are_read(rule) -> None:
     """A box that goes by weights of its own: whatever the sockets hold, credit is the same."""
 
