@@ -71,7 +71,11 @@ def _rows(module: nn.Module, name: str) -> list[Row]:
     So it is in an `nn.Sequential`, with what is nested in it. A module with a forward() of its
     own may call its children in any order: each is a row of its own.
     """
-    children = [(f"{name}.{n}".lstrip("."), child) for n, child in module._modules.items() if child]
+    children = [
+        (f"{name}.{n}".lstrip("."), child)
+        for n, child in module._modules.items()
+        if child is not None
+    ]
     if not is_chain(module):
         return [[child] for child in children]
     nested = [_rows(m, path)[0] if is_chain(m) and len(m) else [(path, m)] for path, m in children]

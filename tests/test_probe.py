@@ -313,3 +313,22 @@ def test_models_can_be_copied_and_collected_after_use() -> None:
     twin = copy.deepcopy(net)
     x = torch.randn(2, 4)
     assert torch.equal(net(x), twin(x))
+
+
+@pytest.mark.parametrize("what", ["system", "units"])
+def test_compiled_modules_are_systems_like_any_other(what: str) -> None:
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+        if compiled and what == "units":
+            net[1] = torch.compile(net[1], backend="eager")
+        whole = compiled and what == "system"
+        system = torch.compile(net, backend="eager") if whole else net
+        estimator = NodePerturbation(system, squared_error, "anp", sigma=0.1)
+        for _ in range(2):
+            estimator(torch.ones(6, 4), torch.zeros(6, 3))
+        found.append([p.grad for p in net.parameters()])
+    for plain, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, plain)
+    torch._dynamo.reset()
