@@ -1,0 +1,143 @@
+"""The error at the output: known, in closed form, or measured where there is no derivative."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import cosine, gradients
+from torch import Tensor, nn
+
+from noisynets import InputError, NodePerturbation, cross_entropy, squared_error
+from noisynets.estimate import derivative
+from noisynets.feedback import FEEDBACKS, Corrected, MeasuredError
+from noisynets.feedback.credit import dfa
+from noisynets.losses import DERIVATIVES
+
+F64 = torch.float64
+
+
+def test_a_loss_without_a_derivative_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(6, 3))
+
+    def errors(output: Tensor, target: Tensor) -> Tensor:
+        return (output.argmax(1) != target).float()
+
+    with pytest.raises(InputError, match="this loss has no derivative"):
+        NodePerturbation(net, errors, "mirrored")(torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1]))
+
+
+def numpy_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """A loss that torch cannot see into."""
+    z = output.detach().numpy()
+    z = z - z.max(1, keepdims=True)
+    losses = np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), target.numpy()]
+    return torch.from_numpy(losses)
+
+
+def test_a_measured_error_agrees_with_the_derivative_in_the_mean() -> None:
+    """On correlated outputs, 20,000 draws, cosine above 0.99."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 5)).double()
+    x, y = torch.randn(1, 6, dtype=F64).expand(50, 6), torch.full((50,), 2)
+    estimator = NodePerturbation(
+        net, numpy_cross_entropy, "mirrored", sigma=1e-2, resamples=8, loss_gradient="measured"
+    )
+    for _ in range(50):
+        estimator(x, y)
+    found = net[2].bias.grad / 50
+    true = net(x[:1]).softmax(1)[0] - F.one_hot(torch.tensor(2), 5)
+    assert cosine(found, true.detach()) > 0.99
+
+
+@pytest.mark.parametrize("rule", ["mirrored", "learned", "dfa", "frozen"])
+def test_a_loss_without_a_derivative_is_learnt_from_its_differences(rule: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 20), nn.LeakyReLU(0.1), nn.Linear(20, 3))
+    x = torch.randn(200, 8)
+    y = x[:, :3].argmax(1)
+    with pytest.raises(InputError, match="loss_gradient='measured'"):
+        NodePerturbation(net, numpy_cross_entropy, rule, sigma=0.05)(x, y)
+    estimator = NodePerturbation(
+        net, numpy_cross_entropy, rule, sigma=0.05, loss_gradient="measured"
+    )
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(150):
+        optimiser.zero_grad()
+        estimator(x, y)
+        optimiser.step()
+    assert (net(x).argmax(1) == y).float().mean() > 0.75  # chance is a third
+
+
+def test_raw_rules_have_no_error_to_measure() -> None:
+    with pytest.raises(InputError, match="no derivative of the loss anyway"):
+        NodePerturbation(
+            nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
+            squared_error,
+            "anp",
+            loss_gradient="measured",
+        )
+
+
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("rule", ["mirrored", "learned", "share"])
+def test_measured_errors_do_not_turn_credit_round(rule: str, measured: bool) -> None:
+    """Mean over many rows, after 30 calls: positive alignment in every layer."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+    gradient = "measured" if measured else "known"
+    estimator = NodePerturbation(net, squared_error, rule, sigma=0.01, loss_gradient=gradient)
+    x, y = torch.randn(4, 6).repeat(5000, 1), torch.randn(4, 3).repeat(5000, 1)
+    for _ in range(30):
+        net.zero_grad()
+        estimator(x, y)
+    found = gradients(net)
+    squared_error(net(x), y).mean().backward()
+    for name, true in gradients(net).items():
+        assert cosine(found[name], true) > 0.3, name
+
+
+def test_what_is_made_of_the_loss_difference_is_not_corrected_by_it() -> None:
+    for rule in ("innovation", "share"):
+        with pytest.raises(InputError, match="nothing is left"):
+            Corrected(FEEDBACKS[rule](0))
+    with pytest.raises(InputError, match="both come from δL"):
+        NodePerturbation(
+            nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
+            squared_error,
+            Corrected(dfa()),
+            loss_gradient="measured",
+        )
+
+
+def test_a_broken_first_batch_teaches_nothing_of_the_error() -> None:
+    torch.manual_seed(0)
+    measured, e = MeasuredError(), torch.randn(3)
+    for step in range(60):
+        y = torch.cat([torch.zeros(1, 40, 3), torch.randn(50, 40, 3)])
+        dloss = (y[1:] @ e).clone()
+        if step == 0:
+            y[2, 1, 0] = math.nan
+        found = measured(y.flatten(0, 1), dloss)
+    assert (found.mean(0) - e).norm() < 0.1 * e.norm()
+
+
+@pytest.mark.parametrize("loss", DERIVATIVES)
+def test_closed_derivatives_are_those_of_autograd(loss) -> None:
+    """Of rows that are left out, too; a loss that cannot be hashed is differentiated."""
+    torch.manual_seed(0)
+    outputs = torch.randn(6, 4, dtype=torch.float64)
+    targets = (
+        torch.tensor([0, 3, -100, 1, 2, 3]) if loss is cross_entropy else torch.randn(6, 4).double()
+    )
+
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, outputs, targets):
+            return loss(outputs, targets)
+
+    closed = DERIVATIVES[loss](outputs, targets)
+    torch.testing.assert_close(closed, derivative(Unhashable(), outputs, targets))
+    assert torch.equal(closed, derivative(loss, outputs, targets))
