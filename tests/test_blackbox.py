@@ -1,29 +1,22 @@
-"""Boxes: chips against networks of torch, the contract, processes that die, and what learns."""
+"""Boxes: chips against networks of torch, the contract, and what learns."""
 
 import copy
-import io
-import os
 import re
 import shlex
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from tiny import TASK, config, final, run, same
+from boxes import SERVE, batch, inputs, system, weights
+from tiny import TASK, config, run
 from torch import nn
 
-from noisynets import Backpropagation, NodePerturbation, cli, cross_entropy, squared_error
+from noisynets import NodePerturbation, cli, cross_entropy, squared_error
 from noisynets.bench import read_suite
 from noisynets.bench.run import course
 from noisynets.blackbox import (
     PERFECT,
-    Aware,
     BlackBox,
     BoxFailed,
     Distortions,
@@ -31,71 +24,25 @@ from noisynets.blackbox import (
     Measured,
     NengoBox,
     NumpyChip,
-    PhysicsAware,
-    ProcessBox,
     Reading,
     Socket,
     SpikingChip,
     Weights,
-    believed,
     examine,
-    frames,
-    tied,
 )
 from noisynets.blackbox.tiles import Tiles
 from noisynets.data import TASKS
 from noisynets.devices import AdditiveGaussian, Noisy
 from noisynets.errors import InputError, SystemRefused
-from noisynets.run_folder import create
 from noisynets.session import build
 from noisynets.spiking import Leaky, MeanMembrane, Spiking
-from noisynets.train import train
 
 BOXES = ("numpy-box", "sign-numpy-box", "lif-numpy-box")
-SERVE = [sys.executable, "-m", "noisynets.blackbox.serve", "--widths"]
 
 
 @pytest.fixture(autouse=True)
 def tiny_task(monkeypatch) -> None:
     monkeypatch.setitem(TASKS, "tiny", TASK)
-
-
-def weights(*widths: int, seed: int = 0) -> list[Weights]:
-    rng = np.random.default_rng(seed)
-    return [
-        Weights(
-            (rng.standard_normal((m, n)) / n**0.5).astype(np.float32),
-            (0.1 * rng.standard_normal(m)).astype(np.float32),
-        )
-        for n, m in zip(widths, widths[1:], strict=False)
-    ]
-
-
-def inputs(rows: int, n: int) -> np.ndarray:
-    return np.random.default_rng(5).random((rows, n), dtype=np.float32)
-
-
-def system(distortions: Distortions | None = None, **settings) -> BlackBox:
-    """A chip 6-8-3 whose owner believes it to be a perceptron."""
-    box = NumpyChip((6, 8, 3), distortions, **settings)
-
-    def model(sockets):
-        return tied(nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 3)), sockets)
-
-    found = BlackBox(box, model, distortions)
-    for socket, (w, b) in zip(found.sockets, weights(6, 8, 3), strict=True):
-        with torch.no_grad():
-            socket.weight.copy_(torch.from_numpy(w))
-            socket.bias.copy_(torch.from_numpy(b))
-    return found
-
-
-def batch(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
-    x = torch.from_numpy(inputs(n, 6))
-    return x, (x[:, :3] * 3).long().sum(1) % 3
-
-
-# --- chips --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unit", ["leaky", "sign"])
@@ -166,9 +113,6 @@ def test_a_trial_is_repeated_bit_by_bit_and_another_has_other_noise(kind) -> Non
     np.testing.assert_array_equal(last(), last())
     for other in ({"trial": 5}, {"seed": 1}, {"chip": 1}):
         assert (last(**other) != last()).mean() > 0.3
-
-
-# --- the contract -------------------------------------------------------------------------------
 
 
 class Broken:
@@ -318,75 +262,6 @@ def test_boxes_are_checked_on_the_command_line(capsys) -> None:
         assert error.value.code == 2 and words in capsys.readouterr().err
 
 
-# --- those who have a model ---------------------------------------------------------------------
-
-
-def gradients(system: nn.Module, parameters) -> list[torch.Tensor]:
-    for p in parameters:
-        p.grad = None
-    Backpropagation(system, cross_entropy)(*batch())
-    return [p.grad.clone() for p in parameters]
-
-
-def test_on_a_perfect_chip_all_ways_are_backpropagation() -> None:
-    box = system(PERFECT)
-    box.expected = PERFECT
-    parameters = list(box.parameters())
-    net = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 3))
-    net.load_state_dict(believed(box).state_dict())
-    expected = gradients(net, list(net.parameters()))
-    for way in (believed(box), Aware(box), Aware(box, nodes=True), PhysicsAware(box)):
-        for found, known in zip(gradients(way, parameters), expected, strict=True):
-            torch.testing.assert_close(found, known, atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("ends", [False, True])
-def test_physics_aware_training_takes_values_from_the_chip_and_slopes_from_the_model(ends) -> None:
-    """Against the equations, written out for two layers; some activities are at the ends."""
-    distortions = Distortions(drift=0.0, reach=1.0)
-    box = system(distortions, seed=3)
-    x, y = batch()
-    layers, _ = NumpyChip((6, 8, 3), distortions, seed=3).run(weights(6, 8, 3), x.numpy(), 0)
-    a1, h1, a2 = (torch.from_numpy(t) for t in (layers[0][1], layers[1][0], layers[1][1]))
-    assert 0 < (a1.abs() == 1).float().mean() < 1 and 0 < (a2.abs() == 1).float().mean() < 1
-    inside = [a.abs() < 1 if ends else torch.ones_like(a) for a in (a1, a2)]
-    e = (a2.softmax(1) - nn.functional.one_hot(y, 3)) / len(y) * inside[1]
-    w2 = box.sockets[1].weight.detach()
-    credit = e @ w2 * torch.where(a1 > 0, 1.0, 0.2) * inside[0]
-    found = gradients(PhysicsAware(box, ends), list(box.parameters()))
-    for one, known in zip(found, (credit.T @ x, credit.sum(0), e.T @ h1, e.sum(0)), strict=True):
-        torch.testing.assert_close(one, known, atol=1e-6, rtol=1e-4)
-
-
-def test_hardware_aware_training_draws_its_distortions_anew() -> None:
-    box = system()
-    clean, spreads = believed(box)(batch()[0]).detach(), []
-    for nodes in (False, True):
-        aware = Aware(box, nodes, seed=1)
-        outputs = torch.stack([aware(batch()[0]).detach() for _ in range(300)])
-        assert outputs.std(0).min() > 0.1
-        assert (outputs.mean(0) - clean).abs().max() < 0.35  # gains have a mean above 1
-        spreads.append(outputs.std(0).mean())
-    assert spreads[1] > 1.2 * spreads[0]
-    assert not any(layer._forward_hooks for layer in believed(box).modules())
-
-
-def test_a_model_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(
-        InputError, match=r"\(4, 6\), \(3, 4\) where the box has \(8, 6\), \(3, 8\)"
-    ):
-        wrong = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
-        BlackBox(NumpyChip((6, 8, 3)), lambda sockets: tied(wrong, sockets))
-    with pytest.raises(InputError, match="has no model"):
-        believed(BlackBox(NumpyChip((6, 8, 3))))
-    spiking = build(config(system="lif-numpy-box", rule="offline"))
-    with pytest.raises(InputError, match="the box reports means"):
-        PhysicsAware(spiking.system)(torch.ones(2, 16))
-
-
-# --- learning -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", BOXES)
 @pytest.mark.parametrize("rule", ["mirrored", "learned", "pat", "offline"])
 def test_boxes_learn(kind, rule, tmp_path) -> None:
@@ -460,9 +335,6 @@ def test_a_layer_without_noise_of_its_own_spoils_anp_and_says_so() -> None:
     assert np.mean(quiet) > 2 * np.mean(noisy) and np.mean(mirrored) < np.mean(noisy)
 
 
-# --- a simulator that no one here wrote ----------------------------------------------------------
-
-
 def test_nengos_neurons_fire_as_its_own_rates_say() -> None:
     """Without noise, against the rate that Nengo's LIF has for a constant current."""
     nengo = pytest.importorskip("nengo")
@@ -486,162 +358,3 @@ def test_nengo_is_trained_and_repeats_a_trial(tmp_path: Path) -> None:
     assert (first != other).all()
     with pytest.raises(InputError, match="has no model"):
         build(config(system="nengo-box", rule="offline"))
-
-
-# --- processes ----------------------------------------------------------------------------------
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.dictionaries(
-        st.text("abcxyz0123456789", min_size=1),
-        hnp.arrays(
-            st.sampled_from([np.float32, np.int64]),
-            hnp.array_shapes(min_dims=0, max_dims=3, min_side=0),
-        ),
-        max_size=4,
-    ),
-    st.integers(0, 2000),
-)
-def test_messages_come_through_whole_or_not_at_all(arrays, cut) -> None:
-    stream = io.BytesIO()
-    frames.write(stream, arrays)
-    whole = stream.getvalue()
-    found = frames.read(io.BytesIO(whole))
-    assert found.keys() == arrays.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == array.dtype
-    assert frames.read(io.BytesIO(whole[: min(cut, len(whole) - 1)])) is None
-
-
-def test_a_process_gives_the_bits_of_the_chip_that_it_holds() -> None:
-    box = ProcessBox([*SERVE, "5", "7", "3", "--unit", "lif"])
-    w, x = weights(5, 7, 3), inputs(20, 5)
-    for trial in range(2):
-        theirs, ours = box.run(w, x, trial), SpikingChip((5, 7, 3)).run(w, x, trial)
-        np.testing.assert_array_equal(theirs.output, ours.output)
-        for a, b in zip(theirs.layers, ours.layers, strict=True):
-            np.testing.assert_array_equal(a.inputs, b.inputs)
-            np.testing.assert_array_equal(a.activities, b.activities)
-    box.close()
-
-
-OWN = """
-import io, os, struct, sys, time
-from pathlib import Path
-import numpy as np
-
-def write(**arrays):
-    body = io.BytesIO()
-    np.savez(body, **arrays)
-    sys.stdout.buffer.write(struct.pack("<Q", len(body.getvalue())) + body.getvalue())
-    sys.stdout.buffer.flush()
-
-write(layers=np.array([[16, 8], [8, 3]]))
-while head := sys.stdin.buffer.read(8):
-    asked = np.load(io.BytesIO(sys.stdin.buffer.read(struct.unpack("<Q", head)[0])))
-    trial, x, answer = int(asked["trial"]), asked["x"], {}
-    noise, mood = np.random.default_rng(trial), Path(sys.argv[1])
-    word = mood.read_text() if trial == 5 and mood.exists() else ""
-    if word == "crash":
-        print("the supply broke down", file=sys.stderr, flush=True)
-        os._exit(7)
-    if word == "sleep":
-        time.sleep(60)
-    if word == "say":
-        write(error=np.array("too hot"))
-        continue
-    for i in range(2):
-        a = x @ asked[f"weight{i}"].T + asked[f"bias{i}"]
-        a = a + 0.1 * noise.standard_normal(a.shape, dtype=np.float32)
-        answer |= {f"inputs{i}": x, f"activities{i}": a}
-        x = np.maximum(a, 0)
-    write(**answer)
-"""
-"""A box that knows nothing of noisynets: its side of the pipes, as docs/blackbox.md has it."""
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> tuple[dict[str, object], Path]:
-    """Settings of a run on that box, and the file that decides its mood."""
-    script, mood = tmp_path / "own.py", tmp_path / "mood"
-    script.write_text(OWN)
-    command = shlex.join([sys.executable, str(script), str(mood)])
-    return {"system": "process-box", "epochs": 2, "box": command}, mood
-
-
-def test_killing_the_process_ten_times_changes_nothing_but_time(own, tmp_path, monkeypatch) -> None:
-    settings, _ = own
-    whole = final(run(tmp_path / "whole", **settings))
-    kills, ask = [], ProcessBox.run
-
-    def killing(self: ProcessBox, weights, x, trial: int) -> Reading:
-        if trial % 3 == 1 and len(kills) < 10:
-            os.kill(self._process._popen.pid, signal.SIGKILL)
-            kills.append(trial)
-        return ask(self, weights, x, trial)
-
-    monkeypatch.setattr(ProcessBox, "run", killing)
-    assert same(final(run(tmp_path / "killed", **settings)), whole)
-    assert len(kills) == 10
-
-
-@pytest.mark.parametrize(
-    ("mood", "words"),
-    [
-        ("crash", r"ended with status 7 \(2 times\); it said: the supply broke down"),
-        ("sleep", r"no answer in 1 s \(2 times\)"),
-        ("say", "trial 5 .*: too hot"),
-    ],
-)
-def test_a_box_that_stops_loses_nothing_of_the_run(mood, words, own, tmp_path, monkeypatch) -> None:
-    settings, file = own
-    start = ProcessBox.__init__
-
-    def impatient(self, command, **settings) -> None:
-        start(self, command, timeout=1.0, retries=1)
-
-    monkeypatch.setattr(ProcessBox, "__init__", impatient)
-    whole = final(run(tmp_path / "whole", **settings))
-    file.write_text(mood)
-    folder = create(tmp_path / "stopped", config(**settings))
-    with pytest.raises(BoxFailed, match=f"{words}.*; then: noisynets resume"):
-        train(folder, progress_bar=False)
-    file.unlink()
-    train(folder, progress_bar=False)
-    assert same(final(folder), whole)
-
-
-def test_what_a_box_prints_is_no_message() -> None:
-    code = (
-        "from noisynets.blackbox import NumpyChip, serve\n"
-        "class Talks(NumpyChip):\n"
-        "    def run(self, *asked):\n"
-        "        print('a hundred words' * 10)\n"
-        "        return super().run(*asked)\n"
-        "serve(Talks((5, 3)))"
-    )
-    box = ProcessBox([sys.executable, "-c", code])
-    assert box.run(weights(5, 3), inputs(4, 5), 0).layers[0].activities.shape == (4, 3)
-    box.close()
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        (["no-such-program"], "cannot be started"),
-        ([sys.executable, "-c", "raise SystemExit('no chip')"], "status 1 .*it said: no chip"),
-        ([sys.executable, "-c", "print('hello there, who are you')"], "cannot be read"),
-        ([sys.executable, "-c", "import time; time.sleep(60)"], "no answer in 1 s"),
-    ],
-)
-def test_what_is_no_box_is_named(command, words) -> None:
-    with pytest.raises(BoxFailed, match=words):
-        ProcessBox(command, timeout=1.0, retries=1)
-
-
-def test_the_widths_of_a_box_must_fit() -> None:
-    box = " ".join([*SERVE, "16", "5", "3"])
-    with pytest.raises(InputError, match="16-5-3 where .* make 16-8-3: give --hidden 5"):
-        build(config(system="process-box", box=box))

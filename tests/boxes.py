@@ -1,0 +1,52 @@
+"""Small boxes, with weights and inputs for them."""
+
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+
+from noisynets.blackbox import (
+    BlackBox,
+    Distortions,
+    NumpyChip,
+    Weights,
+    tied,
+)
+
+SERVE = [sys.executable, "-m", "noisynets.blackbox.serve", "--widths"]
+
+
+def weights(*widths: int, seed: int = 0) -> list[Weights]:
+    rng = np.random.default_rng(seed)
+    return [
+        Weights(
+            (rng.standard_normal((m, n)) / n**0.5).astype(np.float32),
+            (0.1 * rng.standard_normal(m)).astype(np.float32),
+        )
+        for n, m in zip(widths, widths[1:], strict=False)
+    ]
+
+
+def inputs(rows: int, n: int) -> np.ndarray:
+    return np.random.default_rng(5).random((rows, n), dtype=np.float32)
+
+
+def system(distortions: Distortions | None = None, **settings) -> BlackBox:
+    """A chip 6-8-3 whose owner believes it to be a perceptron."""
+    box = NumpyChip((6, 8, 3), distortions, **settings)
+
+    def model(sockets):
+        return tied(nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 3)), sockets)
+
+    found = BlackBox(box, model, distortions)
+    for socket, (w, b) in zip(found.sockets, weights(6, 8, 3), strict=True):
+        with torch.no_grad():
+            socket.weight.copy_(torch.from_numpy(w))
+            socket.bias.copy_(torch.from_numpy(b))
+    return found
+
+
+def batch(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.from_numpy(inputs(n, 6))
+    return x, (x[:, :3] * 3).long().sum(1) % 3
