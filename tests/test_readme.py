@@ -109,7 +109,7 @@ def test_the_chips_of_the_example_are_trained_and_drawn(tmp_path: Path, monkeypa
     monkeypatch.setitem(TASKS, "tiny", TASK)
     example = chip_in_the_loop.Example(tmp_path, epochs=1, hidden=(8,), task="tiny")
     found = chip_in_the_loop.main(example)
-    assert len(found) == 12 and (tmp_path / "chips.png").stat().st_size > 10_000
+    assert len(found) == 15 and (tmp_path / "chips.png").stat().st_size > 10_000
 
 
 def test_an_own_effect_and_an_own_unit_take_less_than_80_lines() -> None:
