@@ -32,6 +32,22 @@ def test_maps_take_over_the_change_of_the_weights_and_no_more(layer: nn.Module) 
     torch.testing.assert_close(mirror.map, change.flatten(1))
 
 
+def test_no_optimiser_changes_weights_unseen() -> None:
+    """Fused ones change them without counting it as a version of the tensor."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 4), torch.randn(40, 6)
+    with torch.no_grad():
+        a = layer(x)
+        mirror = KolenPollack(layer)
+        mirror.update_(x, torch.zeros_like(a))
+        before = layer.weight.clone()
+        layer.weight.grad = torch.randn(4, 6)
+        torch.optim.Adam(layer.parameters(), lr=0.1, fused=True).step()
+        mirror(torch.zeros_like(a), x.shape)
+    assert (layer.weight != before).all()
+    torch.testing.assert_close(mirror.map, layer.weight.detach() - before)
+
+
 def test_maps_do_not_lag_behind_training() -> None:
     """Weights that move on in every step, and few noisy rows to learn from."""
     torch.manual_seed(0)

@@ -122,7 +122,6 @@ class KolenPollack(Mirror):
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
         super().__init__(layer, rows)
         self._seen: Tensor | None = None
-        self._written: tuple[int, int] | None = None  # place and version of W
 
     def update_(self, inputs: Tensor, outputs: Tensor) -> None:
         """Follow the weights, then learn from differences, as a mirror does."""
@@ -138,10 +137,6 @@ class KolenPollack(Mirror):
     def _follow(self) -> None:
         weight = self.layer.weight
         assert isinstance(weight, Tensor), "layers with mirrors have one weight"
-        written = weight.data_ptr(), weight._version
-        if written == self._written:
-            return
-        self._written = written
         now = weight.detach().flatten(1)
         if self._map is not None and self._seen is not None:
             self._map = self._map + (now - self._seen)
@@ -156,7 +151,6 @@ class KolenPollack(Mirror):
         """Continue from a `state`."""
         super().restore({k: v for k, v in state.items() if k != "seen"}, device)
         self._seen = state["seen"].to(device) if "seen" in state else None
-        self._written = None
 
 
 class Transport:
