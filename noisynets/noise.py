@@ -47,10 +47,10 @@ def _gaussian_pairs() -> Tensor:
     Source: Box and Muller, A note on the generation of random normal deviates (1958), doi
     10.1214/aoms/1177706645.
     """
-    beyond = torch.linspace(1, 0, 257, dtype=torch.float64)
+    beyond = torch.linspace(1, 0, 257, dtype=torch.float64, device="cpu")
     integral = beyond - torch.special.xlogy(beyond, beyond)
     radius = (2 * 256 * (integral[:-1] - integral[1:])).sqrt()
-    angle = 2 * math.pi * (torch.arange(256, dtype=torch.float64) + 0.5) / 256
+    angle = 2 * math.pi * (torch.arange(256, device="cpu").double() + 0.5) / 256
     points = torch.polar(*(v.contiguous() for v in torch.broadcast_tensors(radius[:, None], angle)))
     return points.to(torch.complex64).flatten()
 
@@ -58,7 +58,8 @@ def _gaussian_pairs() -> Tensor:
 @cache
 def _signs(dtype: torch.dtype) -> Tensor:
     """The bits of every byte as −1 and +1, (2⁸, 8)."""
-    bits = torch.arange(2**8)[:, None] >> torch.arange(8) & 1
+    byte = torch.arange(2**8, device="cpu")
+    bits = byte[:, None] >> byte[:8] & 1
     return (2 * bits - 1).to(dtype)
 
 
@@ -67,9 +68,9 @@ def _looked_up(
 ) -> Tensor:
     """Draw entries of a table, of some numbers each, by random indices, a piece after the other."""
     numbers, each = math.prod(shape), 2 if table.is_complex() else math.prod(table.shape[1:])
-    found = torch.empty(-(-numbers // each), *table.shape[1:], dtype=table.dtype)
+    found = table.new_empty(-(-numbers // each), *table.shape[1:])
     for piece in found.split(2**16):
-        words = torch.empty(-(-len(piece) * index.itemsize // 8), dtype=torch.int64)
+        words = table.new_empty(-(-len(piece) * index.itemsize // 8), dtype=torch.int64)
         words.random_(-(2**63), None, generator=generator)  # all 64 bits
         entries = words.view(index)[: len(piece)].to(torch.int32)
         torch.index_select(table, 0, entries, out=piece)

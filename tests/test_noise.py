@@ -65,6 +65,19 @@ def test_any_number_of_signs(numbers: int) -> None:
     assert abs(float(z.sum())) <= 4 * numbers**0.5 + 1
 
 
+def test_a_default_device_changes_nothing() -> None:
+    """Meta stands for any other device than the CPU."""
+    _gaussian_pairs.cache_clear()
+    plain = gaussian((2**16,), torch.zeros(()), Stream(3).on(z_device()))
+    _gaussian_pairs.cache_clear()
+    with torch.device("meta"):
+        like = torch.zeros((), device="cpu")
+        found = gaussian((2**16,), like, Stream(3).on(z_device()))
+        signs = rademacher((9,), like, Stream(3).on(z_device()))
+    _gaussian_pairs.cache_clear()
+    assert torch.equal(found, plain) and signs.device.type == "cpu"
+
+
 def z_device() -> torch.device:
     return torch.device("cpu")
 
