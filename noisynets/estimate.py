@@ -169,7 +169,7 @@ class NodePerturbation:
         """Make the passes and give credit, without touching `.grad`; feedback learns.
 
         Args:
-            inputs: (B, ...); reports may refer to it: leave it as it is until credit is accumulated.
+            inputs: (B, ...); reports may refer to it: leave it alone until credit is accumulated.
             targets: (B, ...).
             always: make noisy passes also where feedback does not learn, and needs none.
         """
