@@ -105,7 +105,8 @@ def accumulate_(
         layer: as for `outer`.
         x: as for `outer`.
         credit: as for `outer`.
-        dtype: to multiply in; sums are float32 at least. None: that of x and credit.
+        dtype: to multiply in, and of what comes out, which is added up in that of `.grad`.
+            None: that of x and credit.
 
     Raises:
         SystemRefused: if `outer` leaves out a parameter.

@@ -74,11 +74,11 @@ def _rows(module: nn.Module, name: str) -> list[Row]:
     children = [
         (f"{name}.{n}".lstrip("."), child)
         for n, child in module._modules.items()
-        if child is not None
+        if child is not None and not (is_chain(child) and not len(child))
     ]
     if not is_chain(module):
         return [[child] for child in children]
-    nested = [_rows(m, path)[0] if is_chain(m) and len(m) else [(path, m)] for path, m in children]
+    nested = [_rows(m, path)[0] if is_chain(m) else [(path, m)] for path, m in children]
     return [[item for row in nested for item in row]]
 
 
@@ -321,9 +321,9 @@ class Probe:
         a = output.new_empty(1 + self.passes, *output.shape)
         first, last = self._noisy[index].start, self._noisy[index].stop
         assert self._injection is not None, "passes part where noise is injected"
-        a[:first], a[last:] = output, output
+        a[:] = output
         z = self._draw(index, a[first:last])
-        torch.add(output, z, alpha=self._injection.sigma, out=a[first:last])
+        a[first:last].add_(z, alpha=self._injection.sigma)
         return a.flatten(0, 1), z
 
     def _add(self, index: int, output: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -48,6 +48,21 @@ def test_no_optimiser_changes_weights_unseen() -> None:
     torch.testing.assert_close(mirror.map, layer.weight.detach() - before)
 
 
+def test_broken_weights_are_not_followed() -> None:
+    """Once they are whole again, so is the map."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 4), torch.randn(40, 6)
+    with torch.no_grad():
+        a = layer(x)
+        mirror = KolenPollack(layer)
+        mirror.update_(x, torch.zeros_like(a))
+        before = layer.weight.clone()
+        for weight in (torch.full_like(before, torch.nan), before + 1):
+            layer.weight.copy_(weight)
+            mirror(torch.zeros_like(a), x.shape)
+    torch.testing.assert_close(mirror.map, torch.ones(4, 6))
+
+
 def test_maps_do_not_lag_behind_training() -> None:
     """Weights that move on in every step, and few noisy rows to learn from."""
     torch.manual_seed(0)

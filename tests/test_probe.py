@@ -332,3 +332,16 @@ def test_compiled_modules_are_systems_like_any_other(what: str) -> None:
     for plain, other in zip(*found, strict=True):
         torch.testing.assert_close(other, plain)
     torch._dynamo.reset()
+
+
+def test_empty_blocks_do_not_part_a_layer_from_its_effect() -> None:
+    net = nn.Sequential(nn.Linear(3, 2), nn.Sequential(), AdditiveGaussian(0.5), nn.Linear(2, 2))
+    assert [node.name for node in find_nodes(net)] == ["2", "3"]
+
+
+def test_a_probe_works_where_gradients_are_on() -> None:
+    net = small()
+    with open_probe(net) as probe:
+        output = net(probe.stack(torch.randn(2, 4)))
+    output.sum().backward()
+    assert all(p.grad is not None for p in net.parameters())

@@ -138,9 +138,11 @@ class KolenPollack(Mirror):
         weight = self.layer.weight
         assert isinstance(weight, Tensor), "layers with mirrors have one weight"
         now = weight.detach().flatten(1)
+        seen = torch.zeros_like(now) if self._seen is None else self._seen
+        sound = now.isfinite().all()  # a diverged step teaches nothing
         if self._map is not None and self._seen is not None:
-            self._map = self._map + (now - self._seen)
-        self._seen = now.clone()
+            self._map = torch.where(sound, self._map + (now - seen), self._map)
+        self._seen = torch.where(sound, now, seen)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
