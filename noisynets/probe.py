@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from noisynets.errors import SystemRefused
+from noisynets.errors import InputError, SystemRefused
 from noisynets.noise import Injection
 from noisynets.outer import has_outer
 from noisynets.trial import Account, Means, populations
@@ -321,9 +321,13 @@ class Probe:
         a = output.new_empty(1 + self.passes, *output.shape)
         first, last = self._noisy[index].start, self._noisy[index].stop
         assert self._injection is not None, "passes part where noise is injected"
-        a[:] = output
-        z = self._draw(index, a[first:last])
-        a[first:last].add_(z, alpha=self._injection.sigma)
+        a[:first], a[last:] = output, output
+        noisy, sigma = a[first:last], self._injection.sigma
+        z = self._draw(index, noisy)
+        if torch.is_grad_enabled():  # there is no derivative of what is written with `out`
+            noisy.copy_(output).add_(z, alpha=sigma)
+        else:
+            torch.add(output, z, alpha=sigma, out=noisy)
         return a.flatten(0, 1), z
 
     def _add(self, index: int, output: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -344,6 +348,10 @@ class Probe:
         z = self._held.get(index)
         if z is None or z.shape != like.shape:
             z = self._injection.draw(like.shape, like)
+            if z.shape != like.shape:
+                raise InputError(
+                    f"the noise drawn has shape {tuple(z.shape)}, not the shape asked for"
+                )
         if self._hold_noise:
             self._held[index] = z
         return z

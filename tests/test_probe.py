@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from noisynets import (
     AdditiveGaussian,
+    InputError,
     NodePerturbation,
     Noisy,
     Probe,
@@ -345,3 +346,10 @@ def test_a_probe_works_where_gradients_are_on() -> None:
         output = net(probe.stack(torch.randn(2, 4)))
     output.sum().backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_noise_of_another_shape_is_refused() -> None:
+    odd = Injection(0.1, lambda shape, like, generator: torch.ones(shape[1:]))
+    with pytest.raises(InputError, match="not the shape asked for"), torch.no_grad():
+        with open_probe(net := small(), injection=odd) as probe:
+            net(probe.stack(torch.randn(2, 4)))
