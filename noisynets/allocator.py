@@ -26,5 +26,6 @@ def keep_freed() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):
         return False
-    large = mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)  # as of old
+    # One alone would fix the other where it is, which is small. Older glibc takes 32 MiB at most.
+    large = mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)
     return bool(large and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

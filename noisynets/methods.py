@@ -178,13 +178,11 @@ MIRRORED = Method(
     lr=3e-3,
     sigma=1e-2,
 )
-KOLEN_POLLACK = Method(
-    "kolen-pollack",
-    "mirrored credit whose maps take over what training does to the weights",
-    partial(_node, rule="kolen-pollack"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
+KOLEN_POLLACK = replace(
+    MIRRORED,
+    name="kolen-pollack",
+    summary="mirrored credit whose maps take over what training does to the weights",
+    make=partial(_node, rule="kolen-pollack"),
 )
 LEARNED = Method(
     "learned",

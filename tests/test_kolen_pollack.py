@@ -13,6 +13,13 @@ from noisynets.feedback.credit import kolen_pollack, mirrored
 from noisynets.feedback.mirror import KolenPollack, Mirror
 
 
+def _of_nothing(layer: nn.Module, x: Tensor) -> tuple[KolenPollack, Tensor]:
+    """A mirror of a device that does nothing, and activities of its layer."""
+    a, mirror = layer(x), KolenPollack(layer)
+    mirror.update_(x, torch.zeros_like(a))
+    return mirror, a
+
+
 @pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.Conv2d(2, 4, 3), nn.Conv1d(2, 4, 3)])
 def test_maps_take_over_the_change_of_the_weights_and_no_more(layer: nn.Module) -> None:
     """M after a change of W is M before + ΔW; where W began is not in it."""
@@ -20,9 +27,7 @@ def test_maps_take_over_the_change_of_the_weights_and_no_more(layer: nn.Module) 
     shape = {nn.Linear: (6,), nn.Conv2d: (2, 5, 5), nn.Conv1d: (2, 9)}[type(layer)]
     x = torch.randn(40, *shape)
     with torch.no_grad():
-        a = layer(x)
-        mirror = KolenPollack(layer)
-        mirror.update_(x, torch.zeros_like(a))  # a device that does nothing
+        mirror, a = _of_nothing(layer, x)
         assert not mirror.map.any()
         change = torch.randn_like(layer.weight)
         layer.weight += change
@@ -37,9 +42,7 @@ def test_no_optimiser_changes_weights_unseen() -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 4), torch.randn(40, 6)
     with torch.no_grad():
-        a = layer(x)
-        mirror = KolenPollack(layer)
-        mirror.update_(x, torch.zeros_like(a))
+        mirror, a = _of_nothing(layer, x)
         before = layer.weight.clone()
         layer.weight.grad = torch.randn(4, 6)
         torch.optim.Adam(layer.parameters(), lr=0.1, fused=True).step()
@@ -53,9 +56,7 @@ def test_broken_weights_are_not_followed() -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 4), torch.randn(40, 6)
     with torch.no_grad():
-        a = layer(x)
-        mirror = KolenPollack(layer)
-        mirror.update_(x, torch.zeros_like(a))
+        mirror, a = _of_nothing(layer, x)
         before = layer.weight.clone()
         for weight in (torch.full_like(before, torch.nan), before + 1):
             layer.weight.copy_(weight)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from noisynets.feedback.gate import Gate
-from noisynets.feedback.learnt import Maps, in_turn, nested, unnested
+from noisynets.feedback.learnt import ByName, Maps, in_turn
 from noisynets.feedback.pair import Pair
 
 
-class Ends:
+class Ends(ByName):
     """Takes the credit from activities at which a node stands still, whatever enters it.
 
     A node's own gain at an activity is E[δa Mδx | a]/E[(Mδx)² | a], with a map M that expects it to
     follow. Where that is below half of the mean over all activities, no change of weights would
     show. A map that follows nothing but measurements has that in it already, on average.
     """
-
-    def __init__(self) -> None:
-        self._gates: dict[str, Gate] = {}
-        self._updates = 0
 
     def update_(self, pair: Pair, maps: Maps) -> None:
         """Learn the gains of all nodes that other nodes come before, from what maps expect."""
@@ -45,16 +40,3 @@ class Ends:
         mean = gate.mean
         follows = (gate(pair.activity(call)) >= mean / 2) | (mean <= 0)
         return credit * follows
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what must be kept to continue with the same bits."""
-        found = nested({name: gate.state() for name, gate in self._gates.items()})
-        return found | {"updates": torch.tensor(self._updates)}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `state`."""
-        self._updates = int(state["updates"])
-        self._gates.clear()
-        for name, part in unnested({k: v for k, v in state.items() if k != "updates"}).items():
-            self._gates[name] = Gate()
-            self._gates[name].restore(part)

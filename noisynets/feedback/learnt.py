@@ -14,12 +14,29 @@ from noisynets.feedback.wiring import Unit
 from noisynets.types import Node, Report, Wrapper
 
 
-class Gates:
-    """One measured gate for every kind of unit in a system."""
+class ByName:
+    """Gates by the name of what they belong to, and how often they have learnt."""
 
     def __init__(self) -> None:
         self._gates: dict[str, Gate] = {}
         self._updates = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+        found = nested({name: gate.state() for name, gate in self._gates.items()})
+        return found | {"updates": torch.tensor(self._updates)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        self._updates = int(state["updates"])
+        self._gates.clear()
+        for name, part in unnested({k: v for k, v in state.items() if k != "updates"}).items():
+            self._gates[name] = Gate()
+            self._gates[name].restore(part)
+
+
+class Gates(ByName):
+    """One measured gate for every kind of unit in a system."""
 
     def update_(self, pair: Pair) -> None:
         """Learn every kind of unit, from one of its places after the other."""
@@ -38,19 +55,6 @@ class Gates:
         a = pair.activity(call)
         behind = pair.wiring.behind.get(call)
         return torch.ones_like(a) if behind is None else self(behind, pair)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what must be kept to continue with the same bits."""
-        found = nested({name: gate.state() for name, gate in self._gates.items()})
-        return found | {"updates": torch.tensor(self._updates)}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `state`."""
-        self._updates = int(state["updates"])
-        self._gates.clear()
-        for name, part in unnested({k: v for k, v in state.items() if k != "updates"}).items():
-            self._gates[name] = Gate()
-            self._gates[name].restore(part)
 
 
 def in_turn(reports: Sequence[Report], turn: int) -> list[Report]:
