@@ -351,5 +351,5 @@ def test_the_speed_of_steps_is_measured_in_its_quick_form(tmp_path: Path, capsys
     """No times are judged here: other jobs may run beside the tests."""
     cli.main(["bench", "speed", "--quick", "--out", str(tmp_path / "out")])
     table = (tmp_path / "out" / "speed.md").read_text()
-    assert table in capsys.readouterr().out and table.count("\n| ") == 2 + 28
+    assert table in capsys.readouterr().out and table.count("\n| ") == 2 + 29
     assert (tmp_path / "out" / "growth.png").stat().st_size > 10_000

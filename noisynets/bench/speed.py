@@ -304,6 +304,9 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
             yield timed(work, "backpropagation", None, step, bp)
         work = f"backpropagation, bfloat16 by autocast, {name}"
         yield timed(work, "backpropagation", None, autocast(training(of(config, "bp"))), bp)
+    default = Config(device="cpu")
+    steps = training(default, s.taught), training(of(default, "bp"))
+    yield timed("`noisynets train` without arguments", "backpropagation", 1.0, *steps)
     bare = products(widths, s.batch)
     yield timed(
         f"ANP on 3072-{s.wide}³-10 without optimiser and random numbers",
