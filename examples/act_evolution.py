@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets import RollOutPerturbation, negative_return
-from noisynets.policy import Episodes
+from noisynets.tasks.environments import Episodes
 
 HIDDEN, MARKS = 32, (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FRESH = torch.arange(1_000_000, 1_000_100)[:, None]

@@ -20,10 +20,10 @@ import tyro
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from noisynets import cross_entropy
-from noisynets.config import Config, resolve
-from noisynets.evaluate import evaluate
-from noisynets.session import Session, build
-from noisynets.train import load_data, load_test
+from noisynets.run.evaluate import evaluate
+from noisynets.run.session import Session, build
+from noisynets.run.settings import Config, resolve
+from noisynets.run.train import load_data, load_test
 
 
 @dataclass

@@ -19,8 +19,8 @@ import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from noisynets.config import Config, resolve
-from noisynets.train import finished
+from noisynets.run.settings import Config, resolve
+from noisynets.run.train import finished
 
 CHIPS = {
     "numpy-box": "analog perceptron",

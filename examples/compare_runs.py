@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import tyro
 
 from noisynets.bench import draw_curves, spread
-from noisynets.config import Config, task_of
-from noisynets.run_folder import RunFolder
+from noisynets.run.folder import RunFolder
+from noisynets.run.settings import Config, task_of
 
 Group = list[RunFolder]
 

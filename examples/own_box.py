@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from noisynets import NodePerturbation, cross_entropy
-from noisynets.blackbox import BlackBox, Layer, Measured, ProcessBox, Reading, serve
+from noisynets.systems.blackbox import BlackBox, Layer, Measured, ProcessBox, Reading, serve
 
 
 # ------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from noisynets import Effect, NodePerturbation, cross_entropy
-from noisynets.data import TASKS
-from noisynets.units import Sign
+from noisynets.systems.units import Sign
+from noisynets.tasks.data import TASKS
 
 
 class TwoLevels(Effect):

@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import nn
 
 from noisynets import RollOutPerturbation, negative_return
-from noisynets.policy import Episodes
+from noisynets.tasks.environments import Episodes
 
 
 class Thermostat(gymnasium.Env[np.ndarray, int]):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, Wrapper, cross_entropy
-from noisynets.data import TASKS
+from noisynets.tasks.data import TASKS
 
 
 class Instrument:

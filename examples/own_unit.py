@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, cross_entropy
-from noisynets.data import TASKS
+from noisynets.tasks.data import TASKS
 
 
 class Fold(nn.Module):

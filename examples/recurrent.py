@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets import Backpropagation, NodePerturbation, cross_entropy
-from noisynets.data import TASKS
+from noisynets.tasks.data import TASKS
 
 
 class RowReader(nn.Module):

@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 
 import tyro
 
-from noisynets.config import Config, resolve
+from noisynets.core.errors import Diverged
 from noisynets.diagnose import settled
-from noisynets.errors import Diverged
-from noisynets.run_folder import create
-from noisynets.train import load_data, train
+from noisynets.run.folder import create
+from noisynets.run.settings import Config, resolve
+from noisynets.run.train import load_data, train
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from noisynets import Backpropagation, NodePerturbation, cross_entropy
 from noisynets.bench.speed import memory
-from noisynets.spiking import Spiking, adapt
+from noisynets.systems.spiking import Spiking, adapt
 
 KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, steps")
 

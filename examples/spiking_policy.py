@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from noisynets import RollOutPerturbation, negative_return
-from noisynets.policy import Episodes
-from noisynets.spiking import Leaky, MeanMembrane, Spiking
+from noisynets.systems.spiking import Leaky, MeanMembrane, Spiking
+from noisynets.tasks.environments import Episodes
 
 
 def main(seed: int = 0, updates: int = 60, pairs: int = 20) -> float:

@@ -18,7 +18,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from noisynets.spiking import Leaky, MeanOutput, Spiking
+from noisynets.systems.spiking import Leaky, MeanOutput, Spiking
 
 BETA, THRESHOLD = 0.9, 1.0
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import tyro
 
 from noisynets.bench.run import judged_by
-from noisynets.config import Config, resolve
-from noisynets.errors import Diverged
-from noisynets.methods import METHODS
-from noisynets.train import finished
+from noisynets.core.errors import Diverged
+from noisynets.estimators.methods import METHODS
+from noisynets.run.settings import Config, resolve
+from noisynets.run.train import finished
 
 
 @dataclass(frozen=True)

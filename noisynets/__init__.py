@@ -5,19 +5,19 @@ to the nodes; a file in `rules` turns what they measured into a credit per node;
 credit into `.grad`; any optimiser of `torch.optim` does the rest.
 """
 
-from noisynets.check import check
-from noisynets.decorrelation import Decorrelated, decorrelate
-from noisynets.devices import AdditiveGaussian, Chip, Noisy
-from noisynets.errors import Diverged, InputError, NoisynetsError, SystemRefused
-from noisynets.estimate import Backpropagation, NodePerturbation
-from noisynets.losses import cross_entropy, negative_return, squared_error
-from noisynets.outer import outer
-from noisynets.probe import Probe, find_nodes
-from noisynets.roll_out import RollOutPerturbation
-from noisynets.roll_out_feedback import RollOutFeedback
+from noisynets.core.check import check
+from noisynets.core.decorrelation import Decorrelated, decorrelate
+from noisynets.core.errors import Diverged, InputError, NoisynetsError, SystemRefused
+from noisynets.core.losses import cross_entropy, negative_return, squared_error
+from noisynets.core.outer import outer
+from noisynets.core.probe import Probe, find_nodes
+from noisynets.core.types import Effect, Estimate, Node, Report, Weights, Wrapper
+from noisynets.estimators.node_perturbation import Backpropagation, NodePerturbation
+from noisynets.estimators.roll_out import RollOutPerturbation
+from noisynets.estimators.roll_out_credit import RollOutFeedback
+from noisynets.estimators.weight_space import SPSA, WeightPerturbation
 from noisynets.rules import RULES, Rule
-from noisynets.types import Effect, Estimate, Node, Report, Weights, Wrapper
-from noisynets.weight_space import SPSA, WeightPerturbation
+from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
 
 __version__ = "0.1.0"
 

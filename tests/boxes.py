@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from noisynets.blackbox import (
+from noisynets.systems.blackbox import (
     BlackBox,
     Distortions,
     NumpyChip,
@@ -14,7 +14,7 @@ from noisynets.blackbox import (
     tied,
 )
 
-SERVE = [sys.executable, "-m", "noisynets.blackbox.serve", "--widths"]
+SERVE = [sys.executable, "-m", "noisynets.systems.blackbox.serve", "--widths"]
 
 
 def weights(*widths: int, seed: int = 0) -> list[Weights]:

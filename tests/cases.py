@@ -9,8 +9,9 @@ from own_unit import Fold
 from torch import Tensor, nn
 
 from noisynets import RULES, SPSA, NodePerturbation, Rule, WeightPerturbation, squared_error
-from noisynets import units as u
-from noisynets.devices import (
+from noisynets.rules.credit.mirror import Mirror
+from noisynets.systems import units as u
+from noisynets.systems.devices import (
     ADC,
     DAC,
     PCM,
@@ -30,7 +31,6 @@ from noisynets.devices import (
     WeightNoise,
     WeightSpread,
 )
-from noisynets.feedback.mirror import Mirror
 
 RULE_CASES: list[Rule] = list(RULES.values())
 UNBIASED = ("np", "inp")

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from noisynets.data import TASKS
+from noisynets.tasks.data import TASKS
 
 torch.set_num_threads(1)
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from noisynets.devices import AdditiveGaussian, Noisy
-from noisynets.spiking import (
+from noisynets.systems.devices import AdditiveGaussian, Noisy
+from noisynets.systems.spiking import (
     Leaky,
     Spiking,
 )

@@ -8,7 +8,7 @@ import pytest
 
 STEP = """
 import resource, sys, torch
-from noisynets.allocator import keep_freed
+from noisynets.run.allocator import keep_freed
 if sys.argv[1] == "keep" and not keep_freed():
     sys.exit(77)
 for _ in range(4):
@@ -39,7 +39,7 @@ def test_kept_memory_is_not_handed_out_anew() -> None:
 
 
 def test_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    from noisynets.allocator import keep_freed
+    from noisynets.run.allocator import keep_freed
 
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert not keep_freed()

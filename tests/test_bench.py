@@ -22,8 +22,8 @@ from noisynets.bench import run as bench_run
 from noisynets.bench.results import markdown
 from noisynets.bench.run import make
 from noisynets.bench.search import Point, compass
-from noisynets.data import TASKS
-from noisynets.errors import InputError
+from noisynets.core.errors import InputError
+from noisynets.tasks.data import TASKS
 
 SUITE = """
 summary = "for tests"

@@ -15,7 +15,9 @@ from torch import nn
 from noisynets import NodePerturbation, cli, cross_entropy, squared_error
 from noisynets.bench import read_suite
 from noisynets.bench.run import course
-from noisynets.blackbox import (
+from noisynets.core.errors import InputError, SystemRefused
+from noisynets.run.session import build
+from noisynets.systems.blackbox import (
     PERFECT,
     BlackBox,
     BoxFailed,
@@ -30,12 +32,10 @@ from noisynets.blackbox import (
     Weights,
     examine,
 )
-from noisynets.blackbox.tiles import Tiles
-from noisynets.data import TASKS
-from noisynets.devices import AdditiveGaussian, Noisy
-from noisynets.errors import InputError, SystemRefused
-from noisynets.session import build
-from noisynets.spiking import Leaky, MeanMembrane, Spiking
+from noisynets.systems.blackbox.tiles import Tiles
+from noisynets.systems.devices import AdditiveGaussian, Noisy
+from noisynets.systems.spiking import Leaky, MeanMembrane, Spiking
+from noisynets.tasks.data import TASKS
 
 BOXES = ("numpy-box", "sign-numpy-box", "lif-numpy-box")
 

@@ -7,7 +7,9 @@ from tiny import config
 from torch import nn
 
 from noisynets import Backpropagation, cross_entropy
-from noisynets.blackbox import (
+from noisynets.core.errors import InputError
+from noisynets.run.session import build
+from noisynets.systems.blackbox import (
     PERFECT,
     Aware,
     BlackBox,
@@ -17,8 +19,6 @@ from noisynets.blackbox import (
     believed,
     tied,
 )
-from noisynets.errors import InputError
-from noisynets.session import build
 
 
 def gradients(system: nn.Module, parameters) -> list[torch.Tensor]:

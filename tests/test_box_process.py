@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tiny import TASK, config, final, run, same
 
-from noisynets.blackbox import (
+from noisynets.core.errors import InputError
+from noisynets.run.folder import create
+from noisynets.run.session import build
+from noisynets.run.train import train
+from noisynets.systems.blackbox import (
     BoxFailed,
     ProcessBox,
     Reading,
     SpikingChip,
     frames,
 )
-from noisynets.data import TASKS
-from noisynets.errors import InputError
-from noisynets.run_folder import create
-from noisynets.session import build
-from noisynets.train import train
+from noisynets.tasks.data import TASKS
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +158,7 @@ def test_a_box_that_stops_loses_nothing_of_the_run(mood, words, own, tmp_path, m
 
 def test_what_a_box_prints_is_no_message() -> None:
     code = (
-        "from noisynets.blackbox import NumpyChip, serve\n"
+        "from noisynets.systems.blackbox import NumpyChip, serve\n"
         "class Talks(NumpyChip):\n"
         "    def run(self, *asked):\n"
         "        print('a hundred words' * 10)\n"

@@ -15,7 +15,7 @@ from noisynets import (
     outer,
     squared_error,
 )
-from noisynets.devices import PCM
+from noisynets.systems.devices import PCM
 
 X, Y = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
 

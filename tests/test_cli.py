@@ -13,11 +13,11 @@ import pytest
 from tiny import config
 
 from noisynets import cli
-from noisynets.data.mnist import FILES
-from noisynets.devices import PRESETS
-from noisynets.run_folder import RunFolder, create
-from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
-from noisynets.train import train
+from noisynets.run.folder import RunFolder, create
+from noisynets.run.train import train
+from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
+from noisynets.systems.devices import PRESETS
+from noisynets.tasks.data.mnist import FILES
 
 TINY = ["mnist", "--hidden", "8", "--epochs", "1", "--batch-size", "1000"]
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisynets.config import SCHEDULES, Config, resolve, seeds
-from noisynets.config.problems import ACTING
-from noisynets.decorrelation import VARIANTS
-from noisynets.devices import PRESETS
-from noisynets.errors import InputError
-from noisynets.methods import METHODS, MODELLED
-from noisynets.noise import SAMPLERS
+from noisynets.core.decorrelation import VARIANTS
+from noisynets.core.errors import InputError
+from noisynets.core.noise import SAMPLERS
+from noisynets.estimators.methods import METHODS, MODELLED
 from noisynets.rules import SCALINGS
-from noisynets.systems import SYSTEMS
+from noisynets.run.settings import SCHEDULES, Config, resolve, seeds
+from noisynets.run.settings.problems import ACTING
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.devices import PRESETS
 
 numbers = st.none() | st.floats(allow_nan=True, allow_infinity=True)
 names = st.sampled_from

@@ -7,9 +7,9 @@ from cases import Told, cosine, gradients
 from torch import Tensor, nn
 
 from noisynets import InputError, NodePerturbation
-from noisynets.feedback import Corrected
-from noisynets.feedback.credit import Backward, dfa
-from noisynets.feedback.learnt import geometry
+from noisynets.rules.credit import Corrected
+from noisynets.rules.credit.credit import Backward, dfa
+from noisynets.rules.credit.maps import geometry
 
 F64 = torch.float64
 

@@ -7,10 +7,10 @@ import torch
 from cases import Replay, flat, gradients, smooth_conv
 
 from noisynets import NodePerturbation, decorrelate, squared_error
-from noisynets.config import Config, resolve
-from noisynets.methods import METHODS
-from noisynets.session import build
-from noisynets.systems import SYSTEMS
+from noisynets.estimators.methods import METHODS
+from noisynets.run.session import build
+from noisynets.run.settings import Config, resolve
+from noisynets.systems.catalogue import SYSTEMS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

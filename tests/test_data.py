@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from noisynets.data import AUGMENTATIONS, TASKS, Examples
-from noisynets.data.mnist import FILES, MNIST
-from noisynets.errors import InputError
+from noisynets.core.errors import InputError
+from noisynets.tasks.data import AUGMENTATIONS, TASKS, Examples
+from noisynets.tasks.data.mnist import FILES, MNIST
 
 
 def test_mnist_is_complete_and_small() -> None:

@@ -15,8 +15,8 @@ from noisynets import (
     cross_entropy,
     decorrelate,
 )
-from noisynets.decorrelation import VARIANTS, decorrelated, decorrelations, unstable
-from noisynets.decorrelation.updates import kappa
+from noisynets.core.decorrelation import VARIANTS, decorrelated, decorrelations, unstable
+from noisynets.core.decorrelation.updates import kappa
 
 
 def correlated(rows: int, n: int = 6) -> torch.Tensor:

@@ -10,7 +10,9 @@ from safetensors.torch import load, save
 from torch import nn
 
 from noisynets import NodePerturbation, Noisy, Probe, decorrelate, find_nodes, squared_error
-from noisynets.devices import (
+from noisynets.core.noise import Injection, Source
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.devices import (
     ADC,
     DAC,
     PCM,
@@ -24,10 +26,8 @@ from noisynets.devices import (
     Telegraph,
     WeightSpread,
 )
-from noisynets.models import Build
-from noisynets.noise import Injection, Source
-from noisynets.systems import SYSTEMS
-from noisynets.units import Bernoulli, Poisson, StochasticRounding
+from noisynets.systems.models import Build
+from noisynets.systems.units import Bernoulli, Poisson, StochasticRounding
 
 EACH = pytest.mark.parametrize("case", EFFECT_CASES, ids=lambda case: case.name)
 LAYERS = {

@@ -14,8 +14,8 @@ from tiny import config, run, same, tiny_task
 from torch import nn
 
 from noisynets import diagnose as d
-from noisynets.config import Config, resolve
-from noisynets.data import Examples
+from noisynets.core.losses import cross_entropy
+from noisynets.core.probe import find_nodes
 from noisynets.diagnose import credit as measured
 from noisynets.diagnose.advice import Finding
 from noisynets.diagnose.gradients import true_gradients
@@ -23,12 +23,12 @@ from noisynets.diagnose.ladder import Rung
 from noisynets.diagnose.listen import Batches, Listener
 from noisynets.diagnose.rates import Trial
 from noisynets.diagnose.statistics import ENDLESS, signal_to_noise
-from noisynets.estimate import NodePerturbation
-from noisynets.losses import cross_entropy
-from noisynets.probe import find_nodes
-from noisynets.run_folder import RunFolder
-from noisynets.session import Session, build
-from noisynets.train import load_data
+from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.run.folder import RunFolder
+from noisynets.run.session import Session, build
+from noisynets.run.settings import Config, resolve
+from noisynets.run.train import load_data
+from noisynets.tasks.data import Examples
 
 TINY = tiny_task("train", None)
 

@@ -9,7 +9,8 @@ from scipy import stats
 from torch import nn
 
 from noisynets import InputError, Noisy, SystemRefused
-from noisynets.devices import (
+from noisynets.core.types import Weights
+from noisynets.systems.devices import (
     ADC,
     DAC,
     PCM,
@@ -33,9 +34,8 @@ from noisynets.devices import (
     pcm,
     reram,
 )
-from noisynets.devices.conductance import Array
-from noisynets.devices.converters import quantise
-from noisynets.types import Weights
+from noisynets.systems.devices.conductance import Array
+from noisynets.systems.devices.converters import quantise
 
 F64 = torch.float64
 DAY = 86400.0

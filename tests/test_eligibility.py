@@ -7,10 +7,10 @@ from spikes import lif, task
 from torch import Tensor, nn
 
 from noisynets import Backpropagation, InputError, NodePerturbation, Probe, cross_entropy
-from noisynets.feedback.eligibility import DECAYS, Eligibility, trace
-from noisynets.losses import squared_error
-from noisynets.probe import find_nodes
-from noisynets.spiking import (
+from noisynets.core.losses import squared_error
+from noisynets.core.probe import find_nodes
+from noisynets.rules.credit.eligibility import DECAYS, Eligibility, trace
+from noisynets.systems.spiking import (
     Leaky,
     MeanOutput,
     Recurrent,

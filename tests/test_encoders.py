@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisynets.errors import InputError
-from noisynets.spiking import (
+from noisynets.core.errors import InputError
+from noisynets.systems.spiking import (
     ENCODERS,
     FirstSpike,
     Leaky,

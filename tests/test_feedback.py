@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from noisynets import InputError, NodePerturbation, squared_error
-from noisynets.devices import AdditiveGaussian, Chip, Noisy
-from noisynets.errors import NoisynetsError
-from noisynets.feedback import FEEDBACKS
-from noisynets.feedback.learnt import Turns
-from noisynets.units import Bernoulli, Sign
+from noisynets.core.errors import NoisynetsError
+from noisynets.rules.credit import FEEDBACKS
+from noisynets.rules.credit.maps import Turns
+from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
+from noisynets.systems.units import Bernoulli, Sign
 
 
 @pytest.mark.parametrize("rule", FEEDBACKS)

@@ -1,4 +1,4 @@
-"""Imports go one way."""
+"""Imports run one way: between the rooms, and between the parts of the core."""
 
 import ast
 from pathlib import Path
@@ -6,45 +6,33 @@ from pathlib import Path
 import noisynets
 
 PACKAGE = Path(noisynets.__file__).parent
-ORDER = [
-    {"errors", "allocator"},
-    {"types"},
-    {"noise", "losses", "outer", "trial"},
-    {"probe"},
-    {"rules"},
-    {"decorrelation"},
-    {"weight_space"},
-    {"check"},
-    {"feedback"},
-    {"estimate", "blackbox", "roll_out"},
-    {"roll_out_feedback"},
-    {"methods"},
-    {"devices", "units", "spiking", "data"},
-    {"models", "transfer", "complexity", "policy"},
-    {"systems"},
-    {"config"},
-    {"checkpoint"},
-    {"run_folder", "report", "session"},
-    {"evaluate"},
-    {"train"},
-    {"diagnose"},
-    {"bench"},
+ROOMS = [
+    {"core"},
+    {"rules", "systems", "tasks"},
+    {"estimators"},
+    {"run"},
+    {"diagnose", "bench"},
     {"cli"},
 ]
-LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-ONLY = {  # what systems and data may know
-    "devices": {"errors", "types", "noise", "devices"},
-    "units": {"errors", "types", "noise"},
-    "spiking": {"errors", "types", "noise", "outer", "trial", "probe", "spiking"},
-    "blackbox": {"errors", "types", "probe", "blackbox"},
-    "models": {"errors", "types", "noise", "devices", "units", "spiking", "blackbox", "models"},
-    "data": {"errors", "types", "losses", "data"},
-    "policy": {"errors", "types", "data", "policy"},
-}
+"""Each room may import from the rooms before it, and from itself."""
+
+CORE = [
+    {"errors"},
+    {"types"},
+    {"noise", "losses", "outer", "trial", "graph"},
+    {"adjoints"},
+    {"tracer", "probe"},
+    {"decorrelation"},
+    {"check"},
+]
 
 
-def imports() -> list[tuple[str, str, str]]:
-    """(file, its room, the room it imports from)."""
+def level(order: list[set[str]]) -> dict[str, int]:
+    return {name: place for place, names in enumerate(order) for name in names}
+
+
+def imports() -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """(file, its place in the package, the place that it imports from)."""
     found = []
     for file in sorted(PACKAGE.rglob("*.py")):
         parts = file.relative_to(PACKAGE).with_suffix("").parts
@@ -56,20 +44,27 @@ def imports() -> list[tuple[str, str, str]]:
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
             elif isinstance(node, ast.Import):
                 names = [a.name for a in node.names if a.name.startswith("noisynets")]
-            found += [(str(file), parts[0], name.split(".")[1]) for name in names]
+            found += [(str(file), parts, tuple(name.split(".")[1:])) for name in names]
     return found
 
 
 def test_every_room_has_its_place_in_the_order() -> None:
-    rooms = {p.stem for p in PACKAGE.glob("*.py")} | {
-        p.parent.name for p in PACKAGE.glob("*/__init__.py")
-    }
-    assert rooms - {"__init__"} == LEVEL.keys()
+    rooms = {p.name for p in PACKAGE.iterdir() if p.name not in ("__init__.py", "__pycache__")}
+    assert rooms - {"py.typed"} == level(ROOMS).keys()
+    assert len(rooms) <= 10
 
 
-def test_imports_go_one_way() -> None:
-    found = imports()
+def test_imports_between_rooms_go_one_way() -> None:
+    place, found = level(ROOMS), imports()
     assert len(found) > 50
-    for file, room, other in found:
-        assert room == other or LEVEL[other] < LEVEL[room], f"{file} imports {other}"
-        assert room not in ONLY or other in ONLY[room], f"{file} imports {other}"
+    for file, parts, other in found:
+        assert parts[0] == other[0] or place[other[0]] < place[parts[0]], f"{file}: {other}"
+
+
+def test_imports_within_the_core_go_one_way() -> None:
+    place = level(CORE)
+    for file, parts, other in imports():
+        if parts[0] == "core" and parts[1] != "__init__":
+            assert other[0] == "core", f"{file} imports {other}"
+            same = parts[1] == other[1]
+            assert same or place[other[1]] < place[parts[1]], f"{file} imports {other}"

@@ -13,10 +13,10 @@ from torch import nn
 
 import noisynets
 from noisynets import AdditiveGaussian, Effect, NodePerturbation, Noisy, squared_error
-from noisynets.devices import Telegraph
-from noisynets.noise import Source, Stream
-from noisynets.session import build
-from noisynets.units import Bernoulli, Sign
+from noisynets.core.noise import Source, Stream
+from noisynets.run.session import build
+from noisynets.systems.devices import Telegraph
+from noisynets.systems.units import Bernoulli, Sign
 
 PACKAGE = Path(noisynets.__file__).parent
 SYSTEMS = [
@@ -137,5 +137,5 @@ def test_the_loop_never_asks_which_system_it_trains() -> None:
     rules = sorted((PACKAGE / "rules").glob("*.py"))
     assert len(rules) >= 4
     for file in (PACKAGE / "estimate.py", PACKAGE / "probe.py", PACKAGE / "train.py", *rules):
-        for word in ("import Source", "noisynets.devices", "noisynets.units"):
+        for word in ("import Source", "noisynets.systems.devices", "noisynets.systems.units"):
             assert word not in file.read_text(), f"{file.name}: {word}"

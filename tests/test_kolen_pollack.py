@@ -8,9 +8,9 @@ from cases import cosine, gradients
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, cross_entropy, squared_error
-from noisynets.devices import ADC, AdditiveGaussian, Noisy
-from noisynets.feedback.credit import kolen_pollack, mirrored
-from noisynets.feedback.mirror import KolenPollack, Mirror
+from noisynets.rules.credit.credit import kolen_pollack, mirrored
+from noisynets.rules.credit.mirror import KolenPollack, Mirror
+from noisynets.systems.devices import ADC, AdditiveGaussian, Noisy
 
 
 def _of_nothing(layer: nn.Module, x: Tensor) -> tuple[KolenPollack, Tensor]:

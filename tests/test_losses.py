@@ -10,10 +10,10 @@ from cases import cosine, gradients
 from torch import Tensor, nn
 
 from noisynets import InputError, NodePerturbation, cross_entropy, squared_error
-from noisynets.estimate import derivative
-from noisynets.feedback import FEEDBACKS, Corrected, MeasuredError
-from noisynets.feedback.credit import dfa
-from noisynets.losses import DERIVATIVES
+from noisynets.core.losses import DERIVATIVES
+from noisynets.estimators.node_perturbation import derivative
+from noisynets.rules.credit import FEEDBACKS, Corrected, MeasuredError
+from noisynets.rules.credit.credit import dfa
 
 F64 = torch.float64
 

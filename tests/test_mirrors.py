@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, squared_error
-from noisynets.devices import AdditiveGaussian, GainOffset, Noisy, WeightSpread
-from noisynets.feedback.credit import Straight
-from noisynets.feedback.direct import Learned
-from noisynets.feedback.gate import Gate
-from noisynets.feedback.mirror import Mirror
-from noisynets.units import Sign
+from noisynets.rules.credit.credit import Straight
+from noisynets.rules.credit.direct import Learned
+from noisynets.rules.credit.gate import Gate
+from noisynets.rules.credit.mirror import Mirror
+from noisynets.systems.devices import AdditiveGaussian, GainOffset, Noisy, WeightSpread
+from noisynets.systems.units import Sign
 
 
 class Triangle(nn.Module):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from noisynets.errors import InputError
-from noisynets.estimate import Backpropagation, NodePerturbation
-from noisynets.losses import cross_entropy
-from noisynets.models import Build, lenet, resnet, vgg
-from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
+from noisynets.core.errors import InputError
+from noisynets.core.losses import cross_entropy
+from noisynets.estimators.node_perturbation import Backpropagation, NodePerturbation
+from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
+from noisynets.systems.models import Build, lenet, resnet, vgg
 
 
 def test_lenet_has_the_published_size() -> None:

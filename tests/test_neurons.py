@@ -10,8 +10,8 @@ import snntorch
 import torch
 from torch import nn
 
-from noisynets.errors import InputError, SystemRefused
-from noisynets.spiking import (
+from noisynets.core.errors import InputError, SystemRefused
+from noisynets.systems.spiking import (
     Alpha,
     Cleared,
     EscapeRate,
@@ -347,7 +347,7 @@ def test_bad_settings_are_refused_in_one_line(make) -> None:
 
 
 def test_one_to_one_recurrence_is_a_node_with_the_autograd_gradient() -> None:
-    from noisynets.outer import outer
+    from noisynets.core.outer import outer
 
     for weight in (torch.tensor(0.3), torch.randn(5)):
         layer = OneToOne(weight)

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from noisynets import AdditiveGaussian, InputError
-from noisynets.noise import (
+from noisynets.core.noise import (
     SAMPLERS,
     Injection,
     Stream,

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from noisynets.decorrelation import decorrelated
-from noisynets.outer import accumulate_, has_outer, outer
+from noisynets.core.decorrelation import decorrelated
+from noisynets.core.outer import accumulate_, has_outer, outer
 
 
 def assert_equals_autograd(layer: nn.Module, x: torch.Tensor, tolerance: float = 1e-10) -> None:

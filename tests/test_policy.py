@@ -22,20 +22,20 @@ from tiny import final, metrics, same
 from torch import Tensor, nn
 
 from noisynets import cli
-from noisynets.config import Config, resolve
-from noisynets.errors import InputError
-from noisynets.estimate import NodePerturbation
-from noisynets.losses import negative_return
-from noisynets.policy import ENVIRONMENTS, Episodes, environment_task, is_environment
-from noisynets.policy.episodes import mixed, period
-from noisynets.policy.film import pictures
-from noisynets.policy.spaces import muscles, senses
-from noisynets.roll_out import RollOutPerturbation
-from noisynets.roll_out_feedback import RollOutFeedback
-from noisynets.run_folder import RunFolder, create
-from noisynets.spiking import Leaky, Spiking
-from noisynets.systems import SYSTEMS
-from noisynets.train import train
+from noisynets.core.errors import InputError
+from noisynets.core.losses import negative_return
+from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.estimators.roll_out import RollOutPerturbation
+from noisynets.estimators.roll_out_credit import RollOutFeedback
+from noisynets.run.folder import RunFolder, create
+from noisynets.run.settings import Config, resolve
+from noisynets.run.train import train
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.spiking import Leaky, Spiking
+from noisynets.tasks.environments import ENVIRONMENTS, Episodes, environment_task, is_environment
+from noisynets.tasks.environments.episodes import mixed, period
+from noisynets.tasks.environments.film import pictures
+from noisynets.tasks.environments.spaces import muscles, senses
 
 SHORT = ("max_episode_steps=12",)
 
@@ -265,7 +265,7 @@ def test_stopped_and_continued_with_the_same_bits(
     )
     whole = create(tmp_path / "whole", config)
     train(whole, progress_bar=False)
-    import noisynets.train as loop
+    import noisynets.run.train as loop
 
     saved, parts = [], create(tmp_path / "parts", config)
     save = loop._save
@@ -358,7 +358,7 @@ def test_the_examples_learn() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=6))
 def test_what_is_still_to_come(rewards: list[float]) -> None:
-    from noisynets.types import Course
+    from noisynets.core.types import Course
 
     made = Course(torch.tensor([rewards]), torch.ones(1, len(rewards), dtype=torch.bool))
     for t in range(len(rewards)):

@@ -20,11 +20,11 @@ from noisynets import (
     find_nodes,
     squared_error,
 )
-from noisynets.config import Config, resolve
-from noisynets.methods import METHODS, MODELLED
-from noisynets.noise import Injection
-from noisynets.probe import fork
-from noisynets.session import build
+from noisynets.core.noise import Injection
+from noisynets.core.probe import fork
+from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.run.session import build
+from noisynets.run.settings import Config, resolve
 
 
 def small() -> nn.Sequential:

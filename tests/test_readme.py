@@ -15,8 +15,8 @@ import torch
 from tiny import TASK
 
 from noisynets import cli
-from noisynets.data import TASKS
-from noisynets.systems import SYSTEMS
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.tasks.data import TASKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -13,13 +13,13 @@ import torch
 from tiny import config, final, run, same
 from torch import nn
 
-import noisynets.train as loop
-from noisynets.devices import PCM, Coloured, Noisy, Telegraph
-from noisynets.methods import METHODS, MODELLED
-from noisynets.run_folder import RunFolder, create
-from noisynets.session import Session
-from noisynets.systems import SYSTEMS, System
-from noisynets.train import train
+import noisynets.run.train as loop
+from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.run.folder import RunFolder, create
+from noisynets.run.session import Session
+from noisynets.run.train import train
+from noisynets.systems.catalogue import SYSTEMS, System
+from noisynets.systems.devices import PCM, Coloured, Noisy, Telegraph
 
 CASES = [
     *[{"rule": rule} for rule in METHODS if rule not in MODELLED],

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisynets.devices import AdditiveGaussian, Noisy
-from noisynets.errors import InputError, SystemRefused
-from noisynets.feedback import FEEDBACKS
-from noisynets.losses import negative_return
-from noisynets.noise import Stream, gaussian
-from noisynets.roll_out import ENTERED, RollOutPerturbation
-from noisynets.roll_out_feedback import RollOutFeedback
+from noisynets.core.errors import InputError, SystemRefused
+from noisynets.core.losses import negative_return
+from noisynets.core.noise import Stream, gaussian
+from noisynets.core.types import Course, RollOut
+from noisynets.estimators.roll_out import ENTERED, RollOutPerturbation
+from noisynets.estimators.roll_out_credit import RollOutFeedback
 from noisynets.rules import SCALINGS
-from noisynets.types import Course, RollOut
+from noisynets.rules.credit import FEEDBACKS
+from noisynets.systems.devices import AdditiveGaussian, Noisy
 
 
 class Cart(RollOut):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from noisynets import Backpropagation, NodePerturbation, Noisy, Rule, squared_error
-from noisynets.decorrelation import decorrelate, decorrelations
+from noisynets.core.decorrelation import decorrelate, decorrelations
 
 every_rule = pytest.mark.parametrize("rule", RULE_CASES, ids=lambda rule: rule.name)
 every_system = pytest.mark.parametrize("system", SYSTEM_CASES)

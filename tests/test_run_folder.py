@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tiny import config, metrics, run
 
-from noisynets.errors import InputError
-from noisynets.run_folder import columns, create
-from noisynets.train import open_session
+from noisynets.core.errors import InputError
+from noisynets.run.folder import columns, create
+from noisynets.run.train import open_session
 
 
 def test_the_run_folder_holds_what_is_promised(tmp_path: Path) -> None:

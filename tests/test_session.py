@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny import config, same
 
-from noisynets.devices import AdditiveGaussian
-from noisynets.session import Session, build
-from noisynets.systems import SYSTEMS
+from noisynets.run.session import Session, build
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.devices import AdditiveGaussian
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

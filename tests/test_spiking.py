@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from noisynets import InputError, NodePerturbation, Probe, cross_entropy
-from noisynets.devices import AdditiveGaussian, Noisy, TrialGaussian
-from noisynets.feedback import FEEDBACKS
-from noisynets.losses import squared_error
-from noisynets.probe import find_nodes
-from noisynets.spiking import (
+from noisynets.core.losses import squared_error
+from noisynets.core.probe import find_nodes
+from noisynets.core.types import Effect, Population, Weights
+from noisynets.rules.credit import FEEDBACKS
+from noisynets.systems.devices import AdditiveGaussian, Noisy, TrialGaussian
+from noisynets.systems.spiking import (
     EscapeRate,
     FirstSpike,
     Leaky,
@@ -28,7 +29,6 @@ from noisynets.spiking import (
     Spiking,
     adapt,
 )
-from noisynets.types import Effect, Population, Weights
 
 F64 = torch.float64
 

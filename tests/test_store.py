@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from noisynets import cli
-from noisynets.data import TASKS, cifar, find_task, sarcos, store, tiny_imagenet
-from noisynets.data.store import Files, Source, SourceFailed, fetch, locate, verify
-from noisynets.errors import InputError
+from noisynets.core.errors import InputError
+from noisynets.tasks.data import TASKS, cifar, find_task, sarcos, store, tiny_imagenet
+from noisynets.tasks.data.store import Files, Source, SourceFailed, fetch, locate, verify
 
 
 @pytest.fixture(autouse=True)

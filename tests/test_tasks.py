@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from noisynets.data import TASKS, find_task, mackey_glass, randman, yin_yang
-from noisynets.errors import InputError
+from noisynets.core.errors import InputError
+from noisynets.tasks.data import TASKS, find_task, mackey_glass, randman, yin_yang
 
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.files is None])

@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny import config, metrics, run, tiny_task
 
-from noisynets.checkpoint import load_state
-from noisynets.data import TASKS
-from noisynets.errors import Diverged, InputError
-from noisynets.methods import METHODS, MODELLED
-from noisynets.run_folder import create
-from noisynets.session import Session, build
-from noisynets.train import evaluate, open_session, threads, train
+from noisynets.core.errors import Diverged, InputError
+from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.run.checkpoint import load_state
+from noisynets.run.folder import create
+from noisynets.run.session import Session, build
+from noisynets.run.train import evaluate, open_session, threads, train
+from noisynets.tasks.data import TASKS
 
 
 def test_it_learns_and_the_checkpoint_tests_the_same(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from cases import UNIT_CASES
 from safetensors.torch import load, save
 
 from noisynets import InputError, NodePerturbation, squared_error
-from noisynets.models import Build
-from noisynets.systems import SYSTEMS
-from noisynets.units import (
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.models import Build
+from noisynets.systems.units import (
     Bernoulli,
     KWinners,
     Poisson,

@@ -8,8 +8,8 @@ from cases import Told, cosine, gradients
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, SystemRefused, squared_error
-from noisynets.feedback.credit import Backward
-from noisynets.feedback.learnt import Gates, geometry
+from noisynets.rules.credit.credit import Backward
+from noisynets.rules.credit.maps import Gates, geometry
 
 F64 = torch.float64
 

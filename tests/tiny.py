@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from noisynets.checkpoint import load_state
-from noisynets.config import Config, resolve
-from noisynets.data import Examples, Task
-from noisynets.run_folder import RunFolder, create
-from noisynets.train import train
+from noisynets.run.checkpoint import load_state
+from noisynets.run.folder import RunFolder, create
+from noisynets.run.settings import Config, resolve
+from noisynets.run.train import train
+from noisynets.tasks.data import Examples, Task
 
 
 def tiny_task(part: str, folder: Path | None) -> Examples:

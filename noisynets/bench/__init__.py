@@ -11,10 +11,10 @@ from noisynets.bench.pictures import draw_axes, draw_curves, draw_rates
 from noisynets.bench.results import Group, as_csv, groups, markdown, spread
 from noisynets.bench.run import Result, carry_out, ended
 from noisynets.bench.suite import Entry, Suite, read_suite, suites, summaries
-from noisynets.checkpoint import write_atomically
-from noisynets.errors import InputError
-from noisynets.run_folder import RunFolder
-from noisynets.session import build
+from noisynets.core.errors import InputError
+from noisynets.run.checkpoint import write_atomically
+from noisynets.run.folder import RunFolder
+from noisynets.run.session import build
 
 
 def bench(

@@ -12,8 +12,8 @@ from statistics import median
 from matplotlib.figure import Figure
 
 from noisynets.bench.speed import ROUND, Step, training
-from noisynets.checkpoint import write_atomically
-from noisynets.config import Config
+from noisynets.run.checkpoint import write_atomically
+from noisynets.run.settings import Config
 
 RULES = ("anp", "mirrored", "bp")
 INPUTS, OUTPUTS = 784, 10

@@ -16,9 +16,9 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, ScalarFor
 
 from noisynets.bench.results import Group, of_part
 from noisynets.bench.run import judged_by
-from noisynets.checkpoint import write_atomically
-from noisynets.config import task_of
-from noisynets.run_folder import RunFolder
+from noisynets.run.checkpoint import write_atomically
+from noisynets.run.folder import RunFolder
+from noisynets.run.settings import task_of
 
 Curves = dict[str, list[RunFolder]]
 """Label → ended runs that differ in nothing but their seeds."""

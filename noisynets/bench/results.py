@@ -16,7 +16,7 @@ from typing import Any
 from noisynets.bench.run import Result, judged_by, score
 from noisynets.bench.search import Point, start
 from noisynets.bench.suite import Suite
-from noisynets.config import Config
+from noisynets.run.settings import Config
 
 COLUMNS = (
     *("case", "rule", "phase", "seed", "epochs", "lr", "sigma", "decor_lr", "diverged"),

@@ -16,13 +16,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from noisynets.allocator import keep_freed
 from noisynets.bench.search import Scores, compass, searched, start
 from noisynets.bench.suite import Entry, Suite
-from noisynets.config import Config, task_of
-from noisynets.errors import Diverged, InputError
-from noisynets.run_folder import RunFolder
-from noisynets.train import finished
+from noisynets.core.errors import Diverged, InputError
+from noisynets.run.allocator import keep_freed
+from noisynets.run.folder import RunFolder
+from noisynets.run.settings import Config, task_of
+from noisynets.run.train import finished
 
 Phase = Literal["search", "comparison"]
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
-from noisynets.config import Config
+from noisynets.run.settings import Config
 
 FACTORS = {"lr": 3.0, "sigma": 10.0, "decor_lr": 10.0}
 """First factor on each setting that is searched."""

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from noisynets.config import Config, resolve
-from noisynets.estimate import NodePerturbation
-from noisynets.losses import cross_entropy
-from noisynets.session import build
-from noisynets.spiking import Spiking, adapt
+from noisynets.core.losses import cross_entropy
+from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.run.session import build
+from noisynets.run.settings import Config, resolve
+from noisynets.systems.spiking import Spiking, adapt
 
 Step = Callable[[], object]
 

@@ -34,9 +34,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from noisynets.config import Config, resolve, unheeded
-from noisynets.errors import InputError, unknown
-from noisynets.methods import BEST, METHODS
+from noisynets.core.errors import InputError, unknown
+from noisynets.estimators.methods import BEST, METHODS
+from noisynets.run.settings import Config, resolve, unheeded
 
 FOLDER = Path(__file__).parent / "suites"
 HINTS = get_type_hints(Config)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import tyro
 
-from noisynets.allocator import keep_freed
 from noisynets.cli.benchmarks import bench
 from noisynets.cli.boxes import check_box
 from noisynets.cli.datasets import data
 from noisynets.cli.diagnosis import diagnose
 from noisynets.cli.listing import list_, show
 from noisynets.cli.runs import eval_, neurobench, resume, train
-from noisynets.errors import NoisynetsError
+from noisynets.core.errors import NoisynetsError
+from noisynets.run.allocator import keep_freed
 
 
 def main(args: Sequence[str] | None = None) -> None:

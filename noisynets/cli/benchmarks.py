@@ -18,10 +18,10 @@ from noisynets.bench import bench as compare
 from noisynets.bench.growth import draw_growth, growth
 from noisynets.bench.speed import QUICK, Ratio, speed
 from noisynets.bench.speed import markdown as speed_table
-from noisynets.checkpoint import write_atomically
-from noisynets.config import task_of
-from noisynets.data.store import fetch
-from noisynets.errors import InputError
+from noisynets.core.errors import InputError
+from noisynets.run.checkpoint import write_atomically
+from noisynets.run.settings import task_of
+from noisynets.tasks.data.store import fetch
 
 
 def bench(

@@ -7,11 +7,11 @@ import sys
 
 import tyro
 
-from noisynets.blackbox import BlackBox, Box, ProcessBox, examine, failed
-from noisynets.config import Config, resolve
-from noisynets.errors import InputError
-from noisynets.session import settings
-from noisynets.systems import BOXES, SYSTEMS
+from noisynets.core.errors import InputError
+from noisynets.run.session import settings
+from noisynets.run.settings import Config, resolve
+from noisynets.systems.blackbox import BlackBox, Box, ProcessBox, examine, failed
+from noisynets.systems.catalogue import BOXES, SYSTEMS
 
 
 def check_box(box: tyro.conf.Positional[str], rows: int = 200, timeout: float = 60.0) -> None:

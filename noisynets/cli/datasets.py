@@ -8,9 +8,9 @@ from typing import Literal
 
 import tyro
 
-from noisynets.data import FROM_FILES, TASKS
-from noisynets.data.store import fetch, home, missing, verify
-from noisynets.errors import InputError, unknown
+from noisynets.core.errors import InputError, unknown
+from noisynets.tasks.data import FROM_FILES, TASKS
+from noisynets.tasks.data.store import fetch, home, missing, verify
 
 
 def data(

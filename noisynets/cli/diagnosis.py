@@ -10,13 +10,13 @@ from typing import Annotated
 import tyro
 
 from noisynets.cli.runs import loaded
-from noisynets.config import Config, resolve
+from noisynets.core.errors import InputError, unknown
 from noisynets.diagnose import advise, as_json, draw, measure, settled, summary, table, warmed
-from noisynets.errors import InputError, unknown
-from noisynets.evaluate import threads
-from noisynets.run_folder import RunFolder
-from noisynets.systems import SYSTEMS
-from noisynets.train import open_session
+from noisynets.run.evaluate import threads
+from noisynets.run.folder import RunFolder
+from noisynets.run.settings import Config, resolve
+from noisynets.run.train import open_session
+from noisynets.systems.catalogue import SYSTEMS
 
 MINE = ("device", "data_dir")
 """Settings that may differ from a run's own."""

@@ -9,16 +9,16 @@ import tyro
 from torch import nn
 
 from noisynets.bench import summaries
-from noisynets.config import Config, resolve
-from noisynets.data import FROM_FILES, TASKS
-from noisynets.devices import PRESETS
-from noisynets.errors import InputError
-from noisynets.methods import METHODS
-from noisynets.policy import ENVIRONMENTS
-from noisynets.report import draw_transfer
-from noisynets.session import settings as network
-from noisynets.systems import ARCHITECTURES, FAMILIES, SYSTEMS
-from noisynets.transfer import panels
+from noisynets.core.errors import InputError
+from noisynets.diagnose.transfer import panels
+from noisynets.diagnose.transfer_picture import draw_transfer
+from noisynets.estimators.methods import METHODS
+from noisynets.run.session import settings as network
+from noisynets.run.settings import Config, resolve
+from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
+from noisynets.systems.devices import PRESETS
+from noisynets.tasks.data import FROM_FILES, TASKS
+from noisynets.tasks.environments import ENVIRONMENTS
 
 
 def show(

@@ -9,18 +9,18 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from noisynets.complexity import complexity
-from noisynets.config import DTYPES, Config, resolve, seeds, task_of
-from noisynets.data.store import fetch
-from noisynets.devices import advance_
+from noisynets.core.errors import InputError
+from noisynets.core.noise import Stream
 from noisynets.diagnose import settled
-from noisynets.errors import InputError
-from noisynets.evaluate import EVALUATION_BATCH, close, evaluate, threads
-from noisynets.noise import Stream
-from noisynets.run_folder import RunFolder, create
-from noisynets.session import build
-from noisynets.train import Data, load_data, load_test, open_session
-from noisynets.train import train as run
+from noisynets.diagnose.neurobench import complexity
+from noisynets.run.evaluate import EVALUATION_BATCH, close, evaluate, threads
+from noisynets.run.folder import RunFolder, create
+from noisynets.run.session import build
+from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
+from noisynets.run.train import Data, load_data, load_test, open_session
+from noisynets.run.train import train as run
+from noisynets.systems.devices import advance_
+from noisynets.tasks.data.store import fetch
 
 Out = Annotated[
     Path | None,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from noisynets.core.probe import find_nodes
+from noisynets.core.types import Node
 from noisynets.diagnose.gradients import of_weights, true_gradients
 from noisynets.diagnose.listen import Batches, Listener
 from noisynets.diagnose.nodes import innovation, mean
@@ -16,11 +18,9 @@ from noisynets.diagnose.statistics import (
     cosine,
     signal_to_noise,
 )
-from noisynets.estimate import NodePerturbation
-from noisynets.feedback import Pair, Traced
-from noisynets.probe import find_nodes
-from noisynets.session import Session
-from noisynets.types import Node
+from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.rules.credit import Pair, Traced
+from noisynets.run.session import Session
 
 REPEATS = 8
 """Estimates from one batch with fresh noise."""

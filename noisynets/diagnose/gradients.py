@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.losses import losses
-from noisynets.trial import populations, trial
-from noisynets.types import Loss, Node
+from noisynets.core.losses import losses
+from noisynets.core.trial import populations, trial
+from noisynets.core.types import Loss, Node
 
 
 def of_weights(node: Node) -> Tensor | None:

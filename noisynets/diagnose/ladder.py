@@ -19,17 +19,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from noisynets.config import DTYPES, Config
-from noisynets.data import Examples
+from noisynets.core.noise import SAMPLERS, Injection
+from noisynets.core.types import Report, Sampler
 from noisynets.diagnose.listen import Batches, unchanged
-from noisynets.estimate import NodePerturbation
-from noisynets.methods import METHODS
-from noisynets.noise import SAMPLERS, Injection
+from noisynets.estimators.methods import METHODS
+from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.estimators.weight_space import Perturbed
 from noisynets.rules import Rule
 from noisynets.rules.rule import Scaling
-from noisynets.session import Session, build
-from noisynets.types import Report, Sampler
-from noisynets.weight_space import Perturbed
+from noisynets.run.session import Session, build
+from noisynets.run.settings import DTYPES, Config
+from noisynets.tasks.data import Examples
 
 RUNGS = tuple(10 ** (i / 2) for i in range(-12, 1))
 """1e-6 to 1, in units of the activities (of the weights, where these are perturbed)."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from noisynets.config import DTYPES
-from noisynets.data import Examples
-from noisynets.errors import SystemRefused
-from noisynets.estimate import NodePerturbation
-from noisynets.feedback import Pair
-from noisynets.methods import METHODS
-from noisynets.session import Session
-from noisynets.systems import SYSTEMS
+from noisynets.core.errors import SystemRefused
+from noisynets.estimators.methods import METHODS
+from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.rules.credit import Pair
+from noisynets.run.session import Session
+from noisynets.run.settings import DTYPES
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.tasks.data import Examples
 
 QUIET_SIGMA = 1e-2
 """What is injected to listen to a system that neither has noise nor gets any from its rule."""

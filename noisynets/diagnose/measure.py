@@ -7,8 +7,7 @@ import math
 import torch
 from torch import nn
 
-from noisynets.config import DTYPES, Config
-from noisynets.data import Examples
+from noisynets.core.probe import find_nodes
 from noisynets.diagnose.credit import credit
 from noisynets.diagnose.gradients import is_surrogate
 from noisynets.diagnose.ladder import RUNGS, ladder
@@ -22,14 +21,15 @@ from noisynets.diagnose.nodes import (
     responses,
 )
 from noisynets.diagnose.rates import trials
-from noisynets.estimate import NodePerturbation
-from noisynets.feedback import InTime
-from noisynets.feedback.credit import Backward, Frozen, Straight
-from noisynets.feedback.learnt import geometry
-from noisynets.feedback.mirror import has_mirror
-from noisynets.methods import METHODS
-from noisynets.probe import find_nodes
-from noisynets.session import Session, build
+from noisynets.estimators.methods import METHODS
+from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.rules.credit import InTime
+from noisynets.rules.credit.credit import Backward, Frozen, Straight
+from noisynets.rules.credit.maps import geometry
+from noisynets.rules.credit.mirror import has_mirror
+from noisynets.run.session import Session, build
+from noisynets.run.settings import DTYPES, Config
+from noisynets.tasks.data import Examples
 
 MIRROR_ROWS = 128
 """That a mirror learns from in one update, at most."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from noisynets.config import Config
 from noisynets.diagnose.ladder import Rung
 from noisynets.diagnose.rates import Trial
+from noisynets.run.settings import Config
 
 
 @dataclass(frozen=True)

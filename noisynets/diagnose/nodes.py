@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.types import Node, Report
 from noisynets.diagnose.listen import Batches, Listener
 from noisynets.diagnose.statistics import (
     Ridge,
     explained,
     repeated,
 )
-from noisynets.feedback import Corrected, InTime, Mapped, Pair
-from noisynets.feedback.learnt import Maps, geometry
-from noisynets.feedback.mirror import Mirror, forward, has_mirror, shown
-from noisynets.session import Session
-from noisynets.types import Node, Report
+from noisynets.rules.credit import Corrected, InTime, Mapped, Pair
+from noisynets.rules.credit.maps import Maps, geometry
+from noisynets.rules.credit.mirror import Mirror, forward, has_mirror, shown
+from noisynets.run.session import Session
 
 ROWS, RESAMPLES = 200, 4
 """Samples and noisy passes of a batch that is listened to."""

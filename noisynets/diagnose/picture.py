@@ -11,12 +11,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from noisynets.checkpoint import write_atomically
 from noisynets.diagnose.advice import Finding, summary
 from noisynets.diagnose.ladder import best
 from noisynets.diagnose.measures import Measures
 from noisynets.diagnose.statistics import ENDLESS
 from noisynets.diagnose.table import title
+from noisynets.run.checkpoint import write_atomically
 
 SNR = "signal to noise"
 

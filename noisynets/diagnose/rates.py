@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from noisynets.config import Config
-from noisynets.data import Examples
+from noisynets.core.losses import losses
+from noisynets.core.trial import trial as running
 from noisynets.diagnose.listen import Batches
-from noisynets.losses import losses
-from noisynets.session import Session, build
-from noisynets.trial import trial as running
+from noisynets.run.session import Session, build
+from noisynets.run.settings import Config
+from noisynets.tasks.data import Examples
 
 FACTORS = (1 / 3, 1.0, 3.0)
 TAIL = 0.25

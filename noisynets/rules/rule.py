@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisynets.types import Report
+from noisynets.core.types import Report
 
 Scaling = Callable[[float | Tensor, Tensor, float | None], Tensor]
 """(N, ‖δa‖², σ) → the factor that stands before δL δa; ‖δa‖² per pass and sample, (K, B)."""

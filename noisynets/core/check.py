@@ -1,0 +1,186 @@
+"""Refuses systems whose estimates would be wrong, or whose parameters would stay untrained."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import UninitializedParameter
+
+from noisynets.core.errors import SystemRefused
+from noisynets.core.outer import has_outer, outer
+from noisynets.core.probe import find_nodes, innermost, is_quiet
+from noisynets.core.types import Effect, Node, Report, Sealed, Wrapper
+
+TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
+_INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
+
+
+def check(system: nn.Module) -> list[Node]:
+    """Return the nodes of a system that node perturbation can train.
+
+    Raises:
+        SystemRefused: naming every module that stands in the way, what was found there and
+            what to do about it.
+
+    >>> check(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU()))
+    Traceback (most recent call last):
+    ...
+    noisynets.core.errors.SystemRefused: '1' (BatchNorm1d): mixes the passes of a pair through its \
+batch statistics: use GroupNorm or LayerNorm
+    """
+    nodes = find_nodes(system)
+    problems = [
+        f"{name or 'the system itself'!r} ({type(module).__name__}): {problem}"
+        for name, module in system.named_modules()
+        for problem in [_mixes(module) or _untrainable(module, nodes)]
+        if problem
+    ]
+    problems += _misplaced(system, nodes)
+    if not problems and not nodes:
+        problems = [f"nothing to train: no layer with weights was found ({TRAINABLE})"]
+    if problems:
+        raise SystemRefused("; ".join(problems))
+    return nodes
+
+
+def check_called(nodes: Sequence[Node], reports: Sequence[Report]) -> None:
+    """Refuse a system that went through without calling some of its layers.
+
+    Raises:
+        SystemRefused: naming the layers: their weights would be left untrained.
+    """
+    silent = {node.name for node in nodes} - {report.node.name for report in reports}
+    if silent:
+        names = ", ".join(repr(name) for name in sorted(silent))
+        raise SystemRefused(
+            f"{names}: never called in the forward pass, so its weights would stay untrained: "
+            "call the layer itself, or freeze it with requires_grad_(False)"
+        )
+
+
+def check_noisy(reports: Sequence[Report]) -> None:
+    """Refuse, in intrinsic mode, a system of which some node showed no noise in any call.
+
+    Raises:
+        SystemRefused: naming the nodes.
+    """
+    names = {r.node.name for r in reports}
+    quiet = names - {r.node.name for r in reports if bool(r.delta.any())}
+    if quiet:
+        raise SystemRefused(
+            f"{', '.join(map(repr, sorted(quiet)))}: two passes gave the same activities: with "
+            "sigma=None the system needs noise of its own at every node (wrap the layer: "
+            "Noisy(layer, effect)); otherwise give a sigma to inject"
+        )
+
+
+def warn_quiet(reports: Sequence[Report]) -> None:
+    """Warn, in intrinsic mode, of layers that add no noise to what comes from upstream.
+
+    The differences measured there are W δx, with the covariance of whatever upstream noise makes of
+    them and none of their own: a raw rule trains such a layer along few directions, and as its
+    differences count in the norm, the layers before it worse, too.
+    """
+    quiet = sorted({r.node.name for r in reports if is_quiet(r.node.outlet)})
+    if quiet:
+        warnings.warn(
+            f"{', '.join(map(repr, quiet))}: no noise of its own, so that all it shows comes from "
+            "upstream, and a raw rule trains the system badly: use mirrored or learned credit, or "
+            "wrap the layer: Noisy(layer, effect)",
+            stacklevel=4,
+        )
+
+
+def check_open(system: nn.Module) -> None:
+    """Refuse to inject into a system, or a part of one, that only reports.
+
+    Raises:
+        SystemRefused: naming the part.
+    """
+    for name, module in system.named_modules():
+        if isinstance(module, Sealed):
+            raise SystemRefused(
+                f"{name or 'the system itself'!r} ({type(module).__name__}): computes its "
+                "activities elsewhere, so that nothing can be injected into it: leave out the "
+                "sigma, for the noise that it has"
+            )
+
+
+def check_dtype(reports: Sequence[Report]) -> None:
+    """Refuse activities in another dtype than the weights', as under autocast.
+
+    Raises:
+        SystemRefused: naming the nodes.
+    """
+    for r in reports:
+        dtype = next(r.node.layer.parameters()).dtype
+        if r.delta.dtype != dtype:
+            raise SystemRefused(
+                f"{r.node.name!r}: activities are {r.delta.dtype} where the weights are {dtype}: "
+                "leave autocast, or convert the whole system with .to(dtype)"
+            )
+
+
+def _mixes(module: nn.Module) -> str:
+    trained = any(p.requires_grad for p in module.parameters())
+    if isinstance(module, _BatchNorm):
+        if module.training or module.running_mean is None:
+            return (
+                "mixes the passes of a pair through its batch statistics: use GroupNorm or "
+                "LayerNorm"
+            )
+        if trained:
+            return "trains weight and bias, which no rule reaches: freeze it, or use GroupNorm"
+    if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
+        return "changes between the passes of a pair without being measured: remove it"
+    if isinstance(module, nn.RReLU) and module.training:
+        return "changes between the passes of a pair without being measured: use LeakyReLU"
+    if isinstance(module, nn.RNNBase) and trained:
+        return "hides its nodes in a fused kernel: write the recurrence with nn.Linear"
+    if isinstance(module, Wrapper) and trained and not has_outer(innermost(module)):
+        return (
+            f"wraps {type(innermost(module)).__name__}, which is no single layer: wrap each "
+            "layer by itself"
+        )
+    return ""
+
+
+def _misplaced(system: nn.Module, nodes: Sequence[Node]) -> list[str]:
+    """Name effects that do nothing where they stand, or stand in two places."""
+    wrappers = [module for module in system.modules() if isinstance(module, Wrapper)]
+    held = [effect for wrapper in wrappers for effect in getattr(wrapper, "effects", ())]
+    outlets = [node.outlet for node in nodes]
+    problems = []
+    for name, module in system.named_modules():
+        if not isinstance(module, Effect):
+            continue
+        where = f"{name!r} ({type(module).__name__})"
+        if module.acts_within and module not in held:
+            problems.append(f"{where}: acts inside a layer: wrap it: Noisy(layer, effect)")
+        keeps = any(m._buffers for m in module.modules())
+        if outlets.count(module) > 1 or (keeps and held.count(module) > 1):
+            problems.append(f"{where}: stands behind two layers: give each its own")
+    return problems
+
+
+def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
+    if isinstance(next(module.parameters(recurse=False), None), UninitializedParameter):
+        return "has no shape yet: run one forward pass first"
+    registered = type(module) in outer.registry
+    layers = {m for node in nodes for m in node.layer.modules()}
+    names = [
+        name
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.requires_grad
+        and not (module in layers and has_outer(module) and (registered or name in _INHERITED))
+    ]
+    if not names:
+        return ""
+    return (
+        f"trains {', '.join(names)}, which no rule reaches ({TRAINABLE} are): use one of these, "
+        "register its product with noisynets.core.outer, or freeze it with requires_grad_(False)"
+    )

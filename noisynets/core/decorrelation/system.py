@@ -1,0 +1,68 @@
+"""Decorrelating a whole system, and letting it learn."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Unpack
+
+from torch import nn
+
+from noisynets.core.decorrelation.layers import Decorrelated, Settings, decorrelated
+from noisynets.core.errors import SystemRefused
+from noisynets.core.types import Report, Wrapper
+
+
+def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
+    """Return a copy of `system` with every trained Linear and Conv2d (groups=1) decorrelated.
+
+    The system itself is left alone, and so are frozen layers and other types: make the optimiser
+    from the parameters of what is returned. See `Decorrelated` for the settings.
+
+    >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
+    >>> [name for name, _ in decorrelations(net)]
+    ['0', '2']
+    """
+    wrapped: dict[nn.Module, nn.Module] = {}
+
+    def replace(module: nn.Module) -> nn.Module:
+        core = module.core[1] if isinstance(module, Wrapper) else module
+        plain = isinstance(core, nn.Linear | nn.Conv2d) and getattr(core, "groups", 1) == 1
+        if plain and any(p.requires_grad for p in core.parameters()):
+            if any(isinstance(m, Decorrelated) for m in module.modules()):
+                return module
+            return wrapped.setdefault(module, decorrelated(module, **settings))
+        for name, child in list(module._modules.items()):  # named_children() skips repetitions
+            if child is not None:
+                module.add_module(name, replace(child))
+        return module
+
+    decorrelated_system = replace(copy.deepcopy(system))
+    if not decorrelations(decorrelated_system):
+        raise SystemRefused("nothing to decorrelate: no trained Linear or Conv2d with groups=1")
+    return decorrelated_system
+
+
+def decorrelations(system: nn.Module) -> list[tuple[str, Decorrelated]]:
+    """Return the decorrelated layers of a system, with their paths."""
+    return [(n, m) for n, m in system.named_modules() if isinstance(m, Decorrelated)]
+
+
+def learn_(reports: Iterable[Report]) -> None:
+    """Update R in every decorrelated layer that reported, once per report."""
+    for report in reports:
+        for module in report.node.inlet.modules():
+            if isinstance(module, Decorrelated):
+                module.update_(report.raw)
+
+
+def unstable(system: nn.Module) -> list[str]:
+    """Return the paths of the layers whose R would have blown up; synchronises the device.
+
+    >>> import torch
+    >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2)), rate=1e6)
+    >>> net[0].update_(torch.randn(9, 3))
+    >>> unstable(net), bool(net[0].R.isfinite().all())
+    (['0'], True)
+    """
+    return [name for name, module in decorrelations(system) if bool(module.unstable)]

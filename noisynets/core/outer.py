@@ -1,0 +1,125 @@
+"""credit ⊗ x: the local product that turns a node's credit into its weights' gradient.
+
+One function per layer type, chosen by `functools.singledispatch`; subclasses resolve to their
+parents. Registering a type is all that it takes to make it trainable.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.grad import conv1d_weight, conv2d_weight
+
+from noisynets.core.errors import SystemRefused
+
+
+@singledispatch
+def outer(layer: nn.Module, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
+    """Σ_b credit_b ⊗ x_b, one entry per parameter of the layer.
+
+    Args:
+        layer: chooses the product, and gives its geometry.
+        x: input of the layer, (B, *in).
+        credit: of its outputs, already divided by the batch where a mean is wanted, (B, *out).
+
+    Returns:
+        Parameter names and their gradients, each of the parameter's shape. Cost: one product
+        of the size of the layer's forward pass.
+
+    Raises:
+        NotImplementedError: for a layer type that nobody registered.
+
+    >>> import torch
+    >>> layer = nn.Linear(2, 1)
+    >>> outer(layer, torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]))["weight"]
+    tensor([[3., 6.]])
+    """
+    raise NotImplementedError(f"no outer product is registered for {type(layer).__name__}")
+
+
+def has_outer(layer: nn.Module) -> bool:
+    """Whether `outer` knows the type of `layer`."""
+    return outer.dispatch(type(layer)) is not outer.dispatch(object)
+
+
+@outer.register
+def _linear(layer: nn.Linear, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
+    c = credit.flatten(0, -2)
+    return {"weight": c.T @ x.flatten(0, -2), "bias": c.sum(0)}
+
+
+@outer.register
+def _conv1d(layer: nn.Conv1d, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
+    x, padding = padded(layer, x)
+    weight = conv1d_weight(
+        x, layer.weight.shape, credit, layer.stride, padding, layer.dilation, layer.groups
+    )
+    return {"weight": weight, "bias": credit.sum((0, 2))}
+
+
+@outer.register
+def _conv2d(layer: nn.Conv2d, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
+    x, padding = padded(layer, x)
+    weight = conv2d_weight(
+        x, layer.weight.shape, credit, layer.stride, padding, layer.dilation, layer.groups
+    )
+    return {"weight": weight, "bias": credit.sum((0, 2, 3))}
+
+
+@outer.register
+def _layer_norm(layer: nn.LayerNorm, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
+    normalised = F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+    rows = list(range(x.dim() - len(layer.normalized_shape)))
+    return {"weight": (credit * normalised).sum(rows), "bias": credit.sum(rows)}
+
+
+@outer.register
+def _group_norm(layer: nn.GroupNorm, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
+    normalised = F.group_norm(x, layer.num_groups, eps=layer.eps)
+    rows = [d for d in range(x.dim()) if d != 1]
+    return {"weight": (credit * normalised).sum(rows), "bias": credit.sum(rows)}
+
+
+def padded(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Return what the convolution slides over, and the zero padding that it still adds.
+
+    'same' padding and the modes other than zeros are carried out here; plain zero padding is
+    left to the convolution.
+    """
+    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        return x, layer.padding
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+    return x, (0,) * len(layer.kernel_size)
+
+
+def accumulate_(
+    layer: nn.Module, x: Tensor, credit: Tensor, dtype: torch.dtype | None = None
+) -> None:
+    """Add credit ⊗ x to `.grad` of each parameter of `layer` that is trained.
+
+    Args:
+        layer: as for `outer`.
+        x: as for `outer`.
+        credit: as for `outer`.
+        dtype: to multiply in, and of what comes out, which is added up in that of `.grad`.
+            None: that of x and credit.
+
+    Raises:
+        SystemRefused: if `outer` leaves out a parameter.
+    """
+    gradients = outer(layer, x.to(dtype), credit.to(dtype)) if dtype else outer(layer, x, credit)
+    for name, parameter in layer.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name not in gradients:
+            kind = type(layer).__name__
+            raise SystemRefused(f"outer() of {kind} gives nothing for its parameter {name!r}")
+        gradient = gradients[name].to(parameter.dtype)
+        if parameter.grad is None:
+            parameter.grad = gradient
+        else:
+            parameter.grad.add_(gradient)

@@ -1,0 +1,130 @@
+"""Weight-space baselines: perturb all weights at once, and correlate with the batch's loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from noisynets.core.decorrelation import decorrelations
+from noisynets.core.errors import InputError, SystemRefused
+from noisynets.core.losses import losses
+from noisynets.core.noise import Injection, check_sigma
+from noisynets.core.trial import trial
+from noisynets.core.types import Estimate, Loss, Sampler
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """The system at θ + s ξ, with ξ per parameter; the system's own tensors are not touched."""
+
+    system: nn.Module
+    inputs: Tensor
+    targets: Tensor
+    loss: Loss
+
+    def __call__(self, xi: dict[str, Tensor], scale: float) -> tuple[Tensor, Tensor]:
+        """Return outputs (B, ...) and losses (B,)."""
+        theta = dict(self.system.named_parameters())
+        moved = {name: theta[name] + scale * x for name, x in xi.items()}
+        with trial(self.system):
+            outputs = functional_call(self.system, moved, (self.inputs,))
+        return outputs, losses(self.loss, outputs, self.targets)
+
+
+class _WeightSpace:
+    """What the two estimators share: drawing ξ, and accumulating δL ξ."""
+
+    default_noise = "gaussian"
+
+    def __init__(
+        self,
+        system: nn.Module,
+        loss: Loss,
+        *,
+        sigma: float = 1e-4,
+        resamples: int = 1,
+        noise: str | Sampler | None = None,
+        seed: int = 0,
+    ) -> None:
+        if resamples < 1:
+            raise InputError(f"resamples {resamples} must be at least 1")
+        if decorrelations(system):
+            raise SystemRefused("weight perturbation does not teach decorrelated layers their R")
+        check_sigma(sigma, next(system.parameters()).dtype)
+        self.system = system
+        self.loss = loss
+        self.resamples = resamples
+        self.injection = Injection(sigma, noise or self.default_noise, seed)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the state of the stream of injected noise."""
+        return {"stream": self.injection.stream.state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        self.injection.stream.restore(state["stream"])
+
+    def _draw(self) -> dict[str, Tensor]:
+        trained = {n: p for n, p in self.system.named_parameters() if p.requires_grad}
+        return {name: self.injection(p.shape, like=p) for name, p in trained.items()}
+
+    def _accumulate_(self, xi: dict[str, Tensor], factor: Tensor) -> None:
+        theta = dict(self.system.named_parameters())
+        for name, x in xi.items():
+            gradient = x * (factor / (self.resamples * self.injection.sigma**2))
+            grad = theta[name].grad
+            theta[name].grad = gradient if grad is None else grad.add_(gradient)
+
+
+class WeightPerturbation(_WeightSpace):
+    """One-sided: ∂L/∂θ ≈ (L(θ + ξ) − L(θ)) ξ / σ², with L the mean over the batch.
+
+    Args:
+        system: any module.
+        loss: one value per sample.
+        sigma: standard deviation of ξ, in units of the weights.
+        resamples: K, averaged; 1 + K passes.
+        noise: distribution of ξ.
+        seed: of ξ.
+    """
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
+        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
+        at = Perturbed(self.system, inputs, targets, self.loss)
+        outputs, loss = at({}, 0)
+        for _ in range(self.resamples):
+            xi = self._draw()
+            self._accumulate_(xi, at(xi, 1)[1].mean() - loss.mean())
+        return Estimate(loss, outputs, (1 + self.resamples) * len(inputs))
+
+
+class SPSA(_WeightSpace):
+    """Simultaneous perturbation: ∂L/∂θ ≈ (L(θ + σΔ) − L(θ − σΔ)) / 2σ Δ, with Δ = ±1.
+
+    Args:
+        system: any module.
+        loss: one value per sample.
+        sigma: length of the step per weight, in units of the weights.
+        resamples: K, averaged; 2K passes.
+        noise: distribution of Δ.
+        seed: of Δ.
+
+    Source: Spall, IEEE Transactions on Automatic Control 37 (1992) 332.
+    """
+
+    default_noise = "rademacher"
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
+        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
+        at = Perturbed(self.system, inputs, targets, self.loss)
+        for _ in range(self.resamples):
+            xi = self._draw()
+            outputs, up = at(xi, 1)
+            _, down = at(xi, -1)
+            self._accumulate_(xi, (up.mean() - down.mean()) / 2)
+        return Estimate((up + down) / 2, outputs, 2 * self.resamples * len(inputs))

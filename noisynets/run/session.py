@@ -1,0 +1,244 @@
+"""A session: the objects of one run, and their state as one tree that can be saved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.decorrelation import Decorrelated, decorrelate, decorrelations
+from noisynets.core.errors import InputError
+from noisynets.core.noise import Stream
+from noisynets.core.types import Estimate, Estimator
+from noisynets.estimators.methods import METHODS, Perturbation
+from noisynets.run.settings import DTYPES, SCHEDULES, Config, seeds, task_of
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.models import Build
+from noisynets.systems.spiking import ENCODERS
+from noisynets.tasks.data import AUGMENTATIONS, Measure, Task
+
+
+@dataclass
+class Meter:
+    """Sums over the examples seen, kept on the device until they are read.
+
+    >>> from noisynets.tasks.data import ACCURACY
+    >>> meter = Meter.zero(torch.device("cpu"), ACCURACY)
+    >>> meter.add(torch.tensor([1.0, 3.0]), torch.tensor([[2.0, 1.0], [2.0, 1.0]]),
+    ...           torch.tensor([0, 1]))
+    >>> meter.read()
+    (2.0, 0.5)
+    """
+
+    sums: Tensor
+    count: int
+    measure: Measure
+
+    @classmethod
+    def zero(cls, device: torch.device, measure: Measure) -> Meter:
+        """Return an empty meter."""
+        return cls(torch.zeros(2, dtype=torch.float64, device=device), 0, measure)
+
+    def add(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
+        """Count in losses (B,), outputs (B, ...) and targets (B, ...)."""
+        self.sums[0] += loss.sum()
+        self.sums[1] += self.measure.score(output, y).sum()
+        self.count += len(y)
+
+    def read(self) -> tuple[float, float]:
+        """Mean loss and score; synchronises the device."""
+        loss, score = self.sums.tolist()
+        return loss / max(self.count, 1), score / max(self.count, 1)
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: finished epochs.
+        step: finished steps of the present epoch.
+        first_loss: mean loss of the first batch, by which divergence is judged.
+        sample_forwards: so far.
+        seconds: so far.
+        rows: of metrics.csv.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    first_loss: float = math.nan
+    sample_forwards: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Session:
+    """The objects of one run."""
+
+    config: Config
+    task: Task
+    system: nn.Module
+    estimator: Estimator
+    optimiser: torch.optim.Optimizer
+    decorrelations: list[Decorrelated]
+    meter: Meter
+    progress: Progress
+    encoding: Stream | None
+    augmentation: Stream | None
+
+    def encode(self, x: Tensor, stream: Stream | None) -> Tensor:
+        """What the system sees of inputs (B, ...); random spikes are drawn from `stream`."""
+        c = self.config
+        if c.encoder is None or stream is None:
+            return x
+        return ENCODERS[c.encoder](x, _given(c.steps), stream.on(x.device))
+
+    def step_(self, x: Tensor, y: Tensor, done: float) -> Estimate:
+        """One update of the weights from one batch, after a fraction `done` of the run."""
+        c = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = _given(c.lr) * SCHEDULES[c.schedule](done)
+        for module in self.decorrelations:
+            module.rate = _given(c.decor_lr) * SCHEDULES[c.decor_schedule or c.schedule](done)
+        self.optimiser.zero_grad()
+        if self.augmentation is not None:
+            x = AUGMENTATIONS[c.augment](x, self.augmentation.on(x.device))
+        estimate = self.estimator(self.encode(x, self.encoding), y)
+        self.optimiser.step()
+        return estimate
+
+    def state(self) -> dict[str, Any]:
+        """Everything that must be kept to continue with the same bits."""
+        return {
+            "system": self.system.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "estimator": self.estimator.state(),
+            "encoding": None if self.encoding is None else self.encoding.state(),
+            "augmentation": None if self.augmentation is None else self.augmentation.state(),
+            "meter": {"sums": self.meter.sums, "count": self.meter.count},
+            "progress": asdict(self.progress),
+        }
+
+    def restore_(self, state: dict[str, Any]) -> None:
+        """Continue from a `state`.
+
+        Raises:
+            InputError: if it belongs to other settings.
+        """
+        try:
+            self.system.load_state_dict(state["system"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.estimator.restore(state["estimator"])
+            if self.encoding is not None:
+                self.encoding.restore(state["encoding"])
+            if self.augmentation is not None:
+                self.augmentation.restore(state["augmentation"])
+            sums = state["meter"]["sums"].to(self.meter.sums.device)
+            self.meter = Meter(sums, state["meter"]["count"], self.task.measure)
+            self.progress = Progress(**state["progress"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"the checkpoint does not fit its config.json: {reason}") from error
+
+
+def build(config: Config) -> Session:
+    """Build what resolved settings describe.
+
+    Raises:
+        InputError: for settings that contradict each other.
+    """
+    task, method, seed = task_of(config), METHODS[config.rule], seeds(config)
+    device, dtype = torch.device(config.device), DTYPES[config.dtype]
+    kind = SYSTEMS[config.system]
+    timed = task.steps and not kind.spiking
+    shape = (task.steps, *task.input_shape) if timed else task.input_shape
+    system = kind.build(shape, task.classes, settings(config))
+    if task.world is not None:
+        system = task.world(system)
+    system = system.to(device=device, dtype=dtype)
+    if config.decor_lr:
+        system = decorrelate(
+            system,
+            rate=config.decor_lr,
+            variant=config.decor_variant,
+            demean=config.demean,
+            rows=config.decor_rows,
+        )
+    perturbation = Perturbation(
+        sigma=config.injected,
+        resamples=config.resamples,
+        noise=config.noise or method.noise,
+        scaling=config.scaling,
+        seed=seed["injection"],
+        credit_over=config.credit_over,
+        noise_over=config.noise_over,
+        loss_gradient=config.loss_gradient,
+        correction=config.correction,
+        discount=config.discount,
+        product_dtype=None if config.product_dtype is None else DTYPES[config.product_dtype],
+    )
+    return Session(
+        config=config,
+        task=task,
+        system=system,
+        estimator=method.make(system, task.measure.loss, perturbation),
+        optimiser=_optimiser(config, system),
+        decorrelations=[module for _, module in decorrelations(system)],
+        meter=Meter.zero(device, task.measure),
+        progress=Progress(),
+        encoding=Stream(seed["encoding"]) if config.encoder else None,
+        augmentation=None if config.augment == "none" else Stream(seed["augmentation"]),
+    )
+
+
+def settings(config: Config) -> Build:
+    """Return what resolved settings say of the network."""
+    seed = seeds(config)
+    return Build(
+        hidden=config.hidden or (),
+        slope=config.slope,
+        init=config.init,
+        output_scale=config.output_scale,
+        bits=config.bits,
+        temperature=config.temperature,
+        steps=config.steps or 0,
+        neuron=config.neuron,
+        beta=config.beta,
+        threshold=config.threshold,
+        firing=config.firing,
+        firing_noise=config.firing_noise,
+        membrane_noise=config.membrane_noise,
+        readout=config.readout,
+        intrinsic_noise=_given(config.intrinsic_noise),
+        noise_over=config.noise_over,
+        device_preset=None if config.device_preset == "none" else config.device_preset,
+        noise_during=config.noise_during,
+        straight_through=METHODS[config.rule].perturbs == "nothing",
+        freeze_hidden=config.freeze_hidden,
+        weight_seed=seed["weights"],
+        noise_seed=seed["system"],
+        device_seed=config.device_seed,
+        spread=config.spread,
+        box=config.box,
+    )
+
+
+def _optimiser(config: Config, system: nn.Module) -> torch.optim.Optimizer:
+    lr = _given(config.lr)
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(system.parameters(), lr=lr, fused=True)
+    betas = (0.9, _given(config.adam_beta2))
+    return torch.optim.Adam(system.parameters(), lr=lr, betas=betas, fused=True)
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _given(value: Number | None) -> Number:
+    """Return a setting that `resolve` has filled in."""
+    assert value is not None, "the settings are not resolved"
+    return value

@@ -1,0 +1,132 @@
+"""From what a user set to what a run is: gaps are filled, and what cannot be is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from noisynets.core.errors import InputError
+from noisynets.estimators.methods import BEST, BEST_ACTING, METHODS
+from noisynets.rules import RULES
+from noisynets.run.settings.problems import check_names, problems
+from noisynets.run.settings.settings import Config
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.tasks.data import Task, find_task
+from noisynets.tasks.environments import (
+    ENVIRONMENTS,
+    LR,
+    SIGMA,
+    WEIGHT_SIGMA,
+    environment_task,
+    is_environment,
+)
+
+
+def resolve(config: Config) -> Config:
+    """Fill in what was left open, and refuse what cannot be.
+
+    Raises:
+        InputError: one line that names every setting that is wrong.
+
+    >>> resolve(Config(system="mlp", rule="danp")).decor_lr
+    0.0001
+    >>> resolve(Config(rule="amp"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    noisynets.core.errors.InputError: unknown rule 'amp': did you mean 'anp'? Known: anp, ...
+    """
+    acting = is_environment(config.task)
+    best = BEST_ACTING if acting else BEST
+    config = replace(config, rule=best if config.rule == "best" else config.rule)
+    check_names(config)
+    task = task_of(config)
+    system, method = SYSTEMS[config.system], METHODS[config.rule]
+    own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
+    preset = system.device_preset if config.device_preset is None else config.device_preset
+    preset = None if preset == "none" else preset
+    noisy = (own > 0 or preset is not None) and config.noise_during != "evaluation"
+    sigma = method.sigma_in_noise if noisy else method.sigma
+    if sigma and system.sigma and not noisy and method.perturbs == "nodes":
+        sigma = system.sigma
+    if acting and sigma:
+        sigma = SIGMA if method.perturbs == "nodes" else WEIGHT_SIGMA
+    if config.sigma == "auto" and sigma is None and not _injects(config.rule):
+        beside = f" beside the noise that {config.system} has of its own"
+        where = "" if method.perturbs == "nothing" else beside
+        raise InputError(f"--sigma auto: {config.rule!r} injects nothing{where}: leave it out")
+    given = sigma if config.sigma is None else config.sigma
+    filled = replace(
+        config,
+        hidden=system.hidden if config.hidden is None else tuple(config.hidden),
+        intrinsic_noise=own,
+        device_preset=preset or "none",
+        lr=(LR if acting else method.lr) if config.lr is None else config.lr,
+        sigma=given,
+        decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
+        adam_beta2=_beta2(config),
+        noise=method.noise if config.noise is None and given is not None else config.noise,
+        decor_schedule=config.decor_schedule or config.schedule,
+        **_time(config, task),
+        device=_device(config.device),
+        env=tuple(config.env),
+        data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
+    )
+    wrong = problems(filled, task)
+    if wrong:
+        raise InputError("; ".join(wrong))
+    return filled
+
+
+def _injects(rule: str) -> bool:
+    """Whether a rule injects noise also where the system has its own."""
+    raw = RULES.get(rule if rule in RULES else rule.removeprefix("d"))
+    return raw is not None and raw.injects
+
+
+def _beta2(config: Config) -> float | None:
+    own = METHODS[config.rule].adam_beta2 if config.optimiser == "adam" else None
+    return own if config.adam_beta2 is None else config.adam_beta2
+
+
+def task_of(config: Config) -> Task:
+    """Return the task that settings name."""
+    if is_environment(config.task):
+        return environment_task(config.task, config.env, config.random_numbers)
+    folder = None if config.data_dir is None else Path(config.data_dir)
+    return find_task(config.task, folder, ENVIRONMENTS)
+
+
+def _time(config: Config, task: Task) -> dict[str, Any]:
+    """Fill in what a system that lives in time needs to know; 0 steps for any other."""
+    if not SYSTEMS[config.system].spiking:
+        return {}
+    if task.world is not None:
+        return {"steps": (task.steps or 5) if config.steps is None else config.steps}
+    most = min(task.steps, 100)
+    bins = next((n for n in range(most, most // 4, -1) if task.steps % n == 0), most)
+    nodes = METHODS[config.rule].perturbs == "nodes"
+    credit_over = ("steps" if task.steps else "trial") if nodes else None
+    return {
+        "steps": (bins or 10) if config.steps is None else config.steps,
+        "encoder": config.encoder or ("frames" if task.steps else "current"),
+        "credit_over": config.credit_over or credit_over,
+    }
+
+
+def seeds(config: Config) -> dict[str, int]:
+    """Independent seeds: weights, the system's noise, injected noise, order, encoding, pictures."""
+    names = ("weights", "system", "injection", "order", "encoding", "augmentation")
+    states = np.random.SeedSequence(config.seed).generate_state(len(names))
+    return {name: int(state) for name, state in zip(names, states, strict=True)}
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: PyTorch sees no CUDA device; use cpu or auto")
+    return name

@@ -1,0 +1,46 @@
+"""Black boxes: systems that torch does not see, and the contract by which they are trained."""
+
+from noisynets.core.errors import BoxFailed
+from noisynets.systems.blackbox.contract import (
+    Box,
+    Layer,
+    Measured,
+    Reading,
+    Weights,
+    problems,
+)
+from noisynets.systems.blackbox.examine import Finding, examine, failed
+from noisynets.systems.blackbox.module import BlackBox, Socket
+from noisynets.systems.blackbox.nengo_box import NengoBox
+from noisynets.systems.blackbox.numpy_chip import NumpyChip, SpikingChip, layers_of
+from noisynets.systems.blackbox.offline import Aware, PhysicsAware, believed, tied
+from noisynets.systems.blackbox.process import ProcessBox
+from noisynets.systems.blackbox.serve import serve
+from noisynets.systems.blackbox.tiles import PERFECT, Distortions
+
+__all__ = [
+    "PERFECT",
+    "Aware",
+    "BlackBox",
+    "Box",
+    "BoxFailed",
+    "Distortions",
+    "Finding",
+    "Layer",
+    "Measured",
+    "NengoBox",
+    "NumpyChip",
+    "PhysicsAware",
+    "ProcessBox",
+    "Reading",
+    "Socket",
+    "SpikingChip",
+    "Weights",
+    "believed",
+    "examine",
+    "failed",
+    "layers_of",
+    "problems",
+    "serve",
+    "tied",
+]

@@ -1,0 +1,136 @@
+"""Two chips in NumPy, whose distortions nobody but themselves knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from noisynets.systems.blackbox.contract import Array, Layer, Measured, Reading, Weights
+from noisynets.systems.blackbox.tiles import Distortions, Tiles, noise_of
+
+UNITS: dict[str, Callable[[Array, float], Array]] = {
+    "leaky": lambda a, slope: np.where(a > 0, a, slope * a).astype(np.float32),
+    "sign": lambda a, slope: np.where(a >= 0, 1, -1).astype(np.float32),
+}
+
+
+class NumpyChip:
+    """A perceptron on a simulated chip.
+
+    Args:
+        widths: of the inputs and of every layer.
+        distortions: of the chip; None: the usual ones.
+        unit: behind every hidden layer, a key of `UNITS`.
+        slope: of leaky units for negative activities.
+        chip: number of the chip: what is drawn once.
+        seed: of the noise in every run.
+
+    >>> chip = NumpyChip((3, 2))
+    >>> weights = [Weights(np.ones((2, 3), np.float32), np.zeros(2, np.float32))]
+    >>> [seen], output = chip.run(weights, np.ones((5, 3), np.float32), trial=0)
+    >>> seen.activities.shape, output, bool((seen.activities[0] == 3).all())
+    ((5, 2), None, False)
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        distortions: Distortions | None = None,
+        *,
+        unit: str = "leaky",
+        slope: float = 0.2,
+        chip: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.layers = layers_of(widths)
+        self._tiles = Tiles(self.layers, distortions or Distortions(), chip)
+        self._unit, self._slope, self._seed = UNITS[unit], slope, seed
+
+    def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
+        """Program the layers, and run rows of inputs (R, n) through them."""
+        noise = noise_of(self._seed, trial)
+        found: list[Measured] = []
+        for i, held in enumerate(self._tiles.programmed(weights, trial)):
+            x = x if i == 0 else self._unit(found[-1].activities, self._slope)
+            a = self._tiles.activity(i, self._tiles.product(held, x), noise)
+            found.append(Measured(x, a))
+        return Reading(found)
+
+
+class SpikingChip:
+    """A network of leaky integrate-and-fire neurons on a simulated chip.
+
+    In every step of a trial u ← β u + a − θ s, with the spikes s of the step before, and s = 1
+    where u > θ; the inputs are currents that stay the same. The output is the mean potential of
+    neurons that do not fire. Noise and converters act in every step; what is measured are means
+    over the trial: of the spikes that entered a layer, and of its currents a.
+
+    Args:
+        widths: of the inputs and of every layer.
+        distortions: of the chip; None: the usual ones.
+        steps: T of a trial.
+        beta: share of a potential that is left after a step.
+        threshold: θ.
+        chip: number of the chip: what is drawn once.
+        seed: of the noise in every run.
+
+    >>> chip = SpikingChip((3, 4, 2))
+    >>> weights = [Weights(np.ones((m, n), np.float32), np.zeros(m, np.float32))
+    ...            for n, m in chip.layers]
+    >>> (_, last), output = chip.run(weights, np.ones((5, 3), np.float32), trial=0)
+    >>> last.inputs.shape, float(last.inputs.max()) <= 1, output.shape
+    ((5, 4), True, (5, 2))
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        distortions: Distortions | None = None,
+        *,
+        steps: int = 10,
+        beta: float = 0.9,
+        threshold: float = 1.0,
+        chip: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.layers = layers_of(widths)
+        self._tiles = Tiles(self.layers, distortions or Distortions(), chip)
+        self._steps, self._beta, self._threshold = steps, np.float32(beta), np.float32(threshold)
+        self._seed = seed
+
+    def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
+        """Program the layers, and run rows of inputs (R, n) through a trial."""
+        noise = noise_of(self._seed, trial)
+        held = self._tiles.programmed(weights, trial)
+        first, last = self._tiles.product(held[0], x), len(held) - 1
+        potentials = [np.zeros((len(x), m), np.float32) for _, m in self.layers]
+        spikes = [np.zeros_like(u) for u in potentials]
+        entered = [x * self._steps, *(np.zeros_like(s) for s in spikes[:-1])]
+        currents = [np.zeros_like(u) for u in potentials]
+        output = np.zeros_like(potentials[-1])
+        for _ in range(self._steps):
+            for i, u in enumerate(potentials):
+                product = first if i == 0 else self._tiles.product(held[i], spikes[i - 1])
+                a = self._tiles.activity(i, product, noise)
+                if i:
+                    entered[i] += spikes[i - 1]
+                currents[i] += a
+                u *= self._beta
+                u += a
+                if i < last:
+                    u -= self._threshold * spikes[i]
+                    np.greater(u, self._threshold, out=spikes[i])
+            output += potentials[-1]
+        n = np.float32(self._steps)
+        seen = [Measured(x / n, a / n) for x, a in zip(entered, currents, strict=True)]
+        return Reading(seen, output / n)
+
+
+def layers_of(widths: Sequence[int]) -> list[Layer]:
+    """Return the layers between widths.
+
+    >>> layers_of((784, 256, 10))
+    [Layer(inputs=784, outputs=256), Layer(inputs=256, outputs=10)]
+    """
+    return [Layer(n, m) for n, m in zip(widths, widths[1:], strict=False)]

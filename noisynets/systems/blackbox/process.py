@@ -1,0 +1,171 @@
+"""A box in a process of its own, behind pipes: asked, awaited, and started again where it stops."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as Late
+from typing import IO, Any
+
+from noisynets.core.errors import BoxFailed
+from noisynets.systems.blackbox import frames
+from noisynets.systems.blackbox.contract import Array, Layer, Measured, Reading, Weights
+from noisynets.systems.blackbox.serve import asked
+
+
+class ProcessBox:
+    """Talks to a command that answers as docs/blackbox.md says; `serve` does in Python.
+
+    Where the process ends or does not answer in time, it is started again and asked the same
+    once more: a simulator that draws its noise from the number of the trial then gives the same
+    bits as if nothing had happened.
+
+    Args:
+        command: the program and its arguments.
+        timeout: seconds in which it has to answer, also after its start.
+        retries: of one trial, before `BoxFailed` is raised.
+
+    Raises:
+        BoxFailed: if it does not start, or says nothing about its layers.
+
+    >>> import sys
+    >>> code = "from noisynets.systems.blackbox import NumpyChip, serve; serve(NumpyChip((3, 2)))"
+    >>> box = ProcessBox([sys.executable, "-c", code])
+    >>> box.layers
+    [Layer(inputs=3, outputs=2)]
+    >>> box.close()
+    """
+
+    def __init__(self, command: Sequence[str], *, timeout: float = 60.0, retries: int = 3) -> None:
+        self.command, self.timeout, self.retries = list(command), timeout, retries
+        self._process: _Process | None = None
+        hello = self._tried(lambda process: process.hello)
+        if "layers" not in hello:
+            raise BoxFailed(f"{self}: does not say first which layers it has")
+        self.layers = [Layer(int(n), int(m)) for n, m in hello["layers"]]
+
+    def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
+        """Ask for one trial."""
+        answer = self._tried(
+            lambda process: process.ask(asked(list(weights), x, trial), self.timeout)
+        )
+        if "error" in answer:
+            raise BoxFailed(f"trial {trial} of {self}: {answer['error']}")
+        try:
+            seen = [
+                Measured(answer[f"inputs{i}"], answer[f"activities{i}"])
+                for i in range(len(self.layers))
+            ]
+        except KeyError as error:
+            raise BoxFailed(f"trial {trial} of {self}: its answer has no {error}") from error
+        return Reading(seen, answer.get("output"))
+
+    def close(self) -> None:
+        """End the process; the next trial would start it again."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _tried(self, answer: Callable[[_Process], dict[str, Any]]) -> dict[str, Any]:
+        """Get an answer from the process, which is started again as often as is needed."""
+        for attempt in range(self.retries + 1):
+            try:
+                return answer(self._alive())
+            except _Gone as error:
+                words = "" if self._process is None else self._process.last_words()
+                self.close()
+                if attempt == self.retries:
+                    tries = f" ({attempt + 1} times)" if attempt else ""
+                    raise BoxFailed(f"{self}: {error}{tries}{words}") from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _alive(self) -> _Process:
+        if self._process is None:
+            self._process = _Process(self.command)
+            self._process.hello = self._process.ask(None, self.timeout)
+        return self._process
+
+    def __str__(self) -> str:
+        return f"box {shlex.join(self.command)!r}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": None}  # a copy starts a process of its own
+
+
+class _Gone(Exception):
+    """A process that ended, does not answer, or says what nobody understands."""
+
+
+class _Process:
+    """One life of the process.
+
+    Attributes:
+        hello: what it said first.
+    """
+
+    hello: dict[str, Any]
+
+    def __init__(self, command: list[str]) -> None:
+        self._said = tempfile.TemporaryFile()
+        try:
+            self._popen = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
+            )
+        except OSError as error:
+            self._said.close()
+            raise BoxFailed(f"box {shlex.join(command)!r}: cannot be started ({error})") from error
+        self._waiting = ThreadPoolExecutor(1)
+        self._end = weakref.finalize(self, _end, self._popen, self._waiting, self._said)
+
+    def ask(self, message: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
+        """Send a message, and wait for one."""
+        future = self._waiting.submit(self._exchange, message)
+        try:
+            answer = future.result(timeout)
+        except Late as error:
+            raise _Gone(f"no answer in {timeout:g} s") from error
+        except OSError as error:
+            raise _Gone(f"ended{self._status()}") from error
+        except ValueError as error:
+            raise _Gone(f"its answer cannot be read: {error}") from error
+        if answer is None:
+            raise _Gone(f"ended{self._status()}")
+        return answer
+
+    def _exchange(self, message: dict[str, Any] | None) -> dict[str, Any] | None:
+        assert self._popen.stdin is not None and self._popen.stdout is not None
+        if message is not None:
+            frames.write(self._popen.stdin, message)  # type: ignore[arg-type]
+        return frames.read(self._popen.stdout)  # type: ignore[arg-type]
+
+    def _status(self) -> str:
+        try:
+            return f" with status {self._popen.wait(1)}"
+        except subprocess.TimeoutExpired:
+            return ""
+
+    def last_words(self) -> str:
+        """Return the last line that it wrote to its standard error."""
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        return f"; it said: {lines[-1]}" if lines else ""
+
+    def close(self) -> None:
+        self._end()
+
+
+def _end(popen: subprocess.Popen[bytes], waiting: ThreadPoolExecutor, said: IO[bytes]) -> None:
+    popen.kill()
+    popen.wait()
+    waiting.shutdown(wait=True)
+    for stream in (popen.stdin, popen.stdout):
+        if stream is not None:
+            try:
+                stream.close()
+            except OSError:  # what was still to be written has nowhere to go
+                pass
+    said.close()

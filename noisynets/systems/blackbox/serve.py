@@ -1,0 +1,98 @@
+"""The box's side of the pipes: answers trial after trial on its standard input and output.
+
+A box in Python calls `serve(box)`; one in any other language writes the messages itself, as
+docs/blackbox.md describes them. As a command, `python -m noisynets.systems.blackbox.serve`, this
+serves a simulated chip.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from noisynets.systems.blackbox import frames
+from noisynets.systems.blackbox.contract import Box, Reading, Weights
+from noisynets.systems.blackbox.numpy_chip import UNITS, NumpyChip, SpikingChip
+from noisynets.systems.blackbox.tiles import Distortions
+
+
+def serve(box: Box) -> None:
+    """Answer until the other side closes the pipe; what is printed meanwhile goes to stderr."""
+    with _streams() as (given, answered):
+        frames.write(answered, {"layers": np.array(box.layers, dtype=np.int64)})
+        while (message := frames.read(given)) is not None:
+            try:
+                answer = answered_by(box, message)
+            except Exception as error:  # told to the other side, which knows what to do
+                answer = {"error": np.array(f"{type(error).__name__}: {error}")}
+            frames.write(answered, answer)
+
+
+def asked(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
+    """Return the message that asks for a trial."""
+    message = {"trial": np.array(trial, dtype=np.int64), "x": x}
+    for i, layer in enumerate(weights):
+        message |= {f"weight{i}": layer.weight, f"bias{i}": layer.bias}
+    return message
+
+
+def answered_by(box: Box, message: dict[str, Any]) -> dict[str, Any]:
+    """Return the message with a box's answer."""
+    weights = [Weights(message[f"weight{i}"], message[f"bias{i}"]) for i in range(len(box.layers))]
+    reading: Reading = box.run(weights, message["x"], int(message["trial"]))
+    answer = {} if reading.output is None else {"output": reading.output}
+    for i, seen in enumerate(reading.layers):
+        answer |= {f"inputs{i}": seen.inputs, f"activities{i}": seen.activities}
+    return answer
+
+
+@contextmanager
+def _streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Take standard input and output for messages alone; what is printed goes to stderr."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(own, "wb", closefd=False) as answered:
+            yield sys.stdin.buffer, answered
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
+
+
+def main(
+    widths: tuple[int, ...] = (784, 256, 256, 10),
+    unit: str = "leaky",
+    slope: float = 0.2,
+    spread: float = 0.3,
+    read_noise: float = 0.1,
+    chip: int = 0,
+    seed: int = 0,
+) -> None:
+    """Serve a simulated chip in NumPy.
+
+    Args:
+        widths: of the inputs and of every layer.
+        unit: leaky, sign or lif.
+        slope: of leaky units for negative activities.
+        spread: of weights, gains and offsets.
+        read_noise: standard deviation of the noise in every activity.
+        chip: its number.
+        seed: of the noise.
+    """
+    distortions = Distortions.of(spread, read_noise)
+    if unit in UNITS:
+        serve(NumpyChip(widths, distortions, unit=unit, slope=slope, chip=chip, seed=seed))
+    else:
+        serve(SpikingChip(widths, distortions, chip=chip, seed=seed))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(main)

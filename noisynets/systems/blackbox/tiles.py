@@ -1,0 +1,109 @@
+"""The analog part of a simulated chip: products with weights that are not what was programmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from noisynets.systems.blackbox.contract import Array, Layer, Weights
+
+
+@dataclass(frozen=True)
+class Distortions:
+    """How a chip differs from what it is programmed to be; drawn once for every chip.
+
+    Attributes:
+        weight_spread: standard deviation of the relative error of each weight.
+        stuck: share of weights that stay at 0, whatever they are programmed to.
+        gain_spread: standard deviation of the logarithm of each node's gain.
+        offset_spread: standard deviation of each node's offset, in units of the activity.
+        bits: of the converters of activities; 0: none.
+        reach: largest activity that they convert.
+        read_noise: standard deviation of what is added to each activity in each run.
+        drift: exponent ν: in trial n, weights are (1 + n/1000)^−ν of what they were; PCM drifts so
+            with time (aihwkit, `PCMLikeNoiseModel`).
+    """
+
+    weight_spread: float = 0.3
+    stuck: float = 0.05
+    gain_spread: float = 0.3
+    offset_spread: float = 0.3
+    bits: int = 6
+    reach: float = 8.0
+    read_noise: float = 0.1
+    drift: float = 0.05
+
+    @staticmethod
+    def of(spread: float, read_noise: float = 0.1) -> Distortions:
+        """Return those of a chip with one spread for weights, gains and offsets."""
+        return Distortions(spread, 0.05, spread, spread, read_noise=read_noise)
+
+
+PERFECT = Distortions(0, 0, 0, 0, bits=0, read_noise=0, drift=0)
+"""A chip that does what it is programmed to do."""
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Find the libraries that compute products; they stay the same as long as the process."""
+    return ThreadpoolController()
+
+
+def noise_of(seed: int, trial: int) -> np.random.Generator:
+    """Return the noise of a trial."""
+    return np.random.Generator(np.random.SFC64([seed, trial, 1]))
+
+
+class Tiles:
+    """One tile per layer: y = ADC(g ∘ (W ∘ f) x + b) + o + noise), with f, g, o fixed per chip.
+
+    Args:
+        layers: their sizes.
+        distortions: of the chip.
+        chip: number of the chip: what is drawn once.
+    """
+
+    def __init__(self, layers: Sequence[Layer], distortions: Distortions, chip: int) -> None:
+        self.distortions = d = distortions
+        fixed = np.random.default_rng([chip, 0])
+        self._factors, self._gains, self._offsets = [], [], []
+        for n, m in layers:
+            factor = 1 + d.weight_spread * fixed.standard_normal((m, n))
+            factor[fixed.random((m, n)) < d.stuck] = 0
+            self._factors.append(factor.astype(np.float32))
+            gain = np.exp(d.gain_spread * fixed.standard_normal(m))  # amplifiers do not invert
+            self._gains.append(gain.astype(np.float32))
+            self._offsets.append((d.offset_spread * fixed.standard_normal(m)).astype(np.float32))
+
+    def programmed(self, weights: Sequence[Weights], trial: int) -> list[Weights]:
+        """Return what the tiles hold in a trial, of what they were to hold."""
+        left = np.float32((1 + trial / 1000) ** -self.distortions.drift)
+        pairs = zip(weights, self._factors, strict=True)
+        return [Weights(w.weight * factor * left, w.bias) for w, factor in pairs]
+
+    def product(self, held: Weights, x: Array) -> Array:
+        """Return W x + b of rows (R, n), on one thread: more would give other bits."""
+        with _libraries().limit(limits=1, user_api="blas"):
+            product: Array = x @ held.weight.T + held.bias
+        return product
+
+    def activity(self, layer: int, product: Array, noise: np.random.Generator) -> Array:
+        """Return what is read of a layer's product (R, outputs)."""
+        d = self.distortions
+        a: Array = self._gains[layer] * product
+        a += self._offsets[layer]
+        if d.read_noise:
+            drawn = noise.standard_normal(a.shape, dtype=np.float32)
+            drawn *= np.float32(d.read_noise)
+            a += drawn
+        if d.bits:
+            step = np.float32(2 * d.reach / (2**d.bits - 1))
+            a /= step
+            np.rint(a, out=a)
+            a *= step
+            np.clip(a, -d.reach, d.reach, out=a)
+        return a

@@ -1,0 +1,59 @@
+"""Settings of devices, refused where they mean nothing."""
+
+from __future__ import annotations
+
+import math
+
+from noisynets.core.errors import InputError
+
+
+def finite(**values: float) -> None:
+    """Refuse a setting that is not finite.
+
+    >>> finite(mean=float("nan"))
+    Traceback (most recent call last):
+    ...
+    noisynets.core.errors.InputError: mean nan must be finite
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise InputError(f"{name} {value:g} must be finite")
+
+
+def not_negative(**values: float) -> None:
+    """Refuse a setting that is negative or not finite.
+
+    >>> not_negative(sigma=-1)
+    Traceback (most recent call last):
+    ...
+    noisynets.core.errors.InputError: sigma -1 must be finite and not negative
+    """
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(f"{name} {value:g} must be finite and not negative")
+
+
+def positive(**values: float) -> None:
+    """Refuse a setting that is not above zero, or not finite.
+
+    >>> positive(g_max=0)
+    Traceback (most recent call last):
+    ...
+    noisynets.core.errors.InputError: g_max 0 must be positive and finite
+    """
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} {value:g} must be positive and finite")
+
+
+def probability(**values: float) -> None:
+    """Refuse a setting that is no probability.
+
+    >>> probability(release=1.5)
+    Traceback (most recent call last):
+    ...
+    noisynets.core.errors.InputError: release 1.5 must be a probability, from 0 to 1
+    """
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} {value:g} must be a probability, from 0 to 1")

@@ -1,0 +1,163 @@
+"""Noisy(layer, effects...): a layer on a device, as one node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from noisynets.core.errors import SystemRefused
+from noisynets.core.noise import Source
+from noisynets.core.types import Effect, Weights, Wrapper
+
+
+class Noisy(Wrapper):
+    """One node: a layer, and what its device does to inputs, weights and activities.
+
+    The effects act in the order in which they are given, first on the inputs, then on the
+    weights, then on what comes out: x → inputs → product → activities → a. Wrapping again adds
+    effects behind the first ones: Noisy(Noisy(layer, A), B) is Noisy(layer, A, B).
+
+    Weights that are noisy by themselves in every product, with variance V, add
+    N(0, Σ_j V_ij x_j²) to the activity i of every row (of every patch, for a convolution).
+
+    Args:
+        layer: a layer, or another wrapper.
+        effects: each an `Effect`, or any module from activities to activities of the same shape,
+            without weights.
+        seed: of the noise of the products; None draws one.
+
+    Raises:
+        SystemRefused: for effects on the weights of a layer without any; in the first call, for
+            noise of products in a layer that is no plain product.
+
+    >>> import torch
+    >>> net = nn.Sequential(Noisy(nn.Linear(3, 2), nn.Hardtanh()), nn.ReLU())
+    >>> net(torch.ones(4, 3)).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, layer: nn.Module, *effects: nn.Module, seed: int | None = None) -> None:
+        super().__init__()
+        inner = layer if isinstance(layer, Noisy) else None
+        self.layer: nn.Module = layer if inner is None else inner.layer
+        first: Iterable[nn.Module] = () if inner is None else inner.effects
+        self.effects: nn.ModuleList = nn.ModuleList([*first, *effects])
+        self.source: Source | None = None
+        if any(e.acts_on_weights for e in self._within):
+            weight_of(self.core[1])
+            kept = inner.source if inner is not None and seed is None else None
+            self.source = kept or Source(seed)
+
+    @property
+    def _within(self) -> list[Effect]:
+        """The effects on inputs and weights."""
+        return [e for e in self.effects if isinstance(e, Effect) and e.acts_within]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *in) → (B, *out)."""
+        within = self._within
+        a = self._product(x, within) if within else self.layer(x)
+        for effect in self.effects:
+            a = effect(a)
+        return a
+
+    def _product(self, x: Tensor, effects: list[Effect]) -> Tensor:
+        for effect in effects:
+            x = effect.inputs(x)
+        if self.source is None:
+            return self.layer(x)
+        prefix, core = self.core
+        weights = Weights(weight_of(core))
+        for effect in effects:
+            weights = effect.weights(weights)
+        a: Tensor = functional_call(self.layer, {f"{prefix}weight": weights.mean}, (x,))
+        if weights.variance is None:
+            return a
+        if core is not self.layer:
+            raise SystemRefused(
+                f"noise of every product needs the layer itself, not {type(self.layer).__name__}: "
+                "put the effect next to the layer, Noisy(layer, effect), and wrap that"
+            )
+        with torch.no_grad():
+            noise = through(core, weights.variance, x).sqrt_().mul_(self.source.normal(a))
+        return a + noise
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """Return a layer's weight, or the tensor with which a wrapper outside stands in for it.
+
+    Raises:
+        SystemRefused: if it has none.
+    """
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor):
+        raise SystemRefused(f"{type(layer).__name__} has no weight for a device to act on")
+    return weight
+
+
+@singledispatch
+def through(layer: nn.Module, variance: Tensor, x: Tensor) -> Tensor:
+    """Σ_j V_ij x_j²: variance (B, *out) of the activities when each weight has variance V_ij.
+
+    Raises:
+        SystemRefused: for a layer that is no plain product.
+
+    >>> import torch
+    >>> through(nn.Linear(2, 1), torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0]]))
+    tensor([[11.]])
+    """
+    kind = type(layer).__name__
+    raise SystemRefused(f"noise of every product is known for Linear and convolutions, not {kind}")
+
+
+@through.register
+def _linear(layer: nn.Linear, variance: Tensor, x: Tensor) -> Tensor:
+    return F.linear(x.square(), variance)
+
+
+@through.register(nn.Conv1d)
+@through.register(nn.Conv2d)
+def _conv(layer: nn.Conv1d | nn.Conv2d, variance: Tensor, x: Tensor) -> Tensor:
+    return layer._conv_forward(x.square(), variance, None).clamp_min_(0)
+
+
+class During(Wrapper):
+    """Effects in one phase only: in the other, the layer is bare.
+
+    Args:
+        phase: 'training' or 'evaluation', as `module.train()` and `module.eval()` set it.
+        layer: a wrapped layer, such as Noisy(layer, effect).
+
+    >>> import torch
+    >>> layer = During("training", Noisy(nn.Linear(3, 2), nn.Hardsigmoid()))
+    >>> bool((layer.eval()(torch.ones(1, 3)) == layer.core[1](torch.ones(1, 3))).all())
+    True
+    """
+
+    def __init__(self, phase: str, layer: Wrapper) -> None:
+        super().__init__()
+        if phase not in ("training", "evaluation"):
+            raise SystemRefused(f"phase {phase!r} is neither 'training' nor 'evaluation'")
+        if not isinstance(layer, Wrapper):
+            raise SystemRefused(f"{type(layer).__name__}: wrap a layer: Noisy(layer, effect)")
+        self.layer = layer
+        self.phase = phase
+
+    @property
+    def bare(self) -> nn.Module:
+        """The layer without its device."""
+        module: nn.Module = self.layer
+        while isinstance(module, Wrapper) and not module.deterministic:
+            module = module.layer
+        return module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *in) → (B, *out)."""
+        active = self.training == (self.phase == "training")
+        output: Tensor = self.layer(x) if active else self.bare(x)
+        return output

@@ -1,0 +1,156 @@
+"""Phase-change memory: programming noise, drift and 1/f read noise, as statistically measured.
+
+Values from aihwkit's `inference/noise/pcm.py`, fitted to a million devices; Joshi et al., Nature
+Communications 11 (2020) 2473.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.errors import InputError
+from noisynets.core.types import Effect, Weights
+from noisynets.systems.devices.checks import not_negative, positive
+from noisynets.systems.devices.conductance import Array, join, scale, split
+from noisynets.systems.devices.pattern import Pattern
+
+T0 = 20.0
+T_READ = 250e-9
+G_MAX = 25.0
+_SMALLEST = 1e-7
+
+
+def programming_sigma(r: Tensor) -> Tensor:
+    """σ = (0.26348 + 1.965 r − 1.1731 r²)/25 of a written conductance r = g/g_max; both shares.
+
+    >>> programming_sigma(torch.tensor([0.0, 1.0])) * G_MAX
+    tensor([0.2635, 1.0554])
+    """
+    return (0.26348 + 1.965 * r - 1.1731 * r.square()).clamp_min(0) / G_MAX
+
+
+def drift_mean(r: Tensor) -> Tensor:
+    """µ = clip(−0.0155 ln r + 0.0244, 0.049, 0.1), mean exponent of the drift.
+
+    >>> drift_mean(torch.tensor([0.0, 0.1, 1.0]))
+    tensor([0.1000, 0.0601, 0.0490])
+    """
+    return (-0.0155 * r.clamp_min(_SMALLEST).log() + 0.0244).clamp(0.049, 0.1)
+
+
+def drift_spread(r: Tensor) -> Tensor:
+    """S = clip(−0.0125 ln r − 0.0059, 0.008, 0.045), its spread between devices.
+
+    >>> drift_spread(torch.tensor([0.0, 0.1, 1.0]))
+    tensor([0.0450, 0.0229, 0.0080])
+    """
+    return (-0.0125 * r.clamp_min(_SMALLEST).log() - 0.0059).clamp(0.008, 0.045)
+
+
+def read_sigma(r: Tensor, age: Tensor) -> Tensor:
+    """1/f noise as a share of the conductance: q √ln((t + t_r)/2t_r), q = min(0.0088/r^0.65, 0.2).
+
+    r is the conductance as it was written, before any drift.
+
+    >>> read_sigma(torch.tensor([1.0]), torch.tensor([20.0]))
+    tensor([0.0368])
+    """
+    q = (0.0088 / r.clamp_min(_SMALLEST).pow(0.65)).clamp_max(0.2)
+    return q * ((age + T_READ) / (2 * T_READ)).log().sqrt().to(r)
+
+
+class PCM(Effect):
+    """Weights kept by pairs of phase-change devices.
+
+    Written whenever they change: g = max(g_target + σ(r) z, 0). Then drifting: g (t/t₀)^−ν, ν =
+    |µ(r) + s(r) z_ν| with a fixed z_ν for every device. Read with 1/f noise, which is drawn anew
+    in every product (aihwkit draws it once per read-out of the whole chip).
+
+    Args:
+        time: since a device was written, at the read that follows at once, in seconds; at least
+            t₀ = 20 s. `advance_` lets more time pass.
+        per_call: time that passes after every forward call, in seconds.
+        g_max: conductance of the largest weight, in µS; the programming noise is measured at 25.
+        programming, drift, read: factors on the three; 0 leaves it out.
+        device_seed: of the exponents ν; None draws one.
+        seed: of the writing; None draws one.
+
+    Raises:
+        InputError: for a time before t₀, a conductance range that is not positive, a negative
+            factor.
+
+    >>> PCM(time=5)
+    Traceback (most recent call last):
+    ...
+    noisynets.core.errors.InputError: PCM time 5 s is before t0: the drift law begins 20 s after \
+writing
+    """
+
+    def __init__(
+        self,
+        time: float = T0,
+        *,
+        per_call: float = 0.0,
+        g_max: float = G_MAX,
+        programming: float = 1.0,
+        drift: float = 1.0,
+        read: float = 1.0,
+        device_seed: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not T0 <= time < float("inf"):
+            raise InputError(
+                f"PCM time {time:g} s is before t0: the drift law begins {T0:g} s after writing"
+            )
+        positive(g_max=g_max)
+        not_negative(per_call=per_call, programming=programming, drift=drift, read=read)
+        self.per_call, self.g_max = per_call, g_max
+        self.programming, self.drift, self.read = programming, drift, read
+        self.array = Array(time, seed)
+        self.pattern = Pattern(device_seed)
+
+    @torch.no_grad()
+    def conductances(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Write `target`, and return (g, standard deviation of a read), shares of g_max."""
+        sigma = self.programming * programming_sigma(target) * (G_MAX / self.g_max)
+        g, age = self.array.write(target, sigma)
+        exponent = (drift_mean(target) + drift_spread(target) * self.pattern(target)).abs()
+        drifted = g * (age / T0).to(g).pow(-self.drift * exponent)
+        noise = self.read * drifted * read_sigma(g, age)
+        if self.per_call:
+            self.array.age_(self.per_call)
+        return drifted, noise
+
+    def weights(self, weights: Weights) -> Weights:
+        """Return what the devices make of the weights."""
+        largest = scale(weights.mean)
+        g, noise = self.conductances(split(weights.mean, largest))
+        return join(weights, g, largest, noise if self.read else None)
+
+    def advance_(self, seconds: float) -> None:
+        """Let time pass, in seconds."""
+        self.array.advance_(seconds)
+
+    def extra_repr(self) -> str:
+        """Show the settings in `print(module)`."""
+        return f"time={self.array.first_age:g}, g_max={self.g_max:g}"
+
+
+def advance_(system: nn.Module, seconds: float) -> None:
+    """Let time pass for every drifting device of a system.
+
+    Args:
+        system: any module.
+        seconds: not negative.
+
+    Raises:
+        InputError: for a negative time, or a system without drift.
+    """
+    not_negative(seconds=seconds)
+    drifting = [module for module in system.modules() if isinstance(module, PCM)]
+    if not drifting:
+        raise InputError("nothing in this system drifts: only PCM devices do")
+    for module in drifting:
+        module.advance_(seconds)

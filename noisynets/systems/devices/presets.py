@@ -1,0 +1,117 @@
+"""Presets: whole devices under one name, for every layer of a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from noisynets.core.errors import unknown
+from noisynets.core.types import Wrapper
+from noisynets.systems.devices.checks import not_negative
+from noisynets.systems.devices.correlated import Telegraph
+from noisynets.systems.devices.gaussian import AdditiveGaussian, Shot
+from noisynets.systems.devices.noisy import Noisy
+from noisynets.systems.devices.pcm import PCM
+from noisynets.systems.devices.periphery import Periphery
+from noisynets.systems.devices.reram import ReRAM
+from noisynets.systems.devices.synapses import WeightNoise
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A device under a name.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line.
+        wrap: (layer, seed of the device, seed of its behaviour in time) → the layer on the device.
+        spread: devices differ, so that the first seed matters.
+    """
+
+    name: str
+    summary: str
+    wrap: Callable[[nn.Module, int, int], Wrapper]
+    spread: bool = False
+
+
+def _pcm(layer: nn.Module, device: int, cycle: int) -> Wrapper:
+    pcm = PCM(time=60.0, device_seed=device, seed=cycle)
+    return _tile(Noisy(layer, pcm, seed=cycle + 1), device, cycle)
+
+
+def _reram(layer: nn.Module, device: int, cycle: int) -> Wrapper:
+    return _tile(Noisy(layer, ReRAM(seed=cycle), WeightNoise(0.01), seed=cycle + 1), device, cycle)
+
+
+def _tile(layer: nn.Module, device: int, cycle: int) -> Wrapper:
+    return Periphery(layer, device_seed=device + 1, seed=cycle + 2)
+
+
+def _mtj(layer: nn.Module, device: int, cycle: int) -> Wrapper:
+    return Noisy(layer, Telegraph(seed=cycle))
+
+
+def _photonic(layer: nn.Module, device: int, cycle: int) -> Wrapper:
+    return Noisy(layer, Shot(100.0, seed=cycle), AdditiveGaussian(0.05, seed=cycle + 1))
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "pcm",
+            "phase-change memory a minute after writing: programming noise, drift, 1/f read noise",
+            _pcm,
+            spread=True,
+        ),
+        Preset(
+            "reram",
+            "resistive memory a second after writing: programming noise, 1 % read noise",
+            _reram,
+        ),
+        Preset(
+            "mtj",
+            "magnetic tunnel junctions: telegraph noise, correlated in time, at every node",
+            _mtj,
+        ),
+        Preset(
+            "photonic",
+            "light: shot noise of 100 quanta per unit and thermal noise 0.05, about 3 bits",
+            _photonic,
+        ),
+    )
+}
+
+
+class Chip:
+    """Puts layer after layer on one simulated chip.
+
+    Args:
+        preset: a key of `PRESETS`.
+        device_seed: of everything that is fixed when the chip is made: the same chip again.
+        cycle_seed: of its behaviour in time: the same noise again.
+
+    >>> chip = Chip("pcm", device_seed=3)
+    >>> net = nn.Sequential(chip(nn.Linear(4, 8)), nn.ReLU(), chip(nn.Linear(8, 2)))
+    >>> import torch
+    >>> net(torch.ones(5, 4)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(self, preset: str = "pcm", *, device_seed: int = 0, cycle_seed: int = 0) -> None:
+        if preset not in PRESETS:
+            raise unknown("device preset", preset, PRESETS)
+        not_negative(device_seed=device_seed, cycle_seed=cycle_seed)
+        self.preset = PRESETS[preset]
+        self._device = np.random.SeedSequence(device_seed)
+        self._cycle = np.random.SeedSequence(cycle_seed)
+
+    def __call__(self, layer: nn.Module) -> Wrapper:
+        """Wrap the next layer."""
+        device, cycle = (
+            int(s.spawn(1)[0].generate_state(1)[0]) for s in (self._device, self._cycle)
+        )
+        return self.preset.wrap(layer, device, cycle)

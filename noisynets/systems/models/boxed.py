@@ -1,0 +1,138 @@
+"""Perceptrons on simulated chips that torch does not see, and what their owner believes of them."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from noisynets.core.errors import InputError
+from noisynets.systems.blackbox import (
+    BlackBox,
+    Box,
+    Distortions,
+    NengoBox,
+    NumpyChip,
+    ProcessBox,
+    Socket,
+    SpikingChip,
+    layers_of,
+    tied,
+)
+from noisynets.systems.models.build import Build, initialise_
+from noisynets.systems.models.perceptron import mlp
+from noisynets.systems.models.spiking import spiking
+
+SERVER = "noisynets.systems.blackbox.serve"
+STEPS = 10
+"""T of a trial of a spiking chip."""
+
+
+def boxed(
+    input_shape: Sequence[int],
+    outputs: int,
+    build: Build,
+    unit: str = "leaky",
+    where: Literal["numpy", "process", "nengo"] = "numpy",
+) -> BlackBox:
+    """Put a perceptron on a chip in NumPy, behind pipes in a process of its own, or in Nengo.
+
+    Args:
+        input_shape: of one example.
+        outputs: of the last layer.
+        build: settings; its intrinsic noise is the chip's read noise.
+        unit: leaky, sign or lif; of chips.
+        where: the process is that of `build.box`, if there is one.
+
+    >>> import torch
+    >>> system = boxed((1, 28, 28), 10, Build(hidden=(32,), intrinsic_noise=0.1))
+    >>> system(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    widths = (math.prod(input_shape), *build.hidden, outputs)
+    box: Box
+    if where == "nengo":
+        box = NengoBox(widths, noise=build.intrinsic_noise, seed=build.noise_seed)
+    elif where == "process":
+        box = ProcessBox(shlex.split(build.box) if build.box else _command(widths, build, unit))
+        _check(box, widths)
+    else:
+        box = _chip(widths, build, unit)
+    expected = Distortions.of(build.spread, build.intrinsic_noise)
+    unknown = build.box is not None or where == "nengo"
+    model = None if unknown else _believed(input_shape, outputs, build, unit)
+    system = BlackBox(box, model, expected)
+    initialise_(system.sockets, build)
+    if build.freeze_hidden:
+        for socket in system.sockets[:-1]:
+            socket.requires_grad_(False)
+    return system
+
+
+def _chip(widths: Sequence[int], build: Build, unit: str) -> Box:
+    distortions = Distortions.of(build.spread, build.intrinsic_noise)
+    seeds = {"chip": build.device_seed, "seed": build.noise_seed}
+    if unit == "lif":
+        return SpikingChip(widths, distortions, steps=STEPS, **seeds)
+    return NumpyChip(widths, distortions, unit=unit, slope=build.slope, **seeds)
+
+
+def _command(widths: Sequence[int], build: Build, unit: str) -> list[str]:
+    """Return the command that serves the same chip."""
+    options = {
+        "unit": unit,
+        "slope": build.slope,
+        "spread": build.spread,
+        "read-noise": build.intrinsic_noise,
+        "chip": build.device_seed,
+        "seed": build.noise_seed,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        SERVER,
+        "--widths",
+        *map(str, widths),
+    ]
+    return command + [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def _check(box: Box, widths: Sequence[int]) -> None:
+    if list(box.layers) != layers_of(widths):
+        found = "-".join(map(str, (box.layers[0].inputs, *(m for _, m in box.layers))))
+        hidden = " ".join(str(m) for _, m in box.layers[:-1])
+        raise InputError(
+            f"--box: it has the widths {found} where the task and --hidden make "
+            f"{'-'.join(map(str, widths))}: give --hidden {hidden}"
+        )
+
+
+class Still(nn.Module):
+    """A network in time, whose inputs stay the same through a trial."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *in) → (B, outputs)."""
+        output: Tensor = self.network(x.unsqueeze(1))
+        return output
+
+
+def _believed(
+    input_shape: Sequence[int], outputs: int, build: Build, unit: str
+) -> Callable[[list[Socket]], nn.Module]:
+    """Return the maker of the perfect network of which the chip is a bad copy."""
+    clean = Build(build.hidden, slope=build.slope, steps=STEPS, straight_through=True)
+
+    def model(sockets: list[Socket]) -> nn.Module:
+        if unit == "lif":
+            return tied(Still(spiking(mlp, input_shape, outputs, clean)), sockets)
+        return tied(mlp(input_shape, outputs, clean, unit), sockets)
+
+    return model

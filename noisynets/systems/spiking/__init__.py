@@ -1,0 +1,57 @@
+"""Spiking networks: neurons, when they fire, what goes in and what comes out of a trial."""
+
+from noisynets.core.trial import trial
+from noisynets.systems.spiking.adapt import adapt
+from noisynets.systems.spiking.encoders import ENCODERS, current, delta, frames, latency, rate
+from noisynets.systems.spiking.firing import EscapeRate, NoisyThreshold, Threshold
+from noisynets.systems.spiking.network import Spiking
+from noisynets.systems.spiking.neurons import (
+    Alpha,
+    Cleared,
+    Lapicque,
+    Leaky,
+    Neuron,
+    OneToOne,
+    Recurrent,
+    Synaptic,
+)
+from noisynets.systems.spiking.readouts import (
+    READOUTS,
+    FirstSpike,
+    MeanMembrane,
+    MeanOutput,
+    Readout,
+    SpikeCount,
+)
+from noisynets.systems.spiking.record import Recording, record
+
+__all__ = [
+    "ENCODERS",
+    "READOUTS",
+    "Alpha",
+    "Cleared",
+    "EscapeRate",
+    "FirstSpike",
+    "Lapicque",
+    "Leaky",
+    "MeanMembrane",
+    "MeanOutput",
+    "Neuron",
+    "NoisyThreshold",
+    "OneToOne",
+    "Readout",
+    "Recording",
+    "Recurrent",
+    "SpikeCount",
+    "Spiking",
+    "Synaptic",
+    "Threshold",
+    "adapt",
+    "current",
+    "delta",
+    "frames",
+    "latency",
+    "rate",
+    "record",
+    "trial",
+]

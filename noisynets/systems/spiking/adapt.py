@@ -1,0 +1,166 @@
+"""adapt(network): snnTorch's neurons become ours, with the same parameters and the same steps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.errors import SystemRefused
+from noisynets.systems.spiking.firing import Threshold
+from noisynets.systems.spiking.neurons import (
+    Alpha,
+    Cleared,
+    Lapicque,
+    Leaky,
+    Neuron,
+    OneToOne,
+    Recurrent,
+    Synaptic,
+)
+
+KNOWN = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic")
+
+
+def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """Return the network with snnTorch's neurons replaced by ours.
+
+    The layers are the very same objects, so that what is trained here is trained there; the given
+    network stays as it is. snnTorch's modules are told by their class alone: the library is not
+    imported, and its list of all neurons ever built gets no longer.
+
+    Args:
+        network: an snnTorch neuron, or a module that calls its neurons with a current and takes
+            spikes back, as they behave with `init_hidden=True`.
+        firing: makes what every neuron fires by, such as `lambda: EscapeRate(0.1)`; None: a
+            hard threshold, with the surrogate gradient that the neuron was given.
+
+    Raises:
+        SystemRefused: naming neurons, or settings of neurons, that have no counterpart.
+
+    >>> import snntorch
+    >>> net = nn.Sequential(nn.Linear(4, 3), snntorch.Leaky(beta=0.9, init_hidden=True))
+    >>> ours = adapt(net)
+    >>> type(ours[1]).__module__, ours[0] is net[0]
+    ('noisynets.systems.spiking.neurons', True)
+    """
+    found = _unsupported(network)
+    if found:
+        raise SystemRefused("; ".join(found))
+    return _rebuilt(network, firing, {})
+
+
+def is_snntorch(module: nn.Module) -> bool:
+    """Whether a module is one of snnTorch's neurons, by its class."""
+    return type(module).__module__.startswith("snntorch.")
+
+
+def _rebuilt(
+    module: nn.Module, firing: Callable[[], nn.Module] | None, done: dict[nn.Module, nn.Module]
+) -> nn.Module:
+    """Return a module with all neurons below it replaced; what is shared stays shared."""
+    if module in done:
+        return done[module]
+    if is_snntorch(module):
+        new = _neuron(module, Threshold(_surrogate(module)) if firing is None else firing())
+        done[module] = new.train(module.training)
+        return new
+    children = {n: m and _rebuilt(m, firing, done) for n, m in module._modules.items()}
+    if all(new is module._modules[name] for name, new in children.items()):
+        done[module] = module
+        return module
+    new = module.__class__.__new__(module.__class__)
+    own = {name: copy(value) for name, value in module.__dict__.items() if name in _OWN}
+    hooks: dict[str, Any] = {name: OrderedDict() for name in module.__dict__ if "_hooks" in name}
+    new.__dict__ = {**module.__dict__, **own, **hooks, "_modules": children}
+    done[module] = new
+    return new
+
+
+_OWN = ("_parameters", "_buffers", "_non_persistent_buffers_set")
+
+
+def _surrogate(given: Any) -> Callable[[Tensor], Tensor] | None:
+    """A surrogate of the user's choice; None for snnTorch's default, which is ours too."""
+    function = given.spike_grad
+    if getattr(function, "__qualname__", "").startswith("atan."):
+        closed = [cell.cell_contents for cell in function.__closure__ or ()]
+        if closed == [2.0]:
+            return None
+    return function
+
+
+def _neuron(given: Any, firing: nn.Module) -> nn.Module:
+    settings = {
+        "threshold": _number(given.threshold),
+        "reset": given._reset_mechanism,
+        "reset_delay": getattr(given, "reset_delay", True),
+        "firing": firing,
+    }
+    kind = type(given).__name__
+    beta = _number(given.beta)
+    if kind == "Leaky":
+        return Leaky(beta, **settings)
+    if kind == "Lapicque":
+        return Lapicque(
+            resistance=_number(given.R),
+            capacitance=_number(given.C),
+            time_step=float(given.time_step),
+            **settings,
+        )
+    if kind == "Alpha":
+        return Alpha(_number(given.alpha), beta, **settings)
+    neuron: Neuron
+    if kind in ("Synaptic", "RSynaptic"):
+        neuron = Synaptic(_number(given.alpha), beta, **settings)
+    else:
+        neuron = Cleared(beta, **settings)
+    if kind == "Synaptic":
+        return neuron
+    layer = given.recurrent
+    if type(layer).__name__ == "RecurrentOneToOne":
+        layer = OneToOne()
+        layer.weight = given.V if isinstance(given.V, nn.Parameter) else nn.Parameter(given.V)
+        layer.requires_grad_(bool(given.learn_recurrent))
+    return Recurrent(neuron, layer)
+
+
+def _number(value: Any) -> float | Tensor:
+    value = torch.as_tensor(value).detach()
+    return float(value) if value.numel() == 1 else value
+
+
+def _unsupported(network: nn.Module) -> list[str]:
+    return [
+        f"{name or 'the network itself'!r} ({type(module).__name__}): {problem}"
+        for name, module in network.named_modules()
+        if is_snntorch(module) and hasattr(module, "spike_grad")
+        for problem in _problems(module)
+    ]
+
+
+def _problems(given: Any) -> list[str]:
+    kind = type(given).__name__
+    if kind not in KNOWN:
+        return [f"no counterpart is known; {', '.join(KNOWN)} have one"]
+    problems = []
+    if not given.init_hidden:
+        problems.append("keeps no state: build it with init_hidden=True")
+    if given.output:
+        problems.append("returns its potential too: build it with output=False")
+    if given.inhibition:
+        problems.append("inhibition has no counterpart")
+    if given.state_quant:
+        problems.append("state_quant has no counterpart")
+    if bool((torch.as_tensor(given.graded_spikes_factor) != 1).any()):
+        problems.append("graded spikes have no counterpart")
+    if kind == "RSynaptic" and not given.reset_delay:
+        problems.append("snnTorch itself fails with reset_delay=False here")
+    learnt = [n for n, p in given.named_parameters(recurse=False) if p.requires_grad and n != "V"]
+    if learnt:
+        problems.append(f"learns {', '.join(learnt)}, which no rule reaches: leave them fixed")
+    return problems

@@ -1,0 +1,165 @@
+"""Encoders: what a network sees of an input in every step of a trial.
+
+Each turns inputs (B, *in) into (B, T, *in), or into (B, 1, *in) where every step is the same; one
+random stream gives the spikes of a whole batch, so that all passes of a pair see the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from noisynets.core.errors import InputError
+
+Encoder = Callable[[Tensor, int, torch.Generator | None], Tensor]
+"""(inputs, T, generator) → what enters in each step."""
+
+
+def current(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+    """Direct current: the input itself, in every step.
+
+    >>> current(torch.zeros(2, 3), steps=5).shape
+    torch.Size([2, 1, 3])
+    """
+    _check(x, steps, signed=True)
+    return x.unsqueeze(1)
+
+
+def rate(
+    x: Tensor,
+    steps: int,
+    generator: torch.Generator | None = None,
+    *,
+    gain: float = 1.0,
+    offset: float = 0.0,
+) -> Tensor:
+    """A spike in every step with probability clip(gain · x + offset, 0, 1).
+
+    Args:
+        x: inputs (B, *in), not negative.
+        steps: T.
+        generator: of the spikes; None: PyTorch's own.
+        gain: on the inputs.
+        offset: added to them.
+
+    Returns:
+        Spikes (B, T, *in), 0 or 1.
+
+    Raises:
+        InputError: for a negative input, or less than one step.
+
+    >>> rate(torch.tensor([[0.0, 1.0]]), steps=2).tolist()
+    [[[0.0, 1.0], [0.0, 1.0]]]
+    """
+    _check(x, steps)
+    p = (gain * x + offset).clamp_(0, 1).unsqueeze(1)
+    p = p.expand(len(x), steps, *x.shape[1:])
+    return torch.empty_like(p, memory_format=torch.contiguous_format).bernoulli_(
+        p, generator=generator
+    )
+
+
+def latency(
+    x: Tensor, steps: int, generator: torch.Generator | None = None, *, threshold: float = 0.01
+) -> Tensor:
+    """One spike per input, the earlier the stronger: at step (T − 1)(1 − x), rounded.
+
+    What lies below the threshold never fires; what lies above 1 fires at once.
+
+    Args:
+        x: inputs (B, *in), not negative.
+        steps: T.
+        generator: not used: nothing is random.
+        threshold: least input that fires.
+
+    Returns:
+        Spikes (B, T, *in), 0 or 1.
+
+    Raises:
+        InputError: for a negative input, or less than one step.
+
+    >>> latency(torch.tensor([[0.0, 0.5, 1.0]]), steps=3)[0].tolist()
+    [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    _check(x, steps)
+    when = ((steps - 1) * (1 - x.clamp(max=1))).round().long().unsqueeze(1)
+    clock = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
+    return ((when == clock) & (x >= threshold).unsqueeze(1)).to(x.dtype)
+
+
+def delta(
+    x: Tensor, steps: int, generator: torch.Generator | None = None, *, threshold: float = 0.1
+) -> Tensor:
+    """Send on delta: ±1 whenever the input is a threshold or more away from what was sent so far.
+
+    b ← b + θ s, from b = 0: an input that is shown for T steps sends up to x/θ spikes and falls
+    silent, as an event camera does.
+
+    Args:
+        x: inputs (B, *in), of any sign.
+        steps: T.
+        generator: not used: nothing is random.
+        threshold: θ, in units of the input.
+
+    Returns:
+        Spikes (B, T, *in), −1, 0 or 1.
+
+    Raises:
+        InputError: for less than one step.
+
+    >>> delta(torch.tensor([[0.25, -0.1]]), steps=3)[0].tolist()
+    [[1.0, -1.0], [1.0, 0.0], [0.0, 0.0]]
+    """
+    _check(x, steps, signed=True)
+    if not threshold > 0:
+        raise InputError(f"threshold {threshold:g} of the delta encoder must be positive")
+    number = (x / threshold * (1 + 1e-6)).trunc().unsqueeze(1)
+    clock = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
+    return torch.where(number.abs() > clock, number.sign(), 0)
+
+
+def frames(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+    """Events in time, (B, T₀, *in), summed into T bins, of equal length where T divides T₀.
+
+    Args:
+        x: events per step, (B, T₀, *in).
+        steps: T, up to T₀.
+        generator: not used: nothing is random.
+
+    Returns:
+        Events per bin, (B, T, *in).
+
+    Raises:
+        InputError: for more bins than steps, or less than one.
+
+    >>> frames(torch.ones(1, 5, 1), steps=2).flatten().tolist()
+    [3.0, 2.0]
+    """
+    found = x.shape[1]
+    if steps == found:
+        return x
+    if not 1 <= steps <= found:
+        raise InputError(f"steps {steps}: {found} steps of events do not make so many bins")
+    which = torch.arange(found, device=x.device) * steps // found
+    return x.new_zeros(len(x), steps, *x.shape[2:]).index_add_(1, which, x)
+
+
+ENCODERS: dict[str, Encoder] = {
+    "current": current,
+    "rate": rate,
+    "latency": latency,
+    "delta": delta,
+    "frames": frames,
+}
+
+
+def _check(x: Tensor, steps: int, *, signed: bool = False) -> None:
+    if steps < 1:
+        raise InputError(f"steps {steps} must be at least 1")
+    if not signed and not bool((x >= 0).all()):
+        raise InputError(
+            f"inputs down to {float(x.min()):g}: rate and latency take no negative ones, and no "
+            "NaN; shift them, or use current or delta"
+        )

@@ -1,0 +1,118 @@
+"""Spiking(network): a network of layers and neurons, run step by step through a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.errors import InputError, SystemRefused
+from noisynets.core.probe import first_link, is_builtin
+from noisynets.core.trial import trial
+from noisynets.core.types import Stepped, Wrapper
+from noisynets.systems.spiking.adapt import is_snntorch
+from noisynets.systems.spiking.readouts import MeanMembrane, Readout
+
+
+class Spiking(Stepped):
+    """Runs a network through the T steps of a trial, from rest, and reads out.
+
+    Nothing is left of a trial when it is over: two networks never touch each other's state.
+
+    Args:
+        network: what happens in one step, (B, *in) → (B, *out): layers and neurons.
+        steps: T, for inputs that are the same in every step; None: the inputs' own T.
+        readout: of what the network gives in each step; None: `MeanMembrane()`.
+
+    Raises:
+        InputError: for T < 1, or inputs of another length.
+        SystemRefused: for snnTorch's own neurons; see `adapt`.
+
+    >>> from noisynets.systems.spiking import Leaky
+    >>> net = Spiking(nn.Sequential(nn.Linear(4, 8), Leaky(0.9), nn.Linear(8, 3)), steps=10)
+    >>> net(torch.rand(5, 1, 4)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self, network: nn.Module, steps: int | None = None, readout: Readout | None = None
+    ) -> None:
+        super().__init__()
+        if steps is not None and steps < 1:
+            raise InputError(f"steps {steps} must be at least 1")
+        theirs = [name for name, m in network.named_modules() if is_snntorch(m)]
+        if theirs:
+            raise SystemRefused(
+                f"{', '.join(map(repr, theirs))}: snnTorch's neurons keep their state from one "
+                "trial to the next: Spiking(adapt(network))"
+            )
+        self.network = network
+        self.steps = steps
+        self.readout = MeanMembrane() if readout is None else readout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (B, T, *in), or (B, 1, *in) if they stay the same → output (B, *out)."""
+        given = x.shape[1] if x.dim() > 1 else 0
+        steps = given if self.steps is None else self.steps
+        if given < 1 or given not in (1, steps):
+            raise InputError(
+                f"inputs of shape {tuple(x.shape)} for {steps} steps: give (B, {steps}, ...), or "
+                "(B, 1, ...) for inputs that stay the same"
+            )
+        dtype = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
+        inputs = [x[:, t].to(dtype) for t in range(given)]
+        first = first_link(self.network)
+        while isinstance(first, Wrapper):
+            first = first.layer
+        once = held(first) if given < steps and is_builtin(first) else nullcontext()
+        with trial(self), once:
+            for t in range(steps):
+                output: Tensor = self.readout(self.network(inputs[t % given]))
+        return output
+
+    def extra_repr(self) -> str:
+        """Show the settings in `print(module)`."""
+        return f"steps={self.steps}"
+
+
+@contextmanager
+def held(layer: nn.Module) -> Iterator[None]:
+    """Compute a layer without noise and state once for as long as its input stays the same.
+
+    >>> layer, x = nn.Linear(2, 3), torch.ones(1, 2)
+    >>> with held(layer):
+    ...     one, other = layer(x), layer(x)
+    >>> torch.equal(one, other), one is other, "forward" in vars(layer)
+    (True, False, False)
+    """
+    compute = layer.forward
+    before: list[Tensor] = []
+    versions: list[int] = []
+    kept: Tensor | None = None
+
+    def forward(x: Tensor) -> Tensor:
+        nonlocal before, versions, kept
+        entering = [x, *(p for p in layer._parameters.values() if p is not None)]
+        now = [-1 if t.is_inference() else t._version for t in entering]
+        alike = len(before) == len(entering) and all(map(_same, before, entering))
+        if kept is None or not alike or versions != now or min(now) < 0:
+            before, versions, kept = entering, now, compute(x)
+        return kept.clone()  # the next in line may change it in place
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same numbers in the same place."""
+    return (
+        one.data_ptr() == other.data_ptr()
+        and one.shape == other.shape
+        and one.stride() == other.stride()
+        and one.dtype == other.dtype
+    )

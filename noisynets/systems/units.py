@@ -1,0 +1,236 @@
+"""Units without a useful derivative: what a layer's activities become, element by element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.errors import InputError
+from noisynets.core.noise import Source
+
+
+def _positive(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} {value:g} must be positive and finite")
+    return value
+
+
+class Step(nn.Module):
+    """1 where a ≥ threshold, else 0: McCulloch and Pitts (1943).
+
+    >>> Step()(torch.tensor([-0.1, 0.0, 2.0]))
+    tensor([0., 1., 1.])
+    """
+
+    def __init__(self, threshold: float = 0.0) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return (a >= self.threshold).to(a)
+
+
+class Sign(nn.Module):
+    """+1 where a ≥ 0, else −1.
+
+    >>> Sign()(torch.tensor([-0.1, 0.0, 2.0]))
+    tensor([-1.,  1.,  1.])
+    """
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return (a >= 0).to(a).mul_(2).sub_(1)
+
+
+class Ternary(nn.Module):
+    """+1 where a > threshold, −1 where a < −threshold, else 0.
+
+    >>> Ternary(0.5)(torch.tensor([-0.6, -0.5, 0.2, 0.7]))
+    tensor([-1.,  0.,  0.,  1.])
+    """
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        super().__init__()
+        if not (math.isfinite(threshold) and threshold >= 0):
+            raise InputError(f"threshold {threshold:g} must be finite and not negative")
+        self.threshold = threshold
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return (a > self.threshold).to(a) - (a < -self.threshold).to(a)
+
+
+class Quantiser(nn.Module):
+    """The nearest of 2^k levels, low + i (high − low)/(2^k − 1); what lies outside is clipped.
+
+    Args:
+        bits: k, at least 1.
+        low: lowest level.
+        high: highest level.
+
+    >>> Quantiser(bits=1)(torch.tensor([-3.0, -0.1, 0.1]))
+    tensor([-1., -1.,  1.])
+    """
+
+    def __init__(self, bits: int = 4, low: float = -1.0, high: float = 1.0) -> None:
+        super().__init__()
+        if bits < 1:
+            raise InputError(f"a quantiser of {bits} bits has one level: use at least 1 bit")
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InputError(f"levels from {low:g} to {high:g} do not rise")
+        self.bits, self.low, self.high = bits, low, high
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        step = (self.high - self.low) / (2**self.bits - 1)
+        return ((a.clamp(self.low, self.high) - self.low) / step).round() * step + self.low
+
+
+class KWinners(nn.Module):
+    """k-winner-take-all: a_i if it is among the k largest of its sample, else 0.
+
+    The winners are found among all nodes of a layer; of equal ones, any. Xiao, Zhong and Zheng,
+    *Enhancing Adversarial Defense by k-Winners-Take-All* (ICLR 2020).
+
+    Args:
+        k: winners per sample.
+
+    >>> KWinners(k=1)(torch.tensor([[1.0, 3.0], [-2.0, -1.0]]))
+    tensor([[ 0.,  3.],
+            [ 0., -1.]])
+    """
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        if k < 1:
+            raise InputError(f"k {k} must be at least 1")
+        self.k = k
+
+    def forward(self, a: Tensor) -> Tensor:
+        """(B, *out) → (B, *out)."""
+        rows = a.flatten(1)
+        if self.k > rows.shape[1]:
+            raise InputError(f"{self.k} winners among {rows.shape[1]} nodes: use a smaller k")
+        winners = rows.topk(self.k, dim=1).indices
+        return torch.zeros_like(rows).scatter(1, winners, rows.gather(1, winners)).view_as(a)
+
+
+class Bernoulli(nn.Module):
+    """1 with probability 1/(1 + exp(−a/τ)), else 0: the unit of a Boltzmann machine.
+
+    Args:
+        temperature: τ, in units of the activity.
+        seed: of the draws; None draws one.
+
+    >>> Bernoulli(temperature=0.01)(torch.tensor([-1.0, 1.0]))
+    tensor([0., 1.])
+    """
+
+    def __init__(self, temperature: float = 1.0, seed: int | None = None) -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+        self.source = Source(seed)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return self.source.bernoulli((a.detach() / self.temperature).sigmoid())
+
+
+class StochasticRounding(nn.Module):
+    """step (floor(r) + B(frac(r))), r = a/step: rounds up or down so that the mean is a.
+
+    Args:
+        step: distance of the levels, in units of the activity.
+        seed: of the draws; None draws one.
+
+    >>> StochasticRounding()(torch.tensor([-2.0, 1.0]))
+    tensor([-2.,  1.])
+    """
+
+    def __init__(self, step: float = 1.0, seed: int | None = None) -> None:
+        super().__init__()
+        self.step = _positive("step", step)
+        self.source = Source(seed)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        r = a.detach() / self.step
+        down = r.floor()
+        return self.step * (down + self.source.bernoulli((r - down).clamp_(0, 1)))
+
+
+class Poisson(nn.Module):
+    """A count of mean r dt, with the rate r = max(a, 0): spikes in a window.
+
+    Args:
+        dt: the window, in seconds if a is a rate per second.
+        seed: of the draws; None draws one.
+
+    >>> Poisson(dt=1.0)(torch.tensor([-3.0, 0.0]))
+    tensor([0., 0.])
+    """
+
+    def __init__(self, dt: float = 1.0, seed: int | None = None) -> None:
+        super().__init__()
+        self.dt = _positive("dt", dt)
+        self.source = Source(seed)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return self.source.poisson(a.detach().clamp_min(0) * self.dt)
+
+
+class SinglePhoton(nn.Module):
+    """1 with probability 1 − exp(−λ), λ = max(a, 0), else 0: a click of a photon detector.
+
+    Ma et al., *Quantum-noise-limited optical neural networks operating at a few quanta per
+    activation* (arXiv 2307.15712).
+
+    Args:
+        seed: of the draws; None draws one.
+
+    >>> SinglePhoton()(torch.tensor([-3.0, 99.0]))
+    tensor([0., 1.])
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__()
+        self.source = Source(seed)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return self.source.bernoulli(-torch.expm1(-a.detach().clamp_min(0)))
+
+
+class StraightThrough(nn.Module):
+    """A unit that autograd takes for another: for backpropagation, the baseline, alone.
+
+    Values are the unit's, derivatives those of a soft stand-in: Bengio, Léonard and Courville,
+    *Estimating or propagating gradients through stochastic neurons for conditional computation*
+    (arXiv 1308.3432).
+
+    Args:
+        unit: what acts.
+        soft: what autograd sees, of the same shape.
+
+    >>> a = torch.tensor([-0.4, 3.0], requires_grad=True)
+    >>> y = StraightThrough(Sign(), lambda a: a.clamp(-1, 1))(a)
+    >>> y.sum().backward()
+    >>> y.tolist(), a.grad.tolist()
+    ([-1.0, 1.0], [1.0, 0.0])
+    """
+
+    def __init__(self, unit: nn.Module, soft: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.unit = unit
+        self.soft = soft
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        soft = self.soft(a)
+        hard: Tensor = self.unit(a).detach()
+        return hard + (soft - soft.detach())

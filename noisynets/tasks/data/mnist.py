@@ -1,0 +1,85 @@
+"""MNIST: 60,000 + 10,000 handwritten digits of 28 × 28 grey values, shipped with the package.
+
+The four files are the original ones, compressed with xz; their md5 sums are checked whenever
+they are loaded. Made by Yann LeCun, Corinna Cortes and Christopher Burges from NIST's Special
+Databases 1 and 3 (LeCun, Bottou, Bengio, Haffner, *Gradient-based learning applied to document
+recognition*, Proc. IEEE 86, 1998); see files/MNIST.md for origin and terms.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from noisynets.core.errors import InputError
+from noisynets.tasks.data.task import Examples, Task
+
+FILES = Path(__file__).parent / "files"
+MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+_OPENERS: dict[str, Callable[[Path], bytes]] = {
+    ".xz": lambda path: lzma.decompress(path.read_bytes()),
+    ".gz": lambda path: gzip.decompress(path.read_bytes()),
+    "": Path.read_bytes,
+}
+
+
+def load(part: str, folder: Path | None = None, *, md5: dict[str, str]) -> Examples:
+    """Read the images and labels of one part.
+
+    Args:
+        part: 'train' or 'test'.
+        folder: holds the four files, plain or as .gz or .xz; None: those of the package.
+        md5: the sums of the uncompressed files.
+
+    Raises:
+        InputError: for a file that is missing, damaged or altered.
+    """
+    stem = {"train": "train", "test": "t10k"}[part]
+    images = read(folder or FILES, f"{stem}-images-idx3-ubyte", md5)
+    labels = read(folder or FILES, f"{stem}-labels-idx1-ubyte", md5)
+    return Examples(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long())
+
+
+def read(folder: Path, name: str, md5: dict[str, str]) -> NDArray[np.uint8]:
+    """Read one file in the IDX format, whatever its compression, and check its sum."""
+    suffix = next((s for s in _OPENERS if (folder / f"{name}{s}").is_file()), None)
+    if suffix is None:
+        raise InputError(f"{folder}: no {name} there, nor {name}.gz or {name}.xz")
+    path = folder / f"{name}{suffix}"
+    try:
+        data = _OPENERS[suffix](path)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({error}): restore the original file") from error
+    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if found != md5[name]:
+        raise InputError(
+            f"{path}: md5 {found} where {md5[name]} was expected: restore the original file"
+        )
+    dimensions = data[3]
+    shape = np.frombuffer(data, dtype=">u4", offset=4, count=dimensions)
+    body = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dimensions)
+    return body.reshape(shape.tolist()).copy()
+
+
+MNIST = Task(
+    name="mnist",
+    summary="handwritten digits, 28×28 grey; 55,000 train, 5,000 validation, 10,000 test",
+    input_shape=(1, 28, 28),
+    classes=10,
+    load=partial(load, md5=MD5),
+    validation=5000,
+)
