@@ -15,7 +15,8 @@ from torch.nn.utils import parametrize
 from noisynets import InputError, NodePerturbation, Probe, cross_entropy
 from noisynets.core.losses import squared_error
 from noisynets.core.probe import find_nodes
-from noisynets.core.types import Effect, Population, Weights
+from noisynets.core.types import Effect, Weights
+from noisynets.core.trial import Population
 from noisynets.rules.credit import FEEDBACKS
 from noisynets.systems.devices import AdditiveGaussian, Noisy, TrialGaussian
 from noisynets.systems.spiking import (

@@ -11,9 +11,11 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import UninitializedParameter
 
 from noisynets.core.errors import SystemRefused
+from noisynets.core.graph import Graph
+from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.outer import has_outer, outer
-from noisynets.core.probe import find_nodes, innermost, is_quiet
-from noisynets.core.types import Effect, Node, Report, Sealed, Wrapper
+from noisynets.core.record import NodeRecord
+from noisynets.core.types import Effect, Node, Sealed, Wrapper
 
 TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
 _INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
@@ -47,13 +49,13 @@ batch statistics: use GroupNorm or LayerNorm
     return nodes
 
 
-def check_called(nodes: Sequence[Node], reports: Sequence[Report]) -> None:
+def check_called(nodes: Sequence[Node], calls: Sequence[NodeRecord]) -> None:
     """Refuse a system that went through without calling some of its layers.
 
     Raises:
         SystemRefused: naming the layers: their weights would be left untrained.
     """
-    silent = {node.name for node in nodes} - {report.node.name for report in reports}
+    silent = {node.name for node in nodes} - {call.node.name for call in calls}
     if silent:
         names = ", ".join(repr(name) for name in sorted(silent))
         raise SystemRefused(
@@ -62,14 +64,31 @@ def check_called(nodes: Sequence[Node], reports: Sequence[Report]) -> None:
         )
 
 
-def check_noisy(reports: Sequence[Report]) -> None:
+def check_output(graph: Graph) -> None:
+    """Refuse a system whose output is not computed from activities alone, as far as is known.
+
+    Raises:
+        SystemRefused: naming the operation that no credit passes.
+    """
+    if graph.output is None or graph.hidden:
+        what = f" through {graph.hidden[0]!r}" if graph.hidden else ""
+        advice = (
+            "over a trial, make Spiking(network, steps, readout) the whole system, and call "
+            "each layer once per step"
+            if graph.over_trial
+            else "feedback starts from the error at the output: leave such a step to the loss"
+        )
+        raise SystemRefused(f"the output is not made of activities alone{what}: {advice}")
+
+
+def check_noisy(calls: Sequence[NodeRecord]) -> None:
     """Refuse, in intrinsic mode, a system of which some node showed no noise in any call.
 
     Raises:
         SystemRefused: naming the nodes.
     """
-    names = {r.node.name for r in reports}
-    quiet = names - {r.node.name for r in reports if bool(r.delta.any())}
+    names = {r.node.name for r in calls}
+    quiet = names - {r.node.name for r in calls if bool(r.delta.any())}
     if quiet:
         raise SystemRefused(
             f"{', '.join(map(repr, sorted(quiet)))}: two passes gave the same activities: with "
@@ -78,14 +97,14 @@ def check_noisy(reports: Sequence[Report]) -> None:
         )
 
 
-def warn_quiet(reports: Sequence[Report]) -> None:
+def warn_quiet(calls: Sequence[NodeRecord]) -> None:
     """Warn, in intrinsic mode, of layers that add no noise to what comes from upstream.
 
     The differences measured there are W δx, with the covariance of whatever upstream noise makes of
     them and none of their own: a raw rule trains such a layer along few directions, and as its
     differences count in the norm, the layers before it worse, too.
     """
-    quiet = sorted({r.node.name for r in reports if is_quiet(r.node.outlet)})
+    quiet = sorted({r.node.name for r in calls if is_quiet(r.node.outlet)})
     if quiet:
         warnings.warn(
             f"{', '.join(map(repr, quiet))}: no noise of its own, so that all it shows comes from "
@@ -110,13 +129,13 @@ def check_open(system: nn.Module) -> None:
             )
 
 
-def check_dtype(reports: Sequence[Report]) -> None:
+def check_dtype(calls: Sequence[NodeRecord]) -> None:
     """Refuse activities in another dtype than the weights', as under autocast.
 
     Raises:
         SystemRefused: naming the nodes.
     """
-    for r in reports:
+    for r in calls:
         dtype = next(r.node.layer.parameters()).dtype
         if r.delta.dtype != dtype:
             raise SystemRefused(

@@ -1,8 +1,9 @@
-"""Losses per sample: node perturbation compares the passes sample by sample."""
+"""Losses per sample, and the error at the output: ∂loss/∂output, known or measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -74,3 +75,136 @@ per row, as with reduction='none' (and summed over features)
             "one value per row, as with reduction='none' (and summed over features)"
         )
     return values
+
+
+class OutputError(Protocol):
+    """Gives the error at the output, ∂loss/∂output per sample, from which feedback starts.
+
+    Attributes:
+        exact: it is the loss's derivative, not an estimate from δL.
+        needs_pairs: it needs noisy passes in every step.
+    """
+
+    exact: bool
+    needs_pairs: bool
+
+    def __call__(self, loss: Loss, outputs: Any, targets: Tensor, dloss: Tensor) -> Tensor:
+        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out)."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be saved to continue with the same bits."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+
+
+class KnownError:
+    """e = ∂loss/∂output, in closed form or by autograd of the loss alone.
+
+    >>> y = torch.tensor([[1.0, 3.0]])
+    >>> KnownError()(squared_error, y, torch.zeros(1, 2), torch.zeros(0, 1))
+    tensor([[1., 3.]])
+    """
+
+    exact, needs_pairs = True, False
+
+    def __call__(self, loss: Loss, outputs: Any, targets: Tensor, dloss: Tensor) -> Tensor:
+        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out).
+
+        Raises:
+            InputError: for an output that is not one tensor, or a loss without a derivative.
+        """
+        output = one_tensor(outputs)[: len(targets)].detach()
+        closed = DERIVATIVES.get(loss) if isinstance(loss, Hashable) else None
+        known = None if closed is None else closed(output, targets)
+        if known is not None:
+            return known
+        with torch.enable_grad():
+            output = output.requires_grad_()
+            value = losses(loss, output, targets).sum()
+            if not value.requires_grad:
+                raise InputError(
+                    "this loss has no derivative: feedback needs error=MeasuredError() "
+                    "(--loss-gradient measured)"
+                )
+            (error,) = torch.autograd.grad(value, output)
+        return error
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: nothing is learnt."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Do nothing."""
+
+
+FORGETTING = 0.02
+RIDGE = 1e-3
+
+
+class MeasuredError:
+    """e = S⁻¹ mean(δL δy), with S = E[δy δyᵀ] over outputs y: for a loss without a derivative.
+
+    The loss depends on the output alone, so that δL ≈ e·δy whatever made δy: E[δL δy] = S e for
+    small symmetric noise. S is a running mean over the pairs. The estimate has one number of
+    noise per output, not one per node as a raw rule's.
+
+    >>> torch.manual_seed(0) and None
+    >>> e, mix = torch.randn(3), torch.randn(3, 3)
+    >>> y = torch.cat([torch.zeros(1, 1, 3), torch.randn(200, 1, 3) @ mix]).flatten(0, 1)
+    >>> dloss = (y[1:] @ e).view(200, 1)
+    >>> found = MeasuredError()(squared_error, y, torch.zeros(1, 3), dloss)
+    >>> bool((found[0] - e).norm() < 0.01 * e.norm())
+    True
+    """
+
+    exact, needs_pairs = False, True
+
+    def __init__(self) -> None:
+        self._moment: Tensor | None = None
+        self._weight: Tensor | None = None  # of what has been seen, 1 in the long run
+
+    @torch.no_grad()
+    def __call__(self, loss: Loss, outputs: Any, targets: Tensor, dloss: Tensor) -> Tensor:
+        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out); updates S."""
+        outputs = one_tensor(outputs)
+        resamples, batch = dloss.shape
+        y = outputs.unflatten(0, (1 + resamples, batch)).flatten(2)
+        wide = torch.promote_types(y.dtype, torch.float32)  # there is no Cholesky for less
+        delta = (y[1:] - y[0]).to(wide)
+        flat = delta.flatten(0, 1)
+        seen = flat.T @ flat / len(flat)
+        if self._moment is None or self._weight is None:
+            self._moment, self._weight = torch.zeros_like(seen), seen.new_zeros(())
+        sound = seen.isfinite().all()  # a diverged pass teaches nothing
+        self._moment = torch.where(sound, self._moment.lerp(seen, FORGETTING), self._moment)
+        self._weight = torch.where(
+            sound, self._weight.lerp(sound.to(seen), FORGETTING), self._weight
+        )
+        moment = self._moment / self._weight.clamp_min(torch.finfo(wide).tiny)
+        ridge = RIDGE * moment.diagonal().mean() + torch.finfo(wide).tiny
+        lower = torch.linalg.cholesky_ex(moment + ridge * torch.eye(len(moment)).to(moment)).L
+        estimate = torch.einsum("kb,kbi->ib", dloss.to(wide), delta) / resamples
+        error = torch.cholesky_solve(estimate, lower).T
+        return error.to(outputs.dtype).unflatten(1, outputs.shape[1:])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+        if self._moment is None or self._weight is None:
+            return {}
+        return {"moment": self._moment, "weight": self._weight}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        self._moment, self._weight = state.get("moment"), state.get("weight")
+
+
+def one_tensor(output: Any) -> Tensor:
+    """Return the output of a system, if it is one tensor.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not isinstance(output, Tensor):
+        raise InputError("feedback starts from one output tensor; this system returns several")
+    return output

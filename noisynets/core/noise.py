@@ -255,9 +255,16 @@ class Injection:
         sigma: standard deviation, in units of the activity.
         sampler: name of the distribution, a key of `SAMPLERS`, or a sampler of one's own.
         seed: of the stream.
+        per_trial: draw once per trial and node, instead of anew in every call.
     """
 
-    def __init__(self, sigma: float, sampler: str | Sampler = "gaussian", seed: int = 0) -> None:
+    def __init__(
+        self,
+        sigma: float,
+        sampler: str | Sampler = "gaussian",
+        seed: int = 0,
+        per_trial: bool = False,
+    ) -> None:
         if isinstance(sampler, str):
             if sampler not in SAMPLERS:
                 raise unknown("noise", sampler, SAMPLERS)
@@ -266,6 +273,7 @@ class Injection:
             raise InputError(f"sigma {sigma:g} must be positive and finite")
         self.sigma = sigma
         self.sampler = sampler
+        self.per_trial = per_trial
         self.stream = Stream(seed)
 
     def draw(self, shape: Sequence[int], like: Tensor) -> Tensor:

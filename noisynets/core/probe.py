@@ -1,263 +1,232 @@
-"""The probe: listens to the nodes of any module through hooks, and is gone afterwards.
+"""The probe: records node activities through hooks, and removes the hooks on exit.
 
-What it records it copies at once: an in-place unit may overwrite an activity, and a recurrent
-system its state. One reference pass and P noisy passes run as one stacked batch, pass after pass:
-rows [0, B) are the reference, rows [(1+p)B, (2+p)B) the noisy pass p. So a system whose noise
-is correlated in time lives through the reference batch first and the noisy batches after it.
+Everything is copied when it is recorded: an in-place unit may overwrite an activity, and a
+recurrent system its state. One reference pass and P noisy passes run as one stacked batch, pass
+after pass: rows [0, B) are the reference, rows [(1+p)B, (2+p)B) the noisy pass p. A system whose
+noise is correlated in time therefore runs the reference batch first and the noisy batches after it.
 
-A system that runs through a trial calls its nodes once per step. The probe then reports every
-call, or each node once, on average over the trial.
+A system that runs through a trial calls its nodes once per step. The record then holds every call,
+or the mean over the calls of each node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from itertools import takewhile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import InputError, SystemRefused
+from noisynets.core.graph import Graph, Tracer
+from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
-from noisynets.core.outer import has_outer
-from noisynets.core.trial import Account, Means, populations
-from noisynets.core.types import Effect, Node, Report, Response, Track, Wrapper
+from noisynets.core.record import Needs, NodeRecord, Record, Trajectory
+from noisynets.core.recorders import NodeMean, PopulationMean, Step, trajectory
+from noisynets.core.types import Node
+
+NOTHING = Needs()
 
 
-def find_nodes(system: nn.Module) -> list[Node]:
-    """Return the layers with trained weights, in the order in which the system holds them.
-
-    >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
-    >>> [node.name for node in find_nodes(net)]
-    ['0', '2']
-    """
-    wrapped = {m.layer for m in system.modules() if isinstance(m, Wrapper)}
-    return list(_walk(system, "", seen=wrapped))
-
-
-def innermost(module: nn.Module) -> nn.Module:
-    """Return the layer whose weights are trained: what is left without the wrappers."""
-    while isinstance(module, Wrapper) and not has_outer(module):
-        module = module.layer
-    return module
-
-
-def _walk(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[Node]:
-    if module in seen:
-        return
-    seen.add(module)
-    layer = innermost(module)
-    if has_outer(layer):
-        if any(p.requires_grad for p in layer.parameters()):
-            yield Node(name, layer, inlet=module, outlet=module)
-        return
-    for row in _rows(module, name):
-        for i, (path, child) in enumerate(row):
-            for node in _walk(child, path, seen):
-                behind = _effects(row[i + 1 :]) if node.outlet is child else []
-                yield replace(node, name=behind[-1][0], outlet=behind[-1][1]) if behind else node
-
-
-Row = list[tuple[str, nn.Module]]
-
-
-def _rows(module: nn.Module, name: str) -> list[Row]:
-    """Return the children with their paths, in one row if each surely feeds the next.
-
-    So it is in an `nn.Sequential`, with what is nested in it. A module with a forward() of its
-    own may call its children in any order: each is a row of its own.
-    """
-    children = [
-        (f"{name}.{n}".lstrip("."), child)
-        for n, child in module._modules.items()
-        if child is not None and not (is_chain(child) and not len(child))
-    ]
-    if not is_chain(module):
-        return [[child] for child in children]
-    nested = [_rows(m, path)[0] if is_chain(m) else [(path, m)] for path, m in children]
-    return [[item for row in nested for item in row]]
-
-
-def is_chain(module: nn.Module) -> TypeGuard[nn.Sequential]:
-    """Whether each child surely feeds the next."""
-    return type(module).forward is nn.Sequential.forward
-
-
-def _effects(following: Row) -> Row:
-    """Return the effects that come before anything else."""
-    return list(takewhile(lambda item: isinstance(item[1], Effect), following))
-
-
-def fork(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
-    """Return the node at which noisy passes may part from the reference, if that is plain to see.
-
-    Until noise first enters, all passes are equal and one will do. That is certain only where
-    a chain of `nn.Sequential` leads straight to a first node without noise of its own; anywhere
-    else something (a skip connection around the node, say) might see the rows before it.
-    """
-    link = first_link(system)
-    return nodes[0] if is_quiet(link) and link is nodes[0].outlet else None
-
-
-def first_link(system: nn.Module) -> nn.Module:
-    """Return what a chain's inputs enter first, but for reshapes; the system if it is no chain."""
-    link = system
-    while is_chain(link):
-        reshapes = (nn.Flatten, nn.Unflatten, nn.Identity)
-        link = next((m for m in link.children() if not isinstance(m, reshapes)), nn.Identity())
-    return link
-
-
-def is_quiet(module: nn.Module) -> bool:
-    """Whether equal inputs surely give equal outputs."""
-    if isinstance(module, Wrapper):
-        return module.deterministic and is_quiet(module.layer)
-    return is_builtin(module)
-
-
-def is_builtin(module: nn.Module) -> bool:
-    """Whether this is a layer as PyTorch made it: anything else may do anything."""
-    made = type(module).__module__.startswith("torch.nn.modules.")  # no subclass, parametrization
-    return made and has_outer(module) and "forward" not in vars(module)
-
-
-class Probe:
-    """Context manager: while it is open, the system's nodes report.
-
-    Args:
-        system: any module.
-        nodes: of the system, as `find_nodes` gives them.
-        batch: B.
-        resamples: K; 0 records x alone.
-        injection: what to add at the nodes; None where the noise is the system's own.
-        in_turn: pass l·K + k perturbs node l alone, so that P = K · nodes; otherwise every
-            noisy pass perturbs all nodes and P = K.
-        keep_noise: whether reports carry ξ.
-        keep_states: whether reports carry the activity and the differences of the raw input.
-        on_average: report each node once, as the mean over its calls, and each population.
-        keep_steps: on average, also report the inputs of every step, and what populations did.
-        hold_noise: inject the same ξ in all calls of a node.
-        apart: the passes go their own ways: keep tracks of all of them instead of reports.
+@dataclass(frozen=True)
+class Site:
+    """A node in the stacked batch.
 
     Attributes:
-        reports: one per node and call, in the order of the calls; or one per node, in the order
-            of the first calls, once the probe is closed.
-        responses: on average, one per population, once the probe is closed.
-        tracks: of passes that go their own ways, one per node, once the probe is closed.
+        index: of the node.
+        node: with its modules.
+        own: the noisy passes, among P, in which noise enters at this node.
+        noisy: the same among all 1 + P passes.
+        splits: the passes split here, at the first call.
+        builtin: its output is fresh, and may be changed in place.
+    """
 
-    >>> import torch
-    >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
-    >>> probe = Probe(net, find_nodes(net), batch=4, resamples=2, injection=Injection(0.1))
-    >>> with torch.no_grad(), probe:
-    ...     output = net(probe.stack(torch.ones(4, 3)))
-    >>> output.shape, [tuple(report.delta.shape) for report in probe.reports]
-    (torch.Size([12, 1]), [(2, 4, 2), (2, 4, 1)])
+    index: int
+    node: Node
+    own: slice
+    noisy: slice
+    splits: bool
+    builtin: bool
+
+
+class Insertion:
+    """Adds injected noise to the activities of one pass, and returns it in units of σ.
+
+    Args:
+        injection: distribution, σ and random numbers.
+        passes: P.
+        batch: B.
+    """
+
+    def __init__(self, injection: Injection, passes: int, batch: int) -> None:
+        self.injection, self.passes, self.batch = injection, passes, batch
+        self._held: dict[int, Tensor] = {}
+
+    def split(self, site: Site, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Make the rows of all passes from those of one, with noise in the node's own passes."""
+        a = output.new_empty(1 + self.passes, *output.shape)
+        first, last = site.noisy.start, site.noisy.stop
+        a[:first], a[last:] = output, output
+        noisy = a[first:last]
+        z = self._draw(site.index, noisy)
+        if torch.is_grad_enabled():  # there is no derivative of what is written with `out`
+            noisy.copy_(output).add_(z, alpha=self.injection.sigma)
+        else:
+            torch.add(output, z, alpha=self.injection.sigma, out=noisy)
+        return a.flatten(0, 1), z
+
+    def add(self, site: Site, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Add noise in the node's own passes: in place, if no other module holds the tensor."""
+        if not site.builtin:
+            output = output.clone()
+        noisy = output.unflatten(0, (1 + self.passes, self.batch))[site.noisy]
+        z = self._draw(site.index, noisy)
+        noisy.add_(z, alpha=self.injection.sigma)
+        return output, z
+
+    def _draw(self, index: int, like: Tensor) -> Tensor:
+        """Draw noise for a node, in units of σ; once per trial, if the injection says so."""
+        z = self._held.get(index)
+        if z is None or z.shape != like.shape:
+            z = self.injection.draw(like.shape, like)
+            if z.shape != like.shape:
+                raise InputError(
+                    f"the noise drawn has shape {tuple(z.shape)}, not the shape asked for"
+                )
+        if self.injection.per_trial:
+            self._held[index] = z
+        return z
+
+
+class NodeHooks:
+    """Forward hooks that record the calls of all nodes in one pass.
+
+    Args:
+        sites: the nodes.
+        passes: P.
+        batch: B.
+        insertion: adds the injected noise; None where nothing is injected.
+        sigma: of the injected noise.
+        needs: what is recorded.
+
+    Attributes:
+        calls: one record per node and call, in the order of the calls.
+        means: by node, if means are needed instead.
+        steps: by node, if trajectories are needed instead.
     """
 
     def __init__(
         self,
-        system: nn.Module,
-        nodes: Sequence[Node],
-        *,
+        sites: Sequence[Site],
+        passes: int,
         batch: int,
-        resamples: int,
-        injection: Injection | None = None,
-        in_turn: bool = False,
-        keep_noise: bool = False,
-        keep_states: bool = False,
-        on_average: bool = False,
-        keep_steps: bool = False,
-        hold_noise: bool = False,
-        apart: bool = False,
+        insertion: Insertion | None,
+        sigma: float | None,
+        needs: Needs,
     ) -> None:
-        self.reports: list[Report] = []
-        self.tracks: list[Track] = []
-        self.responses: dict[str, Response] = {}
-        self.batch = batch
-        self.passes = resamples * len(nodes) if in_turn else resamples
-        self._nodes = nodes
-        self._injection = injection
-        self._keep_noise = keep_noise
-        self._keep_states = keep_states
-        self._hold_noise = hold_noise
-        self._held: dict[int, Tensor] = {}
-        self._apart = apart
-        self._steps: dict[int, list[tuple[Tensor, Tensor, Tensor, Tensor | None]]] = {}
-        self._means: dict[int, Means] | None = {} if on_average else None
-        found = populations(system) if on_average and keep_states else {}
-        self._keep_steps = keep_steps
-        self._accounts = [
-            Account(name, population, 1 + self.passes, batch, keep_steps)
-            for name, population in found.items()
-        ]
-        self._own = [
-            slice(i * resamples, (i + 1) * resamples) if in_turn else slice(0, resamples)
-            for i in range(len(nodes))
-        ]
-        self._noisy = [slice(own.start + 1, own.stop + 1) for own in self._own]
-        self._fork = fork(system, nodes) if injection is not None and self.passes else None
+        self.calls: list[NodeRecord] = []
+        self.means: dict[int, NodeMean] = {}
+        self.steps: dict[int, list[Step]] = {}
+        self._sites, self._insertion, self._needs = sites, insertion, needs
+        self._passes, self._batch, self._sigma = passes, batch, sigma
+        self._held = insertion is not None and insertion.injection.per_trial
         self._entered: dict[tuple[int, str], tuple[Tensor, Tensor | None]] = {}
         self._copies: dict[int, dict[str, tuple[Tensor, int, Tensor]]] = {}
-        self._handles: list[RemovableHandle] = []
 
-    def stack(self, inputs: Tensor) -> Tensor:
-        """Return the rows to feed in: the batch, once for every pass that is separate there."""
-        if self._fork is not None:
-            return inputs
-        return torch.cat([inputs] * (1 + self.passes))
-
-    def __enter__(self) -> Probe:
-        for index, node in enumerate(self._nodes):
-            product = node.layer.core[1] if isinstance(node.layer, Wrapper) else node.layer
-            for module, what in {product: "x", node.inlet: "raw"}.items():
+    def register(self) -> list[RemovableHandle]:
+        """Register the hooks of all nodes; the caller removes them."""
+        handles = []
+        for site in self._sites:
+            node = site.node
+            for module, what in {node.product: "x", node.inlet: "raw"}.items():
                 if module is not node.outlet:
-                    enter = module.register_forward_pre_hook(
-                        self._enters(index, what), with_kwargs=True
-                    )
-                    self._handles.append(enter)
-            leave = node.outlet.register_forward_hook(self._leaves(index), with_kwargs=True)
-            self._handles.append(leave)
-        for account in self._accounts:
-            adds = account.population.register_forward_hook(_adds(account), with_kwargs=True)
-            self._handles.append(adds)
-        return self
+                    enters = self._enters(site, what)
+                    handles.append(module.register_forward_pre_hook(enters, with_kwargs=True))
+            leaves = self._leaves(site)
+            handles.append(node.outlet.register_forward_hook(leaves, with_kwargs=True))
+        return handles
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._held.clear()
+    def close(self) -> set[str]:
+        """Free memory; return the names of nodes that were entered and never left."""
         self._copies.clear()
-        self._close_trial()
-        unfinished = {self._nodes[index].name for index, _ in self._entered}
+        unfinished = {self._sites[index].node.name for index, _ in self._entered}
         self._entered.clear()
-        if unfinished and kind is None:
-            raise SystemRefused(
-                f"{', '.join(map(repr, sorted(unfinished)))}: an effect that its layer did not "
-                "reach: wrap the layer instead: Noisy(layer, effect)"
-            )
+        return unfinished
 
-    def _enters(self, index: int, what: str) -> Callable[..., None]:
+    def _enters(self, site: Site, what: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            entering = _first(args, kwargs).detach()
+            entering = first(args, kwargs).detach()
             shift = self._shift(entering) if what == "raw" else None
-            self._entered[index, what] = self._copy(index, what, entering), shift
+            self._entered[site.index, what] = self._copy(site.index, what, entering), shift
 
         return hook
 
+    def _leaves(self, site: Site) -> Callable[..., Tensor]:
+        index, inside = site.index, site.node.inlet is not site.node.outlet
+
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+            splits = site.splits and not (self.calls or self.means or self.steps)
+            if inside:
+                raw, shift = self._entered.pop((index, "raw"))
+            elif splits and site.builtin:  # in a chain no other module changes it: no copy
+                raw, shift = first(args, kwargs).detach(), None
+            else:
+                entering = first(args, kwargs).detach()
+                raw, shift = self._copy(index, "raw", entering), self._shift(entering)
+            x, _ = self._entered.pop((index, "x"), (raw, None))
+            _check_rows(site, output, 1 if splits else 1 + self._passes, self._batch)
+            z = None
+            if self._insertion is not None:
+                add = self._insertion.split if splits else self._insertion.add
+                output, z = add(site, output)
+            self._keep(site, x, raw, shift, output, z)
+            return output
+
+        return hook
+
+    def _keep(
+        self,
+        site: Site,
+        x: Tensor,
+        raw: Tensor,
+        shift: Tensor | None,
+        output: Tensor,
+        z: Tensor | None,
+    ) -> None:
+        """Record a call: its inputs, the activities (rows of all passes), and ξ/σ."""
+        needs, sigma = self._needs, self._sigma
+        wanted = needs.noise or needs.trajectories
+        xi = z * sigma if z is not None and sigma is not None and wanted else None
+        if needs.trajectories:
+            step = (x, raw[: self._batch], output.detach().clone(), xi)
+            self.steps.setdefault(site.index, []).append(step)
+            return
+        a = output.unflatten(0, (1 + self._passes, self._batch))
+        record = NodeRecord(
+            site.node,
+            x=x,
+            raw=raw,
+            delta=(a[site.noisy] - a[0]).detach(),
+            own=site.own,
+            xi=xi,
+            sigma=sigma,
+            a=a[0].detach().clone() if needs.states else None,
+            shift=shift,
+        )
+        if not needs.averages:
+            self.calls.append(record)
+        elif site.index in self.means:
+            self.means[site.index].add_(record)
+        else:
+            self.means[site.index] = NodeMean(record, self._held, needs.steps)
+
     def _copy(self, index: int, what: str, entering: Tensor) -> Tensor:
         """Copy the reference rows of an input, once for as long as it is the same tensor."""
-        rows = len(entering) if self._apart else self.batch
-        if entering.is_inference():  # nobody counts the changes of such a tensor
+        rows = len(entering) if self._needs.trajectories else self._batch
+        if entering.is_inference():  # such a tensor does not count its changes
             return entering[:rows].clone()
         copies = self._copies.setdefault(index, {})
         for source, version, copy in copies.values():
@@ -268,147 +237,176 @@ class Probe:
         copies[what] = entering, entering._version, copy
         return copy
 
-    def _leaves(self, index: int) -> Callable[..., Tensor | None]:
-        node, noisy = self._nodes[index], self._noisy[index]
-        sigma = None if self._injection is None else self._injection.sigma
-        wanted = self._keep_noise or self._apart
-
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
-            parts = node is self._fork and not self.reports and not self._means
-            if parts and is_builtin(module):  # in a chain nobody else sees it: no need to copy
-                raw, shift = _first(args, kwargs).detach(), None
-            elif node.inlet is module:
-                entering = _first(args, kwargs).detach()
-                raw, shift = self._copy(index, "raw", entering), self._shift(entering)
-            else:
-                raw, shift = self._entered.pop((index, "raw"))
-            x, _ = self._entered.pop((index, "x"), (raw, None))
-            if parts:
-                output, z = self._part(index, output)
-            else:
-                output, z = self._add(index, output)
-            a = output.unflatten(0, (1 + self.passes, self.batch))
-            xi = None if z is None or sigma is None or not wanted else z * sigma
-            if self._apart:
-                step = (x, raw[: self.batch], output.detach().clone(), xi)
-                self._steps.setdefault(index, []).append(step)
-                return output
-            delta = (a[noisy] - a[0]).detach()
-            report = Report(
-                node,
-                x=x,
-                raw=raw,
-                delta=delta,
-                own=self._own[index],
-                xi=xi,
-                sigma=sigma,
-                a=a[0].detach().clone() if self._keep_states else None,
-                shift=shift,
-            )
-            if self._means is None:
-                self.reports.append(report)
-            elif index in self._means:
-                self._means[index].add_(report)
-            else:
-                self._means[index] = Means(report, self._hold_noise, self._keep_steps)
-            return output
-
-        return hook
-
-    def _part(self, index: int, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Make the rows of all passes from those of one, with noise in a node's own passes."""
-        self._check_rows(index, output, 1)
-        a = output.new_empty(1 + self.passes, *output.shape)
-        first, last = self._noisy[index].start, self._noisy[index].stop
-        assert self._injection is not None, "passes part where noise is injected"
-        a[:first], a[last:] = output, output
-        noisy, sigma = a[first:last], self._injection.sigma
-        z = self._draw(index, noisy)
-        if torch.is_grad_enabled():  # there is no derivative of what is written with `out`
-            noisy.copy_(output).add_(z, alpha=sigma)
-        else:
-            torch.add(output, z, alpha=sigma, out=noisy)
-        return a.flatten(0, 1), z
-
-    def _add(self, index: int, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Add noise in a node's own passes, in place."""
-        self._check_rows(index, output, 1 + self.passes)
-        if self._injection is None or not self.passes:
-            return output, None
-        if not is_builtin(self._nodes[index].outlet):
-            output = output.clone()  # others may hand out a tensor that they keep
-        noisy = output.unflatten(0, (1 + self.passes, self.batch))[self._noisy[index]]
-        z = self._draw(index, noisy)
-        noisy.add_(z, alpha=self._injection.sigma)
-        return output, z
-
-    def _draw(self, index: int, like: Tensor) -> Tensor:
-        """Draw noise for a node, in units of σ; the same in all of its calls where it is held."""
-        assert self._injection is not None
-        z = self._held.get(index)
-        if z is None or z.shape != like.shape:
-            z = self._injection.draw(like.shape, like)
-            if z.shape != like.shape:
-                raise InputError(
-                    f"the noise drawn has shape {tuple(z.shape)}, not the shape asked for"
-                )
-        if self._hold_noise:
-            self._held[index] = z
-        return z
-
-    def _close_trial(self) -> None:
-        """Report what was added up, or put down, over the trial."""
-        self.tracks = [self._track(index, steps) for index, steps in self._steps.items()]
-        self._steps = {}
-        if self._means is None:
-            return
-        self.reports = [means.report() for means in self._means.values()]
-        found = (account.response() for account in self._accounts)
-        self.responses = {response.name: response for response in found if response is not None}
-        self._means = {}
-
-    def _track(
-        self, index: int, steps: Sequence[tuple[Tensor, Tensor, Tensor, Tensor | None]]
-    ) -> Track:
-        """Put the steps of a node one behind the other."""
-        x, raw, a, xi = zip(*steps, strict=True)
-        passes = (1 + self.passes, self.batch)
-        injected = [noise for noise in xi if noise is not None]
-        return Track(
-            self._nodes[index],
-            x=torch.stack(x, 1).unflatten(0, passes),
-            raw=torch.stack(raw, 1),
-            a=torch.stack(a, 1).unflatten(0, passes),
-            own=self._own[index],
-            xi=torch.stack(injected, 2) if injected else None,
-            sigma=None if self._injection is None else self._injection.sigma,
-        )
-
     def _shift(self, whole: Tensor) -> Tensor | None:
-        """Differences of a raw input, if they are asked for and it has rows of all passes."""
-        if not self._keep_states or len(whole) == self.batch:
+        """Return the differences of a raw input, if they are needed and its passes are separate."""
+        if not self._needs.states or len(whole) == self._batch:
             return None
-        passes = whole.unflatten(0, (1 + self.passes, self.batch))
+        passes = whole.unflatten(0, (1 + self._passes, self._batch))
         return passes[1:] - passes[0]
 
-    def _check_rows(self, index: int, output: Tensor, passes: int) -> None:
-        rows = passes * self.batch
-        if output.shape[0] != rows:
+
+class Probe:
+    """Context manager: while it is open, the calls of the system's nodes are recorded.
+
+    States are reset when it opens and when it closes.
+
+    Args:
+        survey: of the system.
+        batch: B.
+        resamples: K; 0 records x alone.
+        injection: noise to add at the nodes; None where the noise is the system's own.
+        needs: what is recorded; with `graph`, the operations of the pass are traced.
+
+    Attributes:
+        passes: P, the noisy passes.
+        calls: once the probe is closed: one record per node and call, in the order of the calls;
+            of means, one per node.
+        trajectories: one per node, if they are needed, once the probe is closed.
+
+    >>> import torch
+    >>> from noisynets.core.nodes import survey
+    >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> probe = Probe(survey(net), batch=4, resamples=2, injection=Injection(0.1))
+    >>> with torch.no_grad(), probe:
+    ...     output = net(probe.stack(torch.ones(4, 3)))
+    >>> output.shape, [tuple(call.delta.shape) for call in probe.calls]
+    (torch.Size([12, 1]), [(2, 4, 2), (2, 4, 1)])
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        *,
+        batch: int,
+        resamples: int,
+        injection: Injection | None = None,
+        needs: Needs = NOTHING,
+    ) -> None:
+        self.calls: list[NodeRecord] = []
+        self.trajectories: list[Trajectory] = []
+        self.batch = batch
+        self.passes = resamples * len(survey.nodes) if needs.per_node else resamples
+        self.sigma = None if injection is None else injection.sigma
+        insertion = Insertion(injection, self.passes, batch) if injection and self.passes else None
+        self._split = None if insertion is None else survey.split
+        self._sites = _sites(survey, resamples, needs.per_node, self._split)
+        self._survey, self._needs = survey, needs
+        self._hooks = NodeHooks(self._sites, self.passes, batch, insertion, self.sigma, needs)
+        measured = survey.populations.items() if needs.averages and needs.states else ()
+        self._populations = [
+            PopulationMean(name, population, 1 + self.passes, batch, needs.steps)
+            for name, population in measured
+        ]
+        inside = survey.populations if needs.averages else None
+        rows = (1 + self.passes) * batch
+        self._tracer = Tracer(survey.nodes, rows, inside) if needs.graph else None
+        self._handles: list[RemovableHandle] = []
+
+    def stack(self, inputs: Tensor) -> Tensor:
+        """Return the rows to feed in: the batch, once for every pass that is separate there."""
+        return inputs if self._split is not None else torch.cat([inputs] * (1 + self.passes))
+
+    def record(self, outputs: Any, dloss: Tensor, graph: Graph | None = None) -> Record:
+        """Return the record of the passes, once the probe is closed.
+
+        Args:
+            outputs: of the system, in all passes.
+            dloss: δL, divided by the batch size, (P, B).
+            graph: of an earlier pass, if this one was not traced.
+        """
+        found = [mean.record() for mean in self._populations]
+        populations = {mean.name: mean for mean in found if mean is not None}
+        if self._tracer is None:
+            return Record(self.calls, dloss, populations, graph)
+        graph, values = self._tracer.graph(outputs), self._tracer.values.stored
+        return Record(self.calls, dloss, populations, graph, values)
+
+    def __enter__(self) -> Probe:
+        for module in self._survey.stateful:
+            module.forget()
+        self._handles = self._hooks.register()
+        for mean in self._populations:
+            handle = mean.population.register_forward_hook(mean.hook(), with_kwargs=True)
+            self._handles.append(handle)
+        if self._tracer is not None:
+            self._handles += self._tracer.hooks()
+            self._tracer.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._tracer is not None:
+            self._tracer.__exit__(kind, error, trace)
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        for module in self._survey.stateful:
+            module.forget()
+        unfinished = self._hooks.close()
+        if unfinished and kind is None:
             raise SystemRefused(
-                f"node {self._nodes[index].name!r}: its output has {output.shape[0]} rows where "
-                f"{passes} passes of a batch of {self.batch} make {rows}: keep the "
-                f"batch as the first dimension (found shape {tuple(output.shape)})"
+                f"{', '.join(map(repr, sorted(unfinished)))}: an effect that its layer did not "
+                "reach: wrap the layer instead: Noisy(layer, effect)"
             )
+        means = [mean.record() for mean in self._hooks.means.values()]
+        self.calls = means if self._needs.averages else self._hooks.calls
+        rows = (1 + self.passes, self.batch)
+        self.trajectories = [
+            trajectory(self._sites[i].node, steps, *rows, self._sites[i].own, self.sigma)
+            for i, steps in self._hooks.steps.items()
+        ]
 
 
-def _adds(account: Account) -> Callable[..., None]:
-    def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
-        account.add_(_first(args, kwargs), output)
+def _sites(survey: Survey, resamples: int, per_node: bool, split: Node | None) -> list[Site]:
+    """Return where each node is in the stacked batch; pass l·K + k perturbs node l alone."""
+    found = []
+    for i, (node, builtin) in enumerate(zip(survey.nodes, survey.builtin, strict=True)):
+        start = i * resamples if per_node else 0
+        own = slice(start, start + resamples)
+        noisy = slice(own.start + 1, own.stop + 1)
+        found.append(Site(i, node, own, noisy, node is split, builtin))
+    return found
 
-    return hook
+
+def _check_rows(site: Site, output: Tensor, passes: int, batch: int) -> None:
+    if output.shape[0] != passes * batch:
+        raise SystemRefused(
+            f"node {site.node.name!r}: its output has {output.shape[0]} rows where {passes} passes "
+            f"of a batch of {batch} make {passes * batch}: keep the batch as the first dimension "
+            f"(found shape {tuple(output.shape)})"
+        )
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """Return the input of a call, whether it was given by position or by name."""
     value: Tensor = args[0] if args else next(iter(kwargs.values()))
     return value
+
+
+def batch_size(inputs: Tensor, targets: Tensor) -> int:
+    """Return B, of inputs and targets alike.
+
+    Raises:
+        InputError: if they are not one tensor each, of the same length.
+    """
+    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
+        raise InputError("inputs and targets must each be one tensor, with the batch first")
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise InputError(f"{len(inputs)} inputs and {len(targets)} targets make no batch")
+    return len(inputs)
+
+
+def reference(outputs: Any, batch: int, passes: int) -> Any:
+    """Return the rows of the reference pass, of every tensor that has rows of all passes."""
+    if isinstance(outputs, Tensor):
+        stacked = outputs.dim() > 0 and len(outputs) == passes * batch
+        return (outputs[:batch] if stacked else outputs).detach()
+    if isinstance(outputs, dict):
+        return {key: reference(part, batch, passes) for key, part in outputs.items()}
+    if isinstance(outputs, tuple | list):
+        return [reference(part, batch, passes) for part in outputs]
+    return outputs

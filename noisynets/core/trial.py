@@ -1,30 +1,88 @@
-"""Means over a trial: what a node or a population measured in all steps, added up as it comes.
-
-On average over a trial a spiking network is a static one, from mean currents to mean spikes; rules
-that look at it so need no more memory for a longer trial. The credit for a mean activity is that
-for a shift of the activity in every step, Σ_t ∂loss/∂a_t, and belongs to the mean input:
-credit ⊗ x̄ is the gradient of the weights where inputs stay the same, and close to it where the
-credit varies little within a trial.
-"""
+"""Trials: systems with a state, which run from rest and leave no state behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from noisynets.core.types import Population, Report, Response, Stateful
+from noisynets.core.types import EpisodeLog
 
-TENSORS = ("x", "raw", "delta", "xi", "a", "shift")
+
+class Stateful(nn.Module):
+    """Keeps something from step to step of a trial, and nothing from trial to trial.
+
+    What it keeps is neither copied nor saved with it.
+
+    Attributes:
+        fresh: names of the attributes that it keeps, and what they are at the start of a trial.
+    """
+
+    fresh: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the state: the next call begins a trial."""
+        for name, value in self.fresh.items():
+            setattr(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), **self.fresh}
+
+
+class Population(Stateful):
+    """Nodes that act each for itself through the steps of a trial: neurons, or a read-out.
+
+    What goes in and what comes out can be measured, and `signals` names it; what is inside cannot,
+    but for the membrane potential of a population that says so.
+
+    Attributes:
+        signals: what an experimenter can measure.
+        final: what comes out counts at the last step alone; else at every step.
+    """
+
+    signals: tuple[str, ...] = ("current", "spikes")
+    final: bool = False
+
+    @property
+    def membrane(self) -> Tensor | None:
+        """Potential after the last step, (B, *out), where it is among the signals."""
+        return None
+
+
+class Stepped(nn.Module):
+    """Runs a network step by step through a trial."""
+
+    network: nn.Module
+
+
+class RollOut(Stateful):
+    """Lets a network act: in each step its inputs depend on what it did in those before.
+
+    So the passes of a pair part for good, each with inputs of its own. A row of the system's
+    input names an episode, and its output is the return, (R, 1).
+
+    Attributes:
+        network: called once for every step, (R, *in) → (R, *out).
+        log: of the episodes run last, until it is forgotten.
+        steps: of all episodes in training so far, added up; a buffer of one whole number.
+    """
+
+    network: nn.Module
+    steps: Tensor
+    fresh = MappingProxyType({"log": None})
+    log: EpisodeLog | None
 
 
 @contextmanager
 def trial(system: nn.Module) -> Iterator[None]:
-    """Begin from rest, and leave no state behind, whatever happens.
+    """Reset every state of a system at the start, and again at the end, also after an error.
 
     >>> from noisynets.systems.spiking import Leaky
     >>> neuron = Leaky(beta=0.9)
@@ -33,140 +91,31 @@ def trial(system: nn.Module) -> Iterator[None]:
     >>> [float(neuron(torch.full((1, 1), 0.6))) for _ in range(2)]
     [0.0, 1.0]
     """
-    stateful = [module for module in system.modules() if isinstance(module, Stateful)]
-    for module in stateful:
+    modules = stateful(system)
+    for module in modules:
         module.forget()
     try:
         yield
     finally:
-        for module in stateful:
+        for module in modules:
             module.forget()
 
 
-def wide(x: Tensor) -> Tensor:
-    """Return numbers wide enough to be added up: short floats lose what is small beside a sum."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+def stateful(system: nn.Module) -> list[Stateful]:
+    """Return the modules of a system that keep a state from step to step."""
+    return [module for module in system.modules() if isinstance(module, Stateful)]
 
 
-class Means:
-    """The mean of a node's reports.
-
-    Args:
-        first: the first report.
-        held: whether the injected noise stays the same through the trial; else it is drawn anew
-            in every step, so that the mean of T draws has the standard deviation σ/√T.
-        keep_steps: keep the input of every step.
-    """
-
-    def __init__(self, first: Report, held: bool, keep_steps: bool = False) -> None:
-        self._first = first
-        self._held = held
-        self._steps = [first.x] if keep_steps else None
-        self._sums = {
-            name: wide(value).clone()
-            for name in TENSORS
-            if (value := getattr(first, name)) is not None
-            and not (name == "raw" and first.raw is first.x)
-        }
-        self._count = 1
-
-    def add_(self, report: Report) -> None:
-        """Add the report of one step."""
-        for name, total in self._sums.items():
-            total += getattr(report, name)
-        if self._steps is not None:
-            self._steps.append(report.x)
-        self._count += 1
-
-    def report(self) -> Report:
-        """Return the mean so far."""
-        n = self._count
-        like = self._first.delta
-        means: dict[str, Any] = {k: (total / n).to(like) for k, total in self._sums.items()}
-        means.setdefault("raw", means["x"])
-        draws = 1 if self._held else n
-        sigma = None if self._first.sigma is None else self._first.sigma / draws**0.5
-        steps = None if self._steps is None else torch.stack(self._steps, 1)
-        return replace(self._first, sigma=sigma, steps=steps, draws=draws, **means)
-
-
-ROWS = 16
-"""Samples whose steps are kept in all passes, to learn from."""
-
-
-class Account:
-    """What went into a population and what came out, rows of all passes, added up over a trial.
-
-    Args:
-        name: path of the population.
-        population: whose it is.
-        passes: 1 + K.
-        batch: B.
-        keep_steps: keep every step.
-    """
-
-    def __init__(
-        self, name: str, population: Population, passes: int, batch: int, keep_steps: bool = False
-    ) -> None:
-        self.name = name
-        self.population = population
-        self._rows = (passes, batch)
-        self._sums: list[Tensor] = []
-        self._steps: list[Tensor] | None = [] if keep_steps and not population.final else None
-        self._pairs: list[Tensor] = []
-        self._membrane: Tensor | None = None
-        self._dtype = torch.float32
-        self._count = 0
-
-    def add_(self, current: Tensor, output: Tensor) -> None:
-        """Add one step."""
-        current, output = current.detach(), output.detach()
-        if len(current) != self._rows[0] * self._rows[1]:
-            return
-        self._count += 1
-        self._membrane = self.population.membrane
-        if self._count == 1:
-            self._sums = [wide(current).clone(), wide(output).clone()]
-            self._dtype = current.dtype
-        else:
-            self._sums[0] += current
-            last = self.population.final
-            self._sums[1] = wide(output).clone() if last else self._sums[1] + output
-        if self._steps is not None:
-            both = torch.stack([current, output]).unflatten(1, self._rows)
-            self._steps.append(both[:, 0].clone())
-            self._pairs.append(both[:, :, :ROWS].clone())
-
-    def response(self) -> Response | None:
-        """Return the means; None if it was never called with rows of all passes."""
-        if not self._count:
-            return None
-        current = (self._sums[0] / self._count).to(self._dtype).unflatten(0, self._rows)
-        spikes = self._sums[1] if self.population.final else self._sums[1] / self._count
-        spikes = spikes.to(self._dtype).unflatten(0, self._rows)
-        membrane = self._membrane
-        return Response(
-            self.name,
-            current=current[0],
-            shift=current[1:] - current[0],
-            spikes=spikes[0],
-            change=spikes[1:] - spikes[0],
-            membrane=None if membrane is None else membrane[: self._rows[1]].detach().clone(),
-            steps=torch.stack(self._steps, 2) if self._steps else None,
-            pairs=torch.stack(self._pairs, 3) if self._pairs else None,
-        )
+def has_state(system: nn.Module) -> bool:
+    """Return True if anything in a system keeps a state from step to step."""
+    return bool(stateful(system))
 
 
 def populations(system: nn.Module, name: str = "") -> dict[str, Population]:
-    """Return the populations by their paths; one inside another belongs to it."""
+    """Return the populations by path; one inside another counts as part of it."""
     if isinstance(system, Population):
         return {name: system}
     found: dict[str, Population] = {}
     for child, module in system.named_children():
         found |= populations(module, f"{name}.{child}".lstrip("."))
     return found
-
-
-def has_state(system: nn.Module) -> bool:
-    """Whether anything in a system keeps a state from step to step."""
-    return any(isinstance(module, Stateful) for module in system.modules())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from noisynets.core.probe import find_nodes
+from noisynets.core.nodes import find_nodes
 from noisynets.core.types import Node
 from noisynets.diagnose.gradients import of_weights, true_gradients
 from noisynets.diagnose.listen import Batches, Listener

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from noisynets.core.probe import find_nodes
+from noisynets.core.nodes import find_nodes
 from noisynets.diagnose.credit import credit
 from noisynets.diagnose.gradients import is_surrogate
 from noisynets.diagnose.ladder import RUNGS, ladder

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import SystemRefused
-from noisynets.core.probe import find_nodes
-from noisynets.core.trial import populations
-from noisynets.core.types import Population, Stepped
+from noisynets.core.nodes import find_nodes
+from noisynets.core.trial import Population, Stepped, populations
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from noisynets.core.errors import InputError
-from noisynets.core.types import Estimator, Loss, RollOut
-from noisynets.estimators.node_perturbation import Backpropagation, NodePerturbation
+from noisynets.core.trial import RollOut
+from noisynets.core.types import Estimator, Loss
+from noisynets.estimators.backpropagation import Backpropagation
+from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.estimators.roll_out import ENTERED, RollOutPerturbation
-from noisynets.estimators.roll_out_credit import RollOutFeedback
+from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
 from noisynets.rules import RULES
 from noisynets.rules.credit import FEEDBACKS, Corrected

@@ -1,31 +1,55 @@
-"""ANP, activity-based node perturbation: correlate the loss with what the activities did."""
+"""ANP, activity-based node perturbation: loss difference times activity difference."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from noisynets.core.types import Report
-from noisynets.rules.rule import Rule, Scaling, along, directional
+from noisynets.core.record import Needs, Record
+from noisynets.rules.roll_outs import differences
+from noisynets.rules.rule import RollOutForm, Rule, RuleEntry, Traits
+from noisynets.rules.scaling import Scaling, along_differences, count, find_scaling, needs_sigma
 
 
-def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Iterator[Tensor]:
+@dataclass(frozen=True)
+class ANP(Rule):
     """credit_l = δL δa_l N / ‖δa‖², with N and the norm over all nodes, the output's included.
 
-    Needs no knowledge of the noise: with two passes of a system that is noisy by itself the
-    same formula holds. Not unbiased: δa_l also holds the noise that came from upstream, which
-    δL counts already, so that E[δL δa_l] = Cov(δa_l) ∂L/∂a_l; a descent direction all the same.
+    It does not use the noise: with two passes of a system that has noise of its own the same
+    formula holds. Not unbiased: δa_l also contains the noise from upstream, which δL counts
+    already. On a chain, E[δL δa_l] = Cov(δa_l) ∂L/∂a_l, a descent direction.
 
-    Source: the released code of Dalm, van Gerven and Ahmad (arXiv 2310.00965); for noisy
-    systems the code of arXiv 2412.12783.
+    Args:
+        scaling: factor of δL δa.
+
+    Source: the released code of Dalm, van Gerven and Ahmad (arXiv 2310.00965); for systems with
+    noise of their own the code of arXiv 2412.12783.
     """
-    factor = directional(reports, dloss, scaling)
-    return (along(factor, r) for r in reports)
+
+    scaling: Scaling = count
+
+    def needs(self, system: nn.Module) -> Needs:
+        """Return what the rule needs: activities and losses; σ, if the scaling uses it."""
+        return Needs(injection=needs_sigma(self.scaling))
+
+    def __call__(self, record: Record) -> Iterator[Tensor]:
+        """Return one credit (B, *out) per call."""
+        return along_differences(record.calls, record.dloss, self.scaling)
 
 
-ANP = Rule(
+def make(seed: int = 0, scaling: str = "count") -> ANP:
+    """Return the rule with a scaling of `SCALINGS`; it draws nothing by itself."""
+    return ANP(find_scaling(scaling))
+
+
+ENTRY = RuleEntry(
     "anp",
     "activity-based node perturbation: loss difference times activity difference (1 + K)",
-    credit,
+    make,
+    Traits(),
+    options=("scaling",),
+    roll_out=RollOutForm(make, differences, options=("scaling",)),
+    decorrelated_lr=2e-3,
 )

@@ -1,35 +1,62 @@
-"""INP, iterative node perturbation: perturb one node at a time and measure what it did."""
+"""INP, iterative node perturbation: perturb one node at a time, and measure what changes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from noisynets.core.types import Report
-from noisynets.rules.rule import Rule, Scaling, along, directional
+from noisynets.core.record import Needs, NodeRecord, Record
+from noisynets.rules.roll_outs import differences
+from noisynets.rules.rule import RollOutForm, Rule, RuleEntry, Traits
+from noisynets.rules.scaling import Scaling, along, count, directional, find_scaling
 
 
-def credit(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Iterator[Tensor]:
-    """credit_l = δL^(l) δa_l N_l / ‖δa_l‖², where pass l perturbs layer l alone.
+@dataclass(frozen=True)
+class INP(Rule):
+    """credit_l = δL^(l) δa_l N_l / ‖δa_l‖², where pass l perturbs node l alone.
 
-    Unbiased for small σ, and free of the other layers' noise; costs 1 + K·layers passes. N_l
-    and the norm count every call of the layer in the pass; where there are several, the later
-    ones measure the noise of the earlier ones too, and the estimate is biased like ANP's.
+    Unbiased for small σ, and free of the other nodes' noise; it takes 1 + K·nodes passes. N_l and
+    the norm count every call of the node in the pass. If there are several calls, the later ones
+    also measure the noise of the earlier ones, and the estimate is biased as ANP's is.
+
+    Args:
+        scaling: factor of δL δa.
 
     Source: the released code of Dalm, van Gerven and Ahmad (arXiv 2310.00965).
     """
-    calls: defaultdict[str, list[Report]] = defaultdict(list)
-    for report in reports:
-        calls[report.node.name].append(report)
-    factors = {name: directional(same, dloss, scaling) for name, same in calls.items()}
-    return (along(factors[r.node.name], r) for r in reports)
+
+    scaling: Scaling = count
+
+    def needs(self, system: nn.Module) -> Needs:
+        """Return what the rule needs: injected noise, at one node per pass."""
+        return Needs(injection=True, per_node=True)
+
+    def __call__(self, record: Record) -> Iterator[Tensor]:
+        """Return one credit (B, *out) per call."""
+        calls: defaultdict[str, list[NodeRecord]] = defaultdict(list)
+        for call in record.calls:
+            calls[call.node.name].append(call)
+        factors = {
+            name: directional(same, record.dloss, self.scaling) for name, same in calls.items()
+        }
+        return (along(factors[call.node.name], call) for call in record.calls)
 
 
-INP = Rule(
+def make(seed: int = 0, scaling: str = "count") -> INP:
+    """Return the rule with a scaling of `SCALINGS`; it draws nothing by itself."""
+    return INP(find_scaling(scaling))
+
+
+ENTRY = RuleEntry(
     "inp",
     "iterative node perturbation: one layer perturbed per pass (1 + K·layers, unbiased)",
-    credit,
-    in_turn=True,
+    make,
+    Traits(unbiased=True),
+    options=("scaling",),
+    roll_out=RollOutForm(make, differences, options=("scaling",)),
+    lr=2e-3,
+    decorrelated_lr=2e-3,
 )

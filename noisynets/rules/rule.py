@@ -1,101 +1,148 @@
-"""What a rule is, and the two things that rules share: a scaling, and a sum over the passes."""
+"""What a rule is: it states its needs, and turns a record into one credit per call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from noisynets.core.types import Report
-
-Scaling = Callable[[float | Tensor, Tensor, float | None], Tensor]
-"""(N, ‖δa‖², σ) → the factor that stands before δL δa; ‖δa‖² per pass and sample, (K, B)."""
-
-
-def count(size: float | Tensor, square_norm: Tensor, sigma: float | None) -> Tensor:
-    """N/‖δa‖²: turns a directional derivative along a random direction into a gradient."""
-    return _over(size, square_norm)
-
-
-def root(size: float | Tensor, square_norm: Tensor, sigma: float | None) -> Tensor:
-    """√N/‖δa‖², of an older code of the same group; smaller by √N."""
-    return _over(size**0.5, square_norm)
-
-
-def variance(size: float | Tensor, square_norm: Tensor, sigma: float | None) -> Tensor:
-    """1/σ², of *Correlations are ruining your gradient descent*; needs the injected σ."""
-    assert sigma is not None, "refused with the settings of the estimator"
-    return torch.full_like(square_norm, sigma**-2)
-
-
-SCALINGS: dict[str, Scaling] = {"count": count, "root": root, "variance": variance}
+from noisynets.core.errors import InputError
+from noisynets.core.record import Needs, Record, Trajectory
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A rule, and what it asks of the passes.
+class StepCredit:
+    """Credit for every step of a trial, with the traces of the inputs that belong to it.
+
+    Attributes:
+        credit: (B, T, *out).
+        x: traces of the node's inputs, (B, T, *in).
+    """
+
+    credit: Tensor
+    x: Tensor
+
+
+Credit = Tensor | StepCredit | None
+"""Credit of one call: (B, *out), or one for every step. None: the node is not trained."""
+
+
+class Rule(ABC):
+    """Turns what the passes of a batch measured into the credit of every call.
+
+    A rule that learns from pairs keeps what it has learnt, and returns it in `state()`.
+
+    Attributes:
+        uses_dloss: its credit is made of this batch's loss differences.
+        due: the rule needs noisy passes in the next step; if not, one pass is enough.
+    """
+
+    uses_dloss: bool = True
+    due: bool = True
+
+    @abstractmethod
+    def needs(self, system: nn.Module) -> Needs:
+        """Return what the rule needs of the passes of a system."""
+
+    @abstractmethod
+    def __call__(self, record: Record) -> Iterable[Credit]:
+        """Return one credit per call of the record; linear in δL where δL is used."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be saved to continue with the same bits."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        if state:
+            raise InputError(f"{type(self).__name__} keeps no state, and got {', '.join(state)}")
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What distinguishes rules from one another, for everything that has to treat them differently.
+
+    Attributes:
+        taught_by_dloss: it learns from loss differences, though its credit is not made of them.
+        unbiased: its mean over the noise is the gradient, for small noise.
+        reads_weight_changes: it reads by how much training changed the weights.
+        random_feedback: it draws random maps from its seed.
+        trains_hidden: it trains hidden nodes, too.
+        control: it is a control that no pair teaches.
+    """
+
+    taught_by_dloss: bool = False
+    unbiased: bool = False
+    reads_weight_changes: bool = False
+    random_feedback: bool = False
+    trains_hidden: bool = True
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class RollOutForm:
+    """The form of a rule for roll-outs, whose passes are in different states.
+
+    Attributes:
+        make: (seed, **options) → the rule that gives the credit of one pass at a time.
+        entered: (trajectory, passes) → what it correlates with the loss, (1 + P, B, T, *out).
+        options: settings that `make` takes.
+    """
+
+    make: Callable[..., Rule]
+    entered: Callable[[Trajectory, Any], Tensor]
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RuleEntry:
+    """A rule in the registry, with the settings that were tuned for it.
+
+    The settings were chosen on the validation set; docs/results/tuning.md has the table.
 
     Attributes:
         name: as on the command line.
         summary: one line.
-        credit: (reports, dloss (P, B), scaling) → one credit (B, *out) per report, one after the
-            other, so that no more than one need be held. Linear in dloss, the mean over K; the
-            mean over the batch is taken by whoever scales dloss.
-        in_turn: perturb one node per noisy pass, so that P = K · nodes.
-        reads_noise: the reports must carry ξ, so the rule refuses a noise that is not ours.
-        scaled: whether the scaling makes a difference to it.
+        make: (seed, **options) → a new rule; the seed is that of what the rule draws.
+        traits: what distinguishes it.
+        options: settings that `make` takes.
+        roll_out: its form for roll-outs; None: a rule that sends errors is given the error at
+            the outputs instead, and any other cannot train a network that acts.
+        lr: tuned learning rate of Adam.
+        sigma: tuned standard deviation of the injected noise.
+        adam_beta2: tuned decay of Adam's second moments.
+        decorrelated_lr: tuned learning rate on decorrelated inputs; None: not offered so.
     """
 
     name: str
     summary: str
-    credit: Callable[[Sequence[Report], Tensor, Scaling], Iterable[Tensor]]
-    in_turn: bool = False
-    reads_noise: bool = False
-    scaled: bool = True
+    make: Callable[..., Rule]
+    traits: Traits
+    options: tuple[str, ...] = ()
+    roll_out: RollOutForm | None = None
+    lr: float = 3e-3
+    sigma: float = 1e-2
+    adam_beta2: float = 0.999
+    decorrelated_lr: float | None = None
 
     @property
     def injects(self) -> bool:
-        """Whether the rule works only with a noise that we inject."""
-        return self.in_turn or self.reads_noise
+        """True if the rule works only with noise that the estimator injects."""
+        return self._needs.injection
 
+    @property
+    def sends_error(self) -> bool:
+        """True if the rule starts from the error at the output, and sends credit down from it."""
+        return self._needs.error
 
-def directional(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Tensor:
-    """δL N / ‖δa‖² per pass and sample, (K, B); N and the norm run over all `reports`.
+    @property
+    def uses_dloss(self) -> bool:
+        """True if the credit is made of the batch's loss differences."""
+        return self.make(0).uses_dloss
 
-    Times δa, this is the directional derivative of the loss along δa, as a gradient estimate. Where
-    δa is a mean over several draws of noise, whose variance is smaller by their number, its square
-    counts, and it must be taken, as many times; see `along`.
-    """
-    n = sum(r.delta[0, 0].numel() for r in reports)
-    square_norm = torch.stack([_norm(r) for r in reports]).square().sum(0)
-    first = reports[0]
-    sigma = None if first.sigma is None else first.sigma * first.draws**0.5
-    return dloss[first.own] * scaling(n, square_norm, sigma)
-
-
-def _norm(report: Report) -> Tensor:
-    norm = torch.linalg.vector_norm(report.delta.flatten(2), dim=2)
-    return norm if report.draws == 1 else norm * report.draws**0.5
-
-
-def along(factor: Tensor, report: Report) -> Tensor:
-    """Credit (B, *out) along a report's δa, for a factor from `directional`."""
-    factor = factor if report.draws == 1 else factor * report.draws
-    return mean_over_passes(factor, report.delta)
-
-
-def mean_over_passes(factor: Tensor, delta: Tensor) -> Tensor:
-    """(1/K) Σ_k factor_k δ_k: (K, B), (K, B, *out) → (B, *out).
-
-    Contracting K here, before the outer product, makes K resamples cost one weight product.
-    """
-    if len(delta) == 1:
-        return factor[0].reshape(-1, *[1] * (delta.dim() - 2)) * delta[0]
-    return torch.einsum("kb,kb...->b...", factor / len(delta), delta)
-
-
-def _over(numerator: float | Tensor, square_norm: Tensor) -> Tensor:
-    """Divide, and give 0 where nothing moved: a pair without a difference says nothing."""
-    return torch.where(square_norm > 0, numerator / square_norm, 0)
+    @property
+    def _needs(self) -> Needs:
+        return self.make(0).needs(nn.Identity())

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from noisynets.core.decorrelation import unstable
 from noisynets.core.errors import BoxFailed, Diverged, InputError
-from noisynets.core.types import RollOut
+from noisynets.core.trial import RollOut
 from noisynets.run.checkpoint import load_state, save_state, write_atomically
 from noisynets.run.evaluate import (
     EVALUATION_BATCH,

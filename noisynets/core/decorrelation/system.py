@@ -10,7 +10,8 @@ from torch import nn
 
 from noisynets.core.decorrelation.layers import Decorrelated, Settings, decorrelated
 from noisynets.core.errors import SystemRefused
-from noisynets.core.types import Report, Wrapper
+from noisynets.core.record import NodeRecord
+from noisynets.core.types import Wrapper
 
 
 def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
@@ -48,12 +49,12 @@ def decorrelations(system: nn.Module) -> list[tuple[str, Decorrelated]]:
     return [(n, m) for n, m in system.named_modules() if isinstance(m, Decorrelated)]
 
 
-def learn_(reports: Iterable[Report]) -> None:
-    """Update R in every decorrelated layer that reported, once per report."""
-    for report in reports:
-        for module in report.node.inlet.modules():
+def learn_(calls: Iterable[NodeRecord]) -> None:
+    """Update R in every decorrelated layer, once per recorded call."""
+    for call in calls:
+        for module in call.node.inlet.modules():
             if isinstance(module, Decorrelated):
-                module.update_(report.raw)
+                module.update_(call.raw)
 
 
 def unstable(system: nn.Module) -> list[str]:

@@ -23,12 +23,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noisynets.core.errors import InputError
-from noisynets.core.graph import Activity, Unit, summed
-from noisynets.rules.credit.credit import Feedback, Traced, learns
 from noisynets.rules.credit.gate import Gate
-from noisynets.rules.credit.maps import nested, unnested
-from noisynets.rules.credit.pair import Pair
+from noisynets.rules.credit.state import nested, unnested
 
 DECAYS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
@@ -104,70 +100,3 @@ class Eligibility:
         self._levels = state["levels"]
         for i, part in unnested({k: v for k, v in state.items() if k != "levels"}).items():
             self._gates[int(i)].restore(part)
-
-
-class InTime:
-    """Any feedback, whose credit of mean spikes is shared among the steps that made them.
-
-    Args:
-        feedback: gives the credit; what it says of other nodes stands.
-    """
-
-    def __init__(self, feedback: Feedback) -> None:
-        self.feedback = feedback
-        self._eligibilities: dict[str, Eligibility] = {}
-
-    @property
-    def learns(self) -> bool:
-        """Whether it needs a pair in the next step."""
-        return learns(self.feedback)
-
-    def __call__(self, pair: Pair) -> list[Tensor | Traced | None]:
-        """One credit per report."""
-        learning = self.learns
-        credits = list(self.feedback(pair))
-        for name, response in pair.responses.items():
-            if response.pairs is None:
-                continue
-            new = name not in self._eligibilities
-            eligibility = self._eligibilities.setdefault(name, Eligibility())
-            if new or learning:
-                eligibility.update_(response.pairs)
-        for call, name in fed(pair).items():
-            x, sent = pair.reports[call].steps, pair.arrived.get(name)
-            steps = pair.responses[name].steps
-            if credits[call] is None or x is None or steps is None:
-                continue
-            if sent is None:
-                raise InputError(
-                    "credit_over='steps': this feedback sends no credit to the spikes of "
-                    f"{name!r}: use credit_over='trial', or rule 'anp'"
-                )
-            gain, traces = self._eligibilities[name](steps, x)
-            credits[call] = Traced(sent.unsqueeze(1) * gain / x.shape[1], traces)
-        return credits
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what must be kept to continue with the same bits."""
-        times = nested({name: e.state() for name, e in self._eligibilities.items()})
-        return nested({"mean": self.feedback.state(), "time": times})
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `state`."""
-        parts = unnested(state)
-        self.feedback.restore(parts["mean"])
-        self._eligibilities.clear()
-        for name, part in unnested(parts.get("time", {})).items():
-            self._eligibilities[name] = Eligibility()
-            self._eligibilities[name].restore(part)
-
-
-def fed(pair: Pair) -> dict[int, str]:
-    """Return the population that each call's activity goes straight into, by call."""
-    found = {}
-    for part in pair.wiring.parts:
-        if isinstance(part, Unit) and part.population:
-            for term in summed(part.of):
-                if isinstance(term, Activity):
-                    found[term.call] = part.population
-    return found

@@ -69,7 +69,7 @@ class Gate:
 
     @property
     def known(self) -> bool:
-        """Whether it has learnt anything yet."""
+        """True after the first update."""
         return self._sums is not None
 
     @property

@@ -1,16 +1,17 @@
-"""Mirrors: what a layer makes of a difference of its inputs, learnt from measured differences."""
+"""Mirrors: learnt estimates of the linear maps of layers, from measured differences alone."""
 
 from __future__ import annotations
 
-import zlib
-from functools import singledispatch
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.grad import conv1d_input, conv2d_input
 
-from noisynets.core.outer import padded
+from noisynets.core.record import NodeRecord, Record
+from noisynets.core.types import Node
+from noisynets.rules.credit.products import adjoint, forward, has_mirror, shown
+from noisynets.rules.credit.state import nested, unnested
 
 RIDGE = 0.01
 FIRST = 0.02
@@ -23,17 +24,19 @@ class Mirror:
     """M with δa ≈ M δx, by affine projections whose step size is measured.
 
     M ← M + μ D, with D = Eᵀ (δX δXᵀ + λ)⁻¹ δX the smallest change that explains the rows δX
-    (N, n_in), whose error was E = δA − δX Mᵀ. How much of D was signal the *next* rows tell: of
+    (N, n_in), whose error was E = δA − δX Mᵀ. The *next* rows show how much of D was signal: of
     their error before that step, μ = ⟨E, δX Dᵀ⟩/‖δX Dᵀ‖² is the share of D that would have
-    explained most. So the steps are whole while M is far off or the measurements are clean, and
-    small once what is left is noise. For 0 ≤ μ ≤ 1 the error on the rows shown never grows,
-    whatever the spectrum of the inputs; a plain LMS is stable only for small steps, and slow along
-    weak directions. Ozeki and Umeda (1984); kin to the weight mirrors of Akrout et al., *Deep
-    learning without weight transport* (2019).
+    explained most. Steps are therefore whole while M is far off or the measurements are clean, and
+    small when mostly noise is left. For 0 ≤ μ ≤ 1 the error on the given rows never grows, for any
+    spectrum of the inputs; plain LMS is stable only for small steps, and slow along weak
+    directions.
+
+    Source: affine projections, Ozeki and Umeda (1984). Related: the weight mirrors of Akrout et
+    al., *Deep learning without weight transport* (2019).
 
     Args:
         layer: gives the geometry: no weight is read.
-        rows: shown in one update, at most.
+        rows: used in one update, at most.
     """
 
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
@@ -47,7 +50,7 @@ class Mirror:
     def update_(self, inputs: Tensor, outputs: Tensor) -> None:
         """Learn from differences: of the inputs (N, *in) and the activities (N, *out)."""
         x, a = shown(self.layer, inputs, outputs, self.rows, self._updates)
-        wide = torch.promote_types(x.dtype, torch.float32)  # there is no Cholesky for less
+        wide = torch.promote_types(x.dtype, torch.float32)  # Cholesky needs at least float32
         x, a = x.to(wide), a.to(wide)
         if self._map is None or self._step is None or self._known is None:
             self._map = x.new_zeros(a.shape[1], x.shape[1])
@@ -66,7 +69,7 @@ class Mirror:
         self._updates += 1
 
     def _measured(self, error: Tensor, predicted: Tensor, square: Tensor) -> Tensor:
-        """Return what is known once fresh rows have shown what the last step is worth."""
+        """Return the running statistics of the step size, updated with fresh rows."""
         assert self._known is not None
         top, bottom, size, share = self._known
         before = error + share * predicted  # their error without the last step
@@ -83,13 +86,17 @@ class Mirror:
 
     def predict(self, inputs: Tensor) -> Tensor:
         """M δx, (N, *in) → (N, *out), after the first update."""
-        assert self._map is not None, "maps learn before they are asked"
+        assert self._map is not None, "maps learn before they predict"
         return forward(self.layer, self._map.to(inputs.dtype), inputs)
 
     @property
     def map(self) -> Tensor | None:
         """M, (out, in of one product); None before the first update."""
         return self._map
+
+    @map.setter
+    def map(self, value: Tensor) -> None:
+        self._map = value
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
@@ -106,199 +113,91 @@ class Mirror:
         self._updates = int(state["n"]) if state else 0
 
 
-class KolenPollack(Mirror):
-    """A mirror that also takes over every change of its layer's weights: M ← M + ΔW.
-
-    So it does not lag behind training, and has to learn from pairs only where the layer began and
-    what a device makes of its weights. ΔW is what training itself has written; of W nothing else
-    is read. Kolen and Pollack, *Backpropagation without weight transport* (1994), where both start
-    anywhere and decay alike; used for deep networks by Akrout et al. (2019).
-
-    Args:
-        layer: gives the geometry, and the changes of its `weight`.
-        rows: shown in one update, at most.
-    """
-
-    def __init__(self, layer: nn.Module, rows: int = 128) -> None:
-        super().__init__(layer, rows)
-        self._seen: Tensor | None = None
+class Map(Protocol):
+    """A linear map in place of a node's own, for sending credit from its output to its input."""
 
     def update_(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Follow the weights, then learn from differences, as a mirror does."""
-        self._follow()
-        super().update_(inputs, outputs)
+        """Learn from differences: of the inputs (N, *in) and the activities (N, *out)."""
 
     def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
-        """Follow the weights; then Mᵀ credit, as a mirror does."""
-        self._follow()
-        return super().__call__(credit, shape)
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        weight = self.layer.weight
-        assert isinstance(weight, Tensor), "layers with mirrors have one weight"
-        now = weight.detach().flatten(1)
-        seen = torch.zeros_like(now) if self._seen is None else self._seen
-        sound = now.isfinite().all()  # a diverged step teaches nothing
-        if self._map is not None and self._seen is not None:
-            self._map = torch.where(sound, self._map + (now - seen), self._map)
-        self._seen = torch.where(sound, now, seen)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what must be kept to continue with the same bits."""
-        kept = super().state()
-        return kept if self._seen is None else kept | {"seen": self._seen}
-
-    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
-        """Continue from a `state`."""
-        super().restore({k: v for k, v in state.items() if k != "seen"}, device)
-        self._seen = state["seen"].to(device) if "seen" in state else None
-
-
-class Transport:
-    """A fixed random map in place of a mirror: feedback alignment, Lillicrap et al. (2016).
-
-    Args:
-        layer: gives the geometry.
-        name: of the node; decides the map together with `seed`.
-        seed: of the map.
-    """
-
-    def __init__(self, layer: nn.Module, name: str, seed: int = 0) -> None:
-        self.layer = layer
-        self._seed = zlib.crc32(f"{seed}:{name}".encode())
-        self._map: Tensor | None = None
-
-    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Learn nothing; draw the map at the first call, as He et al. (2015) draw weights."""
-        if self._map is None:
-            x, a = shown(self.layer, inputs, outputs, 1, 0)
-            generator = torch.Generator().manual_seed(self._seed)
-            drawn = torch.randn(a.shape[1], x.shape[1], generator=generator)
-            self._map = (drawn * (2 / x.shape[1]) ** 0.5).to(x)
-
-    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
-        """Bᵀ credit: of the activities (B, *out) → of the inputs (B, *in)."""
-        assert self._map is not None, "drawn at the first update"
-        return adjoint(self.layer, self._map, credit, shape)
+        """Mᵀ credit: of the activities (B, *out) → of the inputs, of `shape` (B, *in)."""
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """Predict nothing: (N, *in) → zeros (N, *out)."""
-        assert self._map is not None, "drawn at the first update"
-        return torch.zeros_like(forward(self.layer, self._map, inputs))
+        """M δx, (N, *in) → (N, *out)."""
+
+    @property
+    def map(self) -> Tensor | None:
+        """M, (out, in of one product); None before the first update."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what must be kept to continue with the same bits."""
-        return {} if self._map is None else {"map": self._map}
+        """Return what must be saved to continue with the same bits."""
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Continue from a `state`."""
-        self._map = state["map"].to(device) if state else None
 
 
-@singledispatch
-def shown(
-    layer: nn.Module, inputs: Tensor, outputs: Tensor, rows: int, update: int
-) -> tuple[Tensor, Tensor]:
-    """Return single products to learn from: inputs (rows, n_in) and outputs (rows, n_out)."""
-    raise NotImplementedError(f"no mirror is known for {type(layer).__name__}")
+def in_turn(records: Sequence[NodeRecord], turn: int) -> list[NodeRecord]:
+    """Return one record per node: the calls of a node take turns."""
+    calls: dict[str, list[NodeRecord]] = {}
+    for record in records:
+        calls.setdefault(record.node.name, []).append(record)
+    return [same[turn % len(same)] for same in calls.values()]
 
 
-@singledispatch
-def adjoint(layer: nn.Module, m: Tensor, credit: Tensor, shape: torch.Size) -> Tensor:
-    """Mᵀ credit for the geometry of `layer`."""
-    raise NotImplementedError
+class Maps:
+    """One map per node: what the node makes of a difference of its inputs."""
 
+    def __init__(self, new: Callable[[Node], Map]) -> None:
+        self._new = new
+        self._maps: dict[str, Map] = {}
+        self._kept: dict[str, dict[str, Tensor]] = {}
+        self._updates = 0
 
-@singledispatch
-def forward(layer: nn.Module, m: Tensor, x: Tensor) -> Tensor:
-    """M x for the geometry of `layer`."""
-    raise NotImplementedError
+    def update_(self, record: Record) -> None:
+        """Learn the map of every node; the calls of a node take turns."""
+        fed = [c for c in record.calls if c.shift is not None and self._can_learn(c.node)]
+        for call in in_turn(fed, self._updates):
+            known = self._known(call.node)
+            if known is None:
+                known = self._maps[call.node.name] = self._new(call.node)
+            assert call.shift is not None
+            made = call.delta if call.xi is None else call.delta - call.xi
+            known.update_(call.shift.flatten(0, 1), made.flatten(0, 1))
+        self._updates += 1
 
+    def get(self, node: Node) -> Map | None:
+        """Return the map of a node; None if there is none yet."""
+        return self._known(node)
 
-def has_mirror(layer: nn.Module) -> bool:
-    """Whether a layer's map can be mirrored."""
-    known = shown.dispatch(type(layer)) is not shown.dispatch(object)
-    plain = getattr(layer, "groups", 1) == 1 and getattr(layer, "padding_mode", "zeros") == "zeros"
-    return known and plain and not isinstance(getattr(layer, "padding", 0), str)
+    def _can_learn(self, node: Node) -> bool:
+        return node.name in self._maps or has_mirror(node.product)
 
+    def _known(self, node: Node) -> Map | None:
+        """Return the map of a node, restoring it first if a saved state waits for the node."""
+        if node.name in self._kept:
+            known = self._maps[node.name] = self._new(node)
+            known.restore(self._kept.pop(node.name), next(node.layer.parameters()).device)
+        return self._maps.get(node.name)
 
-@shown.register
-def _shown_linear(
-    layer: nn.Linear, inputs: Tensor, outputs: Tensor, rows: int, update: int
-) -> tuple[Tensor, Tensor]:
-    x, a = inputs.flatten(0, -2), outputs.flatten(0, -2)
-    if inputs.dim() == 2:
-        return x[:rows], a[:rows]
-    index = _spread(len(x), rows, update, x.device)
-    return x[index], a[index]
+    def innovations(self, record: Record) -> list[Tensor]:
+        """ε = δa − M δx, per call (K, B, *out): the noise that entered at the node itself."""
+        return [self._innovation(call) for call in record.calls]
 
+    def _innovation(self, call: NodeRecord) -> Tensor:
+        if call.xi is not None:
+            return call.xi
+        known = self._known(call.node)
+        if call.shift is None or known is None:
+            return call.delta
+        return call.delta - known.predict(call.shift.flatten(0, 1)).view_as(call.delta)
 
-def _spread(n: int, rows: int, update: int, device: torch.device) -> Tensor:
-    """`rows` indices below n, spread evenly, and others at every update."""
-    golden = (5**0.5 - 1) / 2
-    steps = torch.arange(rows, dtype=torch.float64, device=device) + update * rows
-    return ((steps * golden).frac() * n).long().clamp_max(n - 1)
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be kept to continue with the same bits."""
+        found = nested(self._kept | {name: known.state() for name, known in self._maps.items()})
+        return found | {"updates": torch.tensor(self._updates)}
 
-
-@adjoint.register
-def _adjoint_linear(layer: nn.Linear, m: Tensor, credit: Tensor, shape: torch.Size) -> Tensor:
-    return credit @ m
-
-
-@forward.register
-def _forward_linear(layer: nn.Linear, m: Tensor, x: Tensor) -> Tensor:
-    return x @ m.T
-
-
-@shown.register
-def _shown_conv2d(
-    layer: nn.Conv2d, inputs: Tensor, outputs: Tensor, rows: int, update: int
-) -> tuple[Tensor, Tensor]:
-    """Patches spread over pictures and positions, others at every update."""
-    x, padding = padded(layer, inputs[:rows])
-    patches = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
-    patches = patches.transpose(1, 2).flatten(0, 1)
-    a = outputs[:rows].flatten(2).transpose(1, 2).flatten(0, 1)
-    index = _spread(len(a), rows, update, x.device)
-    return patches[index], a[index]
-
-
-@adjoint.register
-def _adjoint_conv2d(layer: nn.Conv2d, m: Tensor, credit: Tensor, shape: torch.Size) -> Tensor:
-    kernel = m.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
-    return conv2d_input(shape, kernel, credit, layer.stride, layer.padding, layer.dilation)
-
-
-@forward.register
-def _forward_conv2d(layer: nn.Conv2d, m: Tensor, x: Tensor) -> Tensor:
-    kernel = m.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
-    return F.conv2d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
-
-
-@shown.register
-def _shown_conv1d(
-    layer: nn.Conv1d, inputs: Tensor, outputs: Tensor, rows: int, update: int
-) -> tuple[Tensor, Tensor]:
-    two = nn.Conv2d(
-        1,
-        1,
-        (1, layer.kernel_size[0]),
-        (1, layer.stride[0]),
-        (0, int(layer.padding[0])),
-        (1, layer.dilation[0]),
-        device="meta",
-    )
-    return _shown_conv2d(two, inputs.unsqueeze(2), outputs.unsqueeze(2), rows, update)
-
-
-@adjoint.register
-def _adjoint_conv1d(layer: nn.Conv1d, m: Tensor, credit: Tensor, shape: torch.Size) -> Tensor:
-    kernel = m.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
-    return conv1d_input(shape, kernel, credit, layer.stride, layer.padding, layer.dilation)
-
-
-@forward.register
-def _forward_conv1d(layer: nn.Conv1d, m: Tensor, x: Tensor) -> Tensor:
-    kernel = m.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
-    return F.conv1d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`; a map is restored when its node is first used."""
+        self._maps.clear()
+        self._updates = int(state["updates"])
+        self._kept = unnested({k: v for k, v in state.items() if k != "updates"})

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from noisynets.core.errors import BoxFailed, SystemRefused
-from noisynets.core.types import Population, Sealed
+from noisynets.core.trial import Population
+from noisynets.core.types import Sealed
 from noisynets.systems.blackbox.contract import Box, Weights, problems
 from noisynets.systems.blackbox.tiles import Distortions
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from noisynets.core.noise import Source
-from noisynets.core.types import Effect, Stateful
+from noisynets.core.trial import Stateful
+from noisynets.core.types import Effect
 from noisynets.systems.devices.checks import not_negative, positive
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError, SystemRefused
-from noisynets.core.probe import first_link, is_builtin
-from noisynets.core.trial import trial
-from noisynets.core.types import Stepped, Wrapper
+from noisynets.core.nodes import first_link, is_builtin
+from noisynets.core.trial import Stepped, trial
+from noisynets.core.types import Wrapper
 from noisynets.systems.spiking.adapt import is_snntorch
 from noisynets.systems.spiking.readouts import MeanMembrane, Readout
 

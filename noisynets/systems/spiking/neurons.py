@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Source
 from noisynets.core.outer import outer
-from noisynets.core.types import Population, Stateful
+from noisynets.core.trial import Population, Stateful
 from noisynets.systems.spiking.firing import Threshold
 
 RESETS = ("subtract", "zero", "none")

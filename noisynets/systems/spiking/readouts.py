@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
-from noisynets.core.trial import wide
-from noisynets.core.types import Population
+from noisynets.core.trial import Population
 from noisynets.systems.spiking.neurons import Constant, Neuron, decayed, share
 
 
@@ -40,7 +40,7 @@ class Readout(Population):
 
     def forward(self, a: Tensor) -> Tensor:
         """Currents of one step, (B, *out) → output so far, (B, *out)."""
-        self._kept = self.count(wide(a), self._kept)
+        self._kept = self.count(a.to(torch.promote_types(a.dtype, torch.float32)), self._kept)
         self._steps += 1
         return self.result(self._kept[-1], self._steps).to(a.dtype)
 

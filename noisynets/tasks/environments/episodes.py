@@ -12,7 +12,8 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError, unknown
-from noisynets.core.types import Course, RollOut, Stepped
+from noisynets.core.trial import RollOut, Stepped
+from noisynets.core.types import EpisodeLog
 from noisynets.tasks.environments.spaces import Array, muscles, senses
 
 Envs = VectorEnv[Any, Any, Any]
@@ -95,7 +96,7 @@ class Episodes(RollOut):
                 break
         lived = torch.from_numpy(np.stack(lives, 1))
         gained = torch.from_numpy(np.stack(rewards, 1)).to(like.device) * lived.to(like.device)
-        self.course = Course(gained.to(like.dtype), lived.to(like.device))
+        self.log = EpisodeLog(gained.to(like.dtype), lived.to(like.device))
         if self.training:
             self.steps += int(lived.sum())
         return gained.sum(1, keepdim=True).to(like.dtype)

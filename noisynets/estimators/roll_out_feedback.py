@@ -1,4 +1,4 @@
-"""Feedback for a network that acts: roll-outs judge its outputs, pairs of passes send that down."""
+"""RollOutFeedback: feedback for networks that act; roll-outs give the error at the outputs."""
 
 from __future__ import annotations
 
@@ -9,63 +9,66 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError, unknown
 from noisynets.core.losses import losses
+from noisynets.core.nodes import survey
 from noisynets.core.noise import Injection
 from noisynets.core.probe import Probe
-from noisynets.core.trial import trial
-from noisynets.core.types import Estimate, Loss, RollOut, Sampler
+from noisynets.core.record import Needs
+from noisynets.core.trial import RollOut, trial
+from noisynets.core.types import Estimate, Loss, Sampler
 from noisynets.estimators.node_perturbation import NodePerturbation
-from noisynets.estimators.roll_out import Passes, judged, residuals
-from noisynets.rules.credit import FEEDBACKS, Feedback
+from noisynets.estimators.roll_out import judged_passes
+from noisynets.rules import RULES, Rule
+from noisynets.rules.roll_outs import RollOutPasses, residuals
 
 
 class RollOutFeedback:
     """Estimates gradients of the expected loss of episodes, by roll-outs and feedback.
 
-    What an episode says of a network, it says first of its outputs: with the noise ε of the
-    outputs o in step t of pass p, and the losses G still to come then,
+    An episode first gives an estimate for the outputs: with the noise ε of the outputs o in step t
+    of pass p, and the losses G still to come,
 
         e_pt = (G_pt − G_0t) ε_pt/σ²
 
-    is an estimate of ∂loss/∂o_pt (Williams, Machine Learning 8 (1992) 229). Nodes below are not
-    judged by the episodes again, each drowning in the noise of all the others. The network passes
-    over what it saw once more, now as on examples: in pairs of passes, with the error e·o, and
-    any feedback sends that down.
+    is an estimate of ∂loss/∂o_pt (Williams, Machine Learning 8 (1992) 229). Hidden nodes are not
+    estimated from the episodes, where the noise of all other nodes would be added to theirs.
+    Instead the network runs on the recorded inputs once more, in pairs of passes with the loss
+    e·o, and a feedback rule sends the error down, as in supervised training.
 
     Args:
-        system: what lets the network act.
+        system: runs the episodes of the network.
         loss: (returns (R, 1), targets (R, ...)) → (R,), also of returns still to come.
-        rule: a name in `FEEDBACKS`, or a feedback.
+        rule: a name in `RULES` of a rule that starts from the error, or such a rule.
         sigma: standard deviation of the injected noise: at the outputs while the network acts,
-            at the nodes while feedback learns. None: the outputs' own is measured, as what a fit
-            to what enters the last layer leaves.
+            at the nodes while feedback learns. None: the outputs' own noise is measured, as the
+            residual of a fit to the inputs of the last layer.
         resamples: K, of the roll-outs.
         noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
-        seed: of the injected noise, and of random feedback.
+        seed: of the injected noise, and of what the rule draws.
         discount: γ, weight in a credit of a reward that comes one step later.
-        credit_over: of the passes over what was seen; see `NodePerturbation`.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
-        SystemRefused: where the estimates would be wrong or parameters left untrained.
+        SystemRefused: if the estimates would be wrong or parameters not trained.
 
-    Cost: (1 + K) B roll-outs, and two passes of the network over all the steps in them that teach.
+    Cost: (1 + K) B roll-outs, and two passes of the network over all recorded steps that are used.
     """
 
     def __init__(
         self,
         system: RollOut,
         loss: Loss,
-        rule: str | Feedback = "mirrored",
+        rule: str | Rule = "mirrored",
         *,
         sigma: float | None = 0.5,
         resamples: int = 1,
         noise: str | Sampler = "gaussian",
         seed: int = 0,
         discount: float = 1.0,
-        credit_over: str | None = None,
     ) -> None:
-        if isinstance(rule, str) and rule not in FEEDBACKS:
-            raise unknown("feedback for a network that acts", rule, FEEDBACKS)
+        if isinstance(rule, str):
+            known = {name: entry for name, entry in RULES.items() if entry.sends_error}
+            if rule not in known:
+                raise unknown("feedback for a network that acts", rule, known)
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
         if not 0 <= discount <= 1:
@@ -80,8 +83,12 @@ class RollOutFeedback:
             sigma=sigma,
             noise=noise,
             seed=seed + 1,
-            credit_over=credit_over,
         )
+        if not self.down.rule.needs(system.network).error:
+            raise InputError(
+                f"{type(self.down.rule).__name__} does not start from the error at the output: use "
+                "RollOutPerturbation"
+            )
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
@@ -91,45 +98,50 @@ class RollOutFeedback:
         stacked = targets.repeat(n, *[1] * (targets.dim() - 1))
         own = self.injection is None
         probe = Probe(
-            self.system, self.down.nodes, batch=batch, resamples=self.resamples, apart=True
+            survey(self.system, self.down.nodes),
+            batch=batch,
+            resamples=self.resamples,
+            needs=Needs(trajectories=True),
         )
-        acting = Acting(self.system.network, batch, self.injection)
+        acting = OutputRecorder(self.system.network, batch, self.injection)
         with trial(self.system), acting, probe if own else nullcontext():
             returns = self.system(rows)
-            course = self.system.course
-        assert course is not None, "a roll-out leaves its course"
+            log = self.system.log
+        assert log is not None, "a roll-out leaves its log"
         seen, out = (torch.stack(steps, 1).unflatten(0, (n, batch)) for steps in acting.steps)
         calls = out.shape[2]
-        passes = judged(self.loss, course, stacked, batch, {calls}, self.discount, injected=not own)
+        passes = judged_passes(
+            self.loss, log, stacked, batch, {calls}, self.discount, injected=not own
+        )
         if self.injection is None:
-            entered = probe.tracks[-1].x.unflatten(2, (calls, -1)).mean(3)
+            entered = probe.trajectories[-1].x.unflatten(2, (calls, -1)).mean(3)
             noise = residuals(entered, out, passes.alive)
         else:
             noise = torch.stack(acting.noise, 1).unflatten(0, (n, batch))
-        self._send(passes, *(passes.teaching(part) for part in (seen, noise)))
+        self._send(passes, *(passes.used(part) for part in (seen, noise)))
         loss = losses(self.loss, returns, stacked).view(n, batch)
         return Estimate(loss[0], returns[:batch], n * batch)
 
-    def _send(self, passes: Passes, seen: Tensor, noise: Tensor) -> None:
+    def _send(self, passes: RollOutPasses, seen: Tensor, noise: Tensor) -> None:
         """Send the error at the outputs down, over all steps in which an episode was running.
 
         Args:
-            passes: which teach, and their losses.
-            seen: by the network, (Q, B, T, *in).
+            passes: gives the losses still to come.
+            seen: inputs of the network, (Q, B, T, *in).
             noise: of its outputs, (Q, B, T, *out).
         """
-        alive = passes.teaching(passes.alive)
-        further = passes.teaching(passes.apart(passes.to_go))[alive]
+        alive = passes.used(passes.alive)
+        further = passes.used(passes.compared(passes.to_go))[alive]
         noise, seen = noise[alive], seen[alive]
         square = noise.square().mean(0)
         error = further.view(-1, *[1] * (noise.dim() - 1)) * noise
         error = torch.where(square > 0, error / square, 0)
-        order = mixed(len(seen), seen.device)  # mirrors look at the first rows
+        order = scattered(len(seen), seen.device)  # mirrors use the first rows
         episodes = alive.shape[0] * alive.shape[1]
         self.down(seen[order], error[order] * (len(seen) / episodes))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the state of the stream of injected noise, and what feedback has learnt."""
+        """Return the state of the stream of injected noise, and what the rule has learnt."""
         stream = {} if self.injection is None else {"stream": self.injection.stream.state()}
         return stream | {f"down|{name}": value for name, value in self.down.state().items()}
 
@@ -143,16 +155,16 @@ class RollOutFeedback:
         )
 
 
-class Acting:
-    """Context manager: while it is open, what a network sees and does is put down, step by step.
+class OutputRecorder:
+    """Context manager: while it is open, inputs and outputs of a network are recorded.
 
     Args:
         network: that acts.
-        batch: B; rows after these belong to passes with noise.
-        injection: what to add to the outputs of these; None: nothing.
+        batch: B; the rows after the first B belong to passes with noise.
+        injection: noise that is added to the outputs of these; None: none.
 
     Attributes:
-        steps: of what was seen (R, *in), and of outputs (R, *out).
+        steps: inputs (R, *in) and outputs (R, *out) of every step.
         noise: that was added, (R, *out) in every step.
     """
 
@@ -161,7 +173,7 @@ class Acting:
         self.noise: list[Tensor] = []
         self._network, self._batch, self._injection = network, batch, injection
 
-    def __enter__(self) -> Acting:
+    def __enter__(self) -> OutputRecorder:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             xi = torch.zeros_like(output)
             if self._injection is not None:
@@ -184,10 +196,10 @@ def product(outputs: Tensor, error: Tensor) -> Tensor:
     return (outputs * error).flatten(1).sum(1)
 
 
-def mixed(n: int, device: torch.device) -> Tensor:
-    """Return the numbers below n so that those that were neighbours are far apart.
+def scattered(n: int, device: torch.device) -> Tensor:
+    """Return the numbers below n in an order in which neighbours are far apart.
 
-    >>> mixed(5, torch.device("cpu")).tolist()
+    >>> scattered(5, torch.device("cpu")).tolist()
     [0, 2, 4, 1, 3]
     """
     golden = (5**0.5 - 1) / 2

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_input
 
-from noisynets.core.graph import Expression, Moved, Sum, Unit
+from noisynets.core.graph.expressions import Expression, LinearOp, Sum, Unit
 
 RANDOM = ("bernoulli", "poisson", "binomial")
 RESHAPES = ("view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze", "_reshape_copy")
@@ -121,21 +119,8 @@ def with_constant(
         def adjoint(c: Tensor) -> Tensor:
             return c * (factor[: len(c)] if batched else factor).to(c.dtype)
 
-        return Moved(expression, adjoint, name)
+        return LinearOp(expression, adjoint, name)
     return None
-
-
-def max_pool_adjoint(credit: Tensor, before: Tensor, settings: tuple[Any, ...]) -> Tensor:
-    """Give each window's credit to where its largest value was.
-
-    Args:
-        credit: of the pooled values, (B, C, H', W').
-        before: what was pooled, (B, C, H, W).
-        settings: kernel size, stride, padding, dilation and so on, as `max_pool2d` takes them.
-    """
-    _, where = F.max_pool2d(before, *settings, return_indices=True)
-    flat = torch.zeros_like(before).flatten(2)
-    return flat.scatter_add_(2, where.flatten(2), credit.flatten(2)).view_as(before)
 
 
 def _pieces(

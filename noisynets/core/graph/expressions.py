@@ -1,0 +1,298 @@
+"""Expressions: how the input of a node, or the output, is computed from activities.
+
+Credit flows from a node's input back to the activities that it was computed from. The tracer
+records every operation that PyTorch carries out in one pass (see `tracer`). No operation is
+differentiated, and no unit is recognised by its type:
+
+- an element-wise operation is a *unit*; its gain is measured (see `rules.credit.gate`);
+- an operation that moves, scales or averages numbers is a `LinearOp` with an exact adjoint;
+- anything else is *opaque*: no credit passes it.
+
+Expressions share their parts, as the steps of a trial do. `parts` visits each part once, and
+expressions are compared by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """The activity of a node in one call.
+
+    Attributes:
+        call: index of the call in the record.
+    """
+
+    call: int
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """An element-wise operation.
+
+    Attributes:
+        of: its argument.
+        before: key of the stored value of the argument (see `Record.values`).
+        after: key of the stored value of the result.
+        operation: names of the operations; units of different names have different gates.
+        population: path of the population that this unit is, on average over a trial; '' if it
+            is none.
+    """
+
+    of: Expression
+    before: int
+    after: int
+    operation: str
+    population: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearOp:
+    """A linear operation that moves, scales, repeats or averages numbers within each sample.
+
+    Attributes:
+        of: its argument.
+        adjoint: credit of its output (B, ...) → credit of its input (B, ...).
+        operation: its name and settings.
+        invertible: the adjoint also maps the output back to the input.
+    """
+
+    of: Expression
+    adjoint: Callable[[Tensor], Tensor]
+    operation: str
+    invertible: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """A weighted sum of expressions.
+
+    Attributes:
+        terms: expressions of equal shapes, with their factors.
+    """
+
+    terms: tuple[tuple[Expression, float], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool:
+    """Maximum pooling: credit goes to the position of the maximum.
+
+    Attributes:
+        of: its argument.
+        before: key of the stored value of the argument.
+        settings: of `max_pool`, without the input.
+    """
+
+    of: Expression
+    before: int
+    settings: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """Any other operation on activities.
+
+    Attributes:
+        of: its arguments.
+        operation: its name.
+    """
+
+    of: tuple[Expression, ...]
+    operation: str
+
+
+Expression = Activity | Unit | LinearOp | Sum | MaxPool | Opaque
+
+
+def inner(expression: Expression) -> tuple[Expression, ...]:
+    """Return the direct arguments of an expression."""
+    if isinstance(expression, Activity):
+        return ()
+    if isinstance(expression, Sum):
+        return tuple(term for term, _ in expression.terms)
+    return expression.of if isinstance(expression, Opaque) else (expression.of,)
+
+
+def parts(*expressions: Expression | None) -> list[Expression]:
+    """Return all parts of expressions, each once, arguments before results."""
+    found: dict[Expression, None] = {}
+    left = [(e, False) for e in expressions if e is not None]
+    while left:
+        expression, ready = left.pop()
+        if expression in found:
+            continue
+        if ready:
+            found[expression] = None
+            continue
+        left.append((expression, True))
+        left += [(part, False) for part in inner(expression) if part not in found]
+    return list(found)
+
+
+def activities(*expressions: Expression | None) -> set[int]:
+    """Return the calls whose activities occur in expressions, also within opaque parts."""
+    return {part.call for part in parts(*expressions) if isinstance(part, Activity)}
+
+
+def summands(expression: Expression) -> list[Expression]:
+    """Return the terms with factor 1 of a sum; the expression itself if it is no sum."""
+    if not isinstance(expression, Sum):
+        return [expression]
+    return [t for term, factor in expression.terms if factor == 1 for t in summands(term)]
+
+
+def base(expression: Expression) -> Expression:
+    """Return the expression of which this one is an element-wise function.
+
+    The search ends at a population: it has a state of its own.
+    """
+    while (isinstance(expression, Unit) and not expression.population) or (
+        isinstance(expression, Sum) and len(expression.terms) == 1
+    ):
+        expression = inner(expression)[0]
+    return expression
+
+
+def unit_before(made: Expression | None) -> Unit | None:
+    """Return the unit behind a node whose output, reshaped at most, is this expression."""
+    while isinstance(made, LinearOp) and made.invertible:
+        made = made.of
+    return made if isinstance(made, Unit) and isinstance(made.of, Activity) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """How the input of each call, and the system's output, are computed from activities.
+
+    A graph holds no values of a batch. For a system that always calls its nodes in the same way
+    it is traced once.
+
+    Attributes:
+        names: of the nodes, one per call.
+        inputs: one expression per call; None where no activity enters.
+        output: of the system; None where it is not one tensor computed from activities.
+        over_trial: the record holds means over a trial. Stored values are then those of the
+            first step, and nothing is measured with them.
+    """
+
+    names: tuple[str, ...]
+    inputs: tuple[Expression | None, ...]
+    output: Expression | None
+    over_trial: bool = False
+
+    @cached_property
+    def parts(self) -> list[Expression]:
+        """All expressions, each once, arguments before results."""
+        return parts(*self.inputs, self.output)
+
+    @cached_property
+    def backward(self) -> dict[Expression, tuple[Expression, ...]]:
+        """The parts of every input and of the output, results before arguments."""
+        ends = [made for made in (*self.inputs, self.output) if made is not None]
+        return {made: tuple(reversed(parts(made))) for made in ends}
+
+    @cached_property
+    def unmeasured(self) -> frozenset[Expression]:
+        """Units and poolings of which nothing was measured; no credit passes them."""
+        return frozenset(self.unrecorded if self.over_trial else ())
+
+    @cached_property
+    def hidden(self) -> list[str]:
+        """Names of the operations before the output that no credit passes."""
+        return [
+            getattr(part, "operation", "a pooling")
+            for part in parts(self.output)
+            if isinstance(part, Opaque) or part in self.unmeasured
+        ]
+
+    @cached_property
+    def top(self) -> frozenset[int]:
+        """Calls whose activities reach the output without passing another node."""
+        return frozenset(activities(self.output))
+
+    @cached_property
+    def behind(self) -> dict[int, Unit]:
+        """The unit right behind a call's activity, or a sum with it, if it is the only one."""
+        found: dict[int, list[Unit]] = {}
+        for part in self.parts:
+            for term in summands(part.of) if isinstance(part, Unit) else ():
+                if isinstance(part, Unit) and isinstance(term, Activity):
+                    found.setdefault(term.call, []).append(part)
+        return {call: units[0] for call, units in found.items() if len(units) == 1}
+
+    @cached_property
+    def readers(self) -> dict[Unit, tuple[int, list[LinearOp]]]:
+        """Units whose outputs enter a node: its call, and the operations in between."""
+        found: dict[Unit, tuple[int, list[LinearOp]]] = {}
+        for call, made in enumerate(self.inputs):
+            unit, path = unit_before(made), []
+            while isinstance(made, LinearOp):
+                path.append(made)
+                made = made.of
+            if unit is not None:
+                found[unit] = call, path
+        return found
+
+    @cached_property
+    def unrecorded(self) -> set[Expression]:
+        """Units and poolings whose input or output is in no call's record."""
+        seen = {part for made in self.inputs if (part := unit_before(made)) is not None}
+        return {
+            part
+            for part in self.parts
+            if (isinstance(part, Unit) and part not in seen and not part.population)
+            or (isinstance(part, MaxPool) and not _pools_spikes(part))
+        }
+
+    @property
+    def recorded(self) -> bool:
+        """True if no intermediate values need to be stored for credit to pass."""
+        return not self.unrecorded
+
+    @cached_property
+    def kinds(self) -> dict[Unit, str]:
+        """The kind of every measured unit: what it is and acts on, the same at every time step."""
+        return {
+            part: f"{part.operation}({self._described(part.of)})"
+            for part in self.parts
+            if isinstance(part, Unit) and part not in self.unmeasured
+        }
+
+    @cached_property
+    def units(self) -> dict[str, list[Unit]]:
+        """The measured units by kind."""
+        found: dict[str, list[Unit]] = {}
+        for unit, kind in self.kinds.items():
+            found.setdefault(kind, []).append(unit)
+        return found
+
+    @cached_property
+    def fed(self) -> dict[int, str]:
+        """The population that a call's activity enters directly, by call."""
+        return {
+            term.call: part.population
+            for part in self.parts
+            if isinstance(part, Unit) and part.population
+            for term in summands(part.of)
+            if isinstance(term, Activity)
+        }
+
+    def _described(self, expression: Expression, depth: int = 4) -> str:
+        """Describe an expression down to some depth, in the same words at every time step."""
+        if isinstance(expression, Activity):
+            return self.names[expression.call]
+        terms = [self._described(p, depth - 1) for p in inner(expression)] if depth else ["…"]
+        what = getattr(expression, "operation", type(expression).__name__)
+        return f"{what}({'+'.join(terms)})"
+
+
+def _pools_spikes(pool: MaxPool) -> bool:
+    return isinstance(pool.of, Unit) and bool(pool.of.population)

@@ -1,0 +1,153 @@
+"""The tracer: records the operations of one pass, and builds the graph from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
+
+from noisynets.core.graph.expressions import Activity, Expression, Graph, Unit
+from noisynets.core.graph.operations import Operation, expressions_of, is_pointwise
+from noisynets.core.graph.values import Values, tensors_in
+from noisynets.core.trial import Population
+from noisynets.core.types import Node
+
+
+class Tracer(TorchDispatchMode):
+    """Records the operations of one pass. The probe registers its hooks and enters it.
+
+    Args:
+        nodes: whose calls are recorded.
+        rows: of the stacked batch.
+        populations: by path, where the record holds means over a trial: what is inside them is
+            not traced, and only the first step is. None: every call is traced.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        rows: int,
+        populations: Mapping[str, Population] | None = None,
+    ) -> None:
+        super().__init__()
+        self.values = Values()
+        self._nodes = nodes
+        self._rows = rows
+        self._populations = populations
+        self._called: set[Node] = set()
+        self._finished = False  # the first step of a trial
+        self._inside: dict[str, Expression | None] = {}
+        self._units: dict[str, Unit] = {}
+        self._entered: dict[Node, Expression | None] = {}
+        self._calls: list[tuple[Node, Expression | None]] = []
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Register hooks on nodes and populations; the caller removes them."""
+        handles: list[RemovableHandle] = []
+        for node in self._nodes:
+            handles.append(
+                node.inlet.register_forward_pre_hook(self._node_enters(node), with_kwargs=True)
+            )
+            handles.append(node.outlet.register_forward_hook(self._node_leaves(node)))
+        for name, population in (self._populations or {}).items():
+            handles.append(
+                population.register_forward_pre_hook(
+                    self._population_enters(name), with_kwargs=True
+                )
+            )
+            handles.append(population.register_forward_hook(self._population_leaves(name)))
+        return handles
+
+    def graph(self, output: Any) -> Graph:
+        """Return the graph of the pass, once the system has returned its `output`."""
+        made = self.values.expression(output) if isinstance(output, Tensor) else None
+        names = tuple(node.name for node, _ in self._calls)
+        inputs = tuple(expression for _, expression in self._calls)
+        return Graph(names, inputs, made, over_trial=self._populations is not None)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Carry out one operation, and record the expressions of its results."""
+        kwargs = kwargs or {}
+        if self._finished or self._inside:
+            return func(*args, **kwargs)
+        mutates = func._schema.is_mutable
+        given = tensors_in((args, kwargs))
+        self.values.begin(given if mutates else [])
+        out = func(*args, **kwargs)
+        self._note(func, args, kwargs, given, tensors_in(out), mutates)
+        return out
+
+    def _note(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: list[Tensor],
+        results: list[Tensor],
+        mutates: bool,
+    ) -> None:
+        values = self.values
+        name = str(func.overloadpacket).removeprefix("aten.")
+        live = [(t, e) for t in given if (e := values.expression(t)) is not None]
+        op = Operation(
+            name.removesuffix("_"),
+            args,
+            kwargs,
+            is_pointwise(func),
+            given,
+            live,
+            results,
+            self._rows,
+        )
+        for tensor, expression in zip(results, expressions_of(op, values), strict=True):
+            if mutates:
+                values.changed_in_place(tensor)
+            elif values.expression(tensor) is not None:
+                continue  # a view of the whole: the same numbers in the same place
+            values.set_(tensor, expression)
+
+    def _node_enters(self, node: Node) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            again = self._populations is not None and node in self._called
+            self._finished = self._finished or again
+            self._called.add(node)
+            if not self._finished:
+                self._entered[node] = self.values.expression(_first(args, kwargs))
+
+        return hook
+
+    def _node_leaves(self, node: Node) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            if not self._finished:
+                self.values.set_(output, Activity(len(self._calls)))
+                self._calls.append((node, self._entered.pop(node)))
+
+        return hook
+
+    def _population_enters(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            current = _first(args, kwargs)
+            self._inside[name] = None if self._finished else self.values.expression(current)
+
+        return hook
+
+    def _population_leaves(self, name: str) -> Callable[..., None]:
+        def hook(module: Population, args: Any, output: Tensor) -> None:
+            made = self._inside.pop(name)
+            if made is not None:
+                kind, key = type(module).__name__, self.values.new_key()
+                self._units[name] = Unit(made, -1, key, kind, population=name)
+            if name in self._units and (not self._finished or module.final):
+                self.values.set_(output, self._units[name])
+
+        return hook
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    value: Tensor = args[0] if args else next(iter(kwargs.values()))
+    return value

@@ -1,0 +1,160 @@
+"""Nodes: which layers of a system are trained, and where noise may be injected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import TypeGuard
+
+from torch import nn
+
+from noisynets.core.outer import has_outer
+from noisynets.core.trial import Population, Stateful, populations, stateful
+from noisynets.core.types import Effect, Node, Wrapper
+
+
+def find_nodes(system: nn.Module) -> list[Node]:
+    """Return the layers with trained weights, in the order in which the system holds them.
+
+    >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> [node.name for node in find_nodes(net)]
+    ['0', '2']
+    """
+    wrapped = {m.layer for m in system.modules() if isinstance(m, Wrapper)}
+    return list(_walk(system, "", seen=wrapped))
+
+
+def innermost(module: nn.Module) -> nn.Module:
+    """Return the layer whose weights are trained: the module without its wrappers."""
+    while isinstance(module, Wrapper) and not has_outer(module):
+        module = module.layer
+    return module
+
+
+def _walk(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[Node]:
+    if module in seen:
+        return
+    seen.add(module)
+    layer = innermost(module)
+    if has_outer(layer):
+        if any(p.requires_grad for p in layer.parameters()):
+            yield Node(name, layer, inlet=module, outlet=module, product=_product(layer))
+        return
+    for row in _rows(module, name):
+        for i, (path, child) in enumerate(row):
+            for node in _walk(child, path, seen):
+                behind = _effects(row[i + 1 :]) if node.outlet is child else []
+                yield replace(node, name=behind[-1][0], outlet=behind[-1][1]) if behind else node
+
+
+Row = list[tuple[str, nn.Module]]
+
+
+def _rows(module: nn.Module, name: str) -> list[Row]:
+    """Return the children with their paths, in one row if each certainly feeds the next.
+
+    This holds for an `nn.Sequential` and the sequentials nested in it. A module with its own
+    forward() may call its children in any order, so that each child is a row by itself.
+    """
+    children = [
+        (f"{name}.{n}".lstrip("."), child)
+        for n, child in module._modules.items()
+        if child is not None and not (is_chain(child) and not len(child))
+    ]
+    if not is_chain(module):
+        return [[child] for child in children]
+    nested = [_rows(m, path)[0] if is_chain(m) else [(path, m)] for path, m in children]
+    return [[item for row in nested for item in row]]
+
+
+def is_chain(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Return True if each child certainly feeds the next."""
+    return type(module).forward is nn.Sequential.forward
+
+
+def _effects(following: Row) -> Row:
+    """Return the effects at the start of a row."""
+    return list(takewhile(lambda item: isinstance(item[1], Effect), following))
+
+
+def split_point(system: nn.Module, nodes: Sequence[Node]) -> Node | None:
+    """Return the node at which the passes split, if one pass is enough before it.
+
+    Until noise first enters, all passes are equal. That is certain only where a chain of
+    `nn.Sequential` leads directly to a first node without noise of its own. Anywhere else another
+    module (behind a skip connection around the node, for example) may use the rows before it.
+    """
+    link = first_link(system)
+    return nodes[0] if is_quiet(link) and link is nodes[0].outlet else None
+
+
+def first_link(system: nn.Module) -> nn.Module:
+    """Return a chain's first module that is no reshape; the system itself if it is no chain."""
+    link = system
+    while is_chain(link):
+        reshapes = (nn.Flatten, nn.Unflatten, nn.Identity)
+        link = next((m for m in link.children() if not isinstance(m, reshapes)), nn.Identity())
+    return link
+
+
+def is_quiet(module: nn.Module) -> bool:
+    """Return True if the module is deterministic: equal inputs certainly give equal outputs."""
+    if isinstance(module, Wrapper):
+        return module.deterministic and is_quiet(module.layer)
+    return is_builtin(module)
+
+
+def is_builtin(module: nn.Module) -> bool:
+    """Return True if the module is a layer of PyTorch with its original forward()."""
+    made = type(module).__module__.startswith("torch.nn.modules.")  # no subclass, parametrization
+    return made and has_outer(module) and "forward" not in vars(module)
+
+
+def _product(layer: nn.Module) -> nn.Module:
+    """Return the layer inside all wrappers."""
+    return layer.core[1] if isinstance(layer, Wrapper) else layer
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the modules of a system say about it before any pass.
+
+    Attributes:
+        system: that was surveyed.
+        nodes: its nodes.
+        populations: by path.
+        stateful: modules that keep a state from step to step.
+        split: node at which the passes split; None: they are separate from the start.
+        builtin: per node, True if its outlet is a layer of PyTorch, whose fresh output may be
+            changed in place.
+    """
+
+    system: nn.Module
+    nodes: Sequence[Node]
+    populations: dict[str, Population]
+    stateful: Sequence[Stateful]
+    split: Node | None
+    builtin: tuple[bool, ...]
+
+
+def survey(system: nn.Module, nodes: Sequence[Node] | None = None) -> Survey:
+    """Survey a system.
+
+    Args:
+        system: any module.
+        nodes: to record; None: all that `find_nodes` finds.
+
+    >>> found = survey(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
+    >>> [node.name for node in found.nodes], found.split.name, found.builtin
+    (['0', '2'], '0', (True, True))
+    """
+    nodes = find_nodes(system) if nodes is None else nodes
+    return Survey(
+        system,
+        nodes,
+        populations(system),
+        stateful(system),
+        split_point(system, nodes) if nodes else None,
+        tuple(is_builtin(node.outlet) for node in nodes),
+    )

@@ -1,0 +1,52 @@
+"""Backpropagation: the exact gradient by autograd, the baseline."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.check import check_called
+from noisynets.core.decorrelation import decorrelations, learn_
+from noisynets.core.losses import losses
+from noisynets.core.nodes import find_nodes, survey
+from noisynets.core.probe import Probe, batch_size, reference
+from noisynets.core.types import Estimate, Loss
+
+
+class Backpropagation:
+    """The exact gradient by autograd, with the same signature: the baselines BP and DBP.
+
+    Args:
+        system: any module that autograd can differentiate.
+        loss: (outputs (B, ...), targets (B, ...)) → (B,), one value per row.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3))
+    >>> estimate = Backpropagation(net, nn.CrossEntropyLoss(reduction="none"))(
+    ...     torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    >>> net[0].weight.grad.shape, estimate.sample_forwards
+    (torch.Size([3, 4]), 5)
+    """
+
+    def __init__(self, system: nn.Module, loss: Loss) -> None:
+        self.system = system
+        self.loss = loss
+        self.nodes = find_nodes(system) if decorrelations(system) else []
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
+        """Accumulate the gradient in `.grad`; inputs (B, ...), targets (B, ...)."""
+        batch = batch_size(inputs, targets)
+        probe = Probe(survey(self.system, self.nodes), batch=batch, resamples=0)
+        with torch.enable_grad(), probe:
+            outputs = self.system(inputs)
+            loss = losses(self.loss, outputs, targets)
+            loss.mean().backward()
+        check_called(self.nodes, probe.calls)
+        learn_(probe.calls)
+        return Estimate(loss.detach(), reference(outputs, batch, 1), batch)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: there is no noise to keep."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""

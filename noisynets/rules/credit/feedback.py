@@ -1,0 +1,207 @@
+"""Feedback: rules that start from the error at the output, and send credit down from it.
+
+`LayerwiseFeedback` sends it node by node; `direct.DirectFeedback` directly to every node.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.graph import Graph, Opaque
+from noisynets.core.graph.expressions import activities
+from noisynets.core.record import Needs, Record
+from noisynets.core.trial import has_state
+from noisynets.core.types import Node
+from noisynets.rules.credit.delivery import Gates, add_, deliver, from_output
+from noisynets.rules.credit.direct_maps import DirectMaps, LearnedMap
+from noisynets.rules.credit.mirror import Map, Maps
+from noisynets.rules.credit.products import has_mirror
+from noisynets.rules.credit.saturation import SaturationMask
+from noisynets.rules.credit.state import nested, unnested
+from noisynets.rules.rule import Rule
+
+
+class UpdateSchedule:
+    """When a rule learns from pairs: in each of the first 200 steps, then in every fourth.
+
+    In between, what was learnt is used, and one pass is enough.
+    """
+
+    ALWAYS, EVERY = 200, 4
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    @property
+    def due(self) -> bool:
+        """True if the rule learns in this step."""
+        return self.step < self.ALWAYS or self.step % self.EVERY == 0
+
+    def advance(self) -> bool:
+        """Go on to the next step; return True if the rule learns in this one."""
+        due, self.step = self.due, self.step + 1
+        return due
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be saved to continue with the same bits."""
+        return {"step": torch.tensor(self.step)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        self.step = int(state["step"])
+
+
+@dataclass
+class Sent:
+    """Credit that a feedback rule sends.
+
+    Attributes:
+        calls: one credit (B, *out) per call; None: the node is not trained.
+        populations: credit of the mean spikes of populations, (B, *out), by path, as far as the
+            rule sends it.
+    """
+
+    calls: list[Tensor | None]
+    populations: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Feedback(Rule):
+    """A rule that sends credit down from the error at the output.
+
+    Args:
+        schedule: of the steps in which the rule learns, and needs noisy passes. None: every step.
+    """
+
+    uses_dloss = False
+
+    def __init__(self, schedule: UpdateSchedule | None = None) -> None:
+        self.schedule = schedule
+
+    @property
+    def due(self) -> bool:  # type: ignore[override]
+        """True if the rule needs noisy passes in the next step; if not, one pass is enough."""
+        return self.schedule is None or self.schedule.due
+
+    def needs(self, system: nn.Module) -> Needs:
+        """Return what feedback needs; of a system with a state, means over the trial."""
+        return Needs(noise=True, states=True, averages=has_state(system), graph=True, error=True)
+
+    def __call__(self, record: Record) -> list[Tensor | None]:
+        """Return one credit (B, *out) per call; None: the node is not trained."""
+        return self.send(record).calls
+
+    def send(self, record: Record) -> Sent:
+        """Send the error at the output down, and learn from the record if it is time to."""
+        assert record.graph is not None and record.error is not None, "stated in the needs"
+        learns = self.schedule is None or self.schedule.advance()
+        return self._send(record, record.graph, learns)
+
+    @abstractmethod
+    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        """Send the error at the output down, and learn from the record if `learns`."""
+
+
+class LayerwiseFeedback(Feedback):
+    """credit_l = gate_l ∘ (M_{l+1}ᵀ credit_{l+1}), from credit_output = e.
+
+    The graph says what lies between two nodes. Activities that enter something opaque, or a node
+    that has no map, get learned credit instead, and a warning names them.
+
+    Args:
+        new: (node) → its map M.
+        saturation: masks the credit of saturated units; for maps that expect nodes to follow their
+            inputs. None: nothing is masked.
+    """
+
+    def __init__(
+        self, new: Callable[[Node], Map], saturation: SaturationMask | None = None
+    ) -> None:
+        super().__init__(UpdateSchedule())
+        self.maps = Maps(new)
+        self._saturation = saturation
+        self._gates = Gates()
+        self._direct = DirectMaps(lambda name: LearnedMap(), taught=True)
+        self._blocked: tuple[Graph, frozenset[int]] | None = None
+        self._warned = False
+
+    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        if learns:
+            self._gates.update_(record)
+            self.maps.update_(record)
+            if self._saturation is not None:
+                self._saturation.update_(record, self.maps)
+        credits, delivered = from_output(record, self._gates)
+        top, populations = list(credits), delivered.populations
+        blocked, taught = self._blocked_calls(graph, record), dict[int, Tensor]()
+        if blocked:
+            taught, learnt = self._direct.credits(
+                record, set(blocked), self.maps, self._gates, learns
+            )
+            populations |= learnt
+        for call in reversed(range(len(credits))):
+            if call in taught:
+                credits[call] = top[call] + taught[call]
+            if self._saturation is not None:
+                credits[call] = self._saturation(call, record, credits[call])
+            made, measured = graph.inputs[call], record.calls[call]
+            known = None if made is None else self.maps.get(measured.node)
+            if known is not None:
+                below = known(credits[call], measured.raw.shape)
+                found = deliver(made, below, record, self._gates)
+                add_(credits, found)
+                for name, c in found.populations.items():
+                    before = populations.get(name)
+                    populations[name] = c if before is None else before + c
+        return Sent(list(credits), populations)
+
+    def _blocked_calls(self, graph: Graph, record: Record) -> frozenset[int]:
+        """Return the calls whose activities enter something that no credit passes."""
+        if self._blocked is None or self._blocked[0] is not graph:
+            without_map = [
+                made
+                for made, call in zip(graph.inputs, record.calls, strict=True)
+                if not has_mirror(call.node.product)
+            ]
+            opaque = [p for p in graph.parts if isinstance(p, Opaque) or p in graph.unmeasured]
+            unused = set(range(len(record.calls))) - activities(*graph.inputs, graph.output)
+            blocked = frozenset(activities(*without_map, *opaque) | unused)
+            self._blocked = graph, blocked
+            self._warn({record.calls[call].node.name for call in blocked})
+        return self._blocked[1]
+
+    def _warn(self, names: set[str]) -> None:
+        if names and not self._warned:
+            warnings.warn(
+                f"{', '.join(map(repr, sorted(names)))}: what lies behind cannot be mirrored, so "
+                "learned credit is used there",
+                stacklevel=2,
+            )
+            self._warned = True
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be saved to continue with the same bits."""
+        learnt = {
+            "maps": self.maps.state(),
+            "gates": self._gates.state(),
+            "direct": self._direct.state(),
+            "schedule": self.schedule.state(),
+        }
+        if self._saturation is not None:
+            learnt["saturation"] = self._saturation.state()
+        return nested(learnt)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        found = unnested(state)
+        self.maps.restore(found["maps"])
+        self._gates.restore(found["gates"])
+        self._direct.restore(found.get("direct", {}))
+        self.schedule.restore(found["schedule"])
+        if self._saturation is not None:
+            self._saturation.restore(found["saturation"])

@@ -1,0 +1,85 @@
+"""Kolen and Pollack's mirrors: mirrored credit whose maps also take over changes of the weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.rules.credit.feedback import LayerwiseFeedback
+from noisynets.rules.credit.mirror import Mirror
+from noisynets.rules.credit.saturation import SaturationMask
+from noisynets.rules.rule import RuleEntry, Traits
+
+
+class FollowingMirror:
+    """A mirror that also takes over every change of its layer's weights: M ← M + ΔW.
+
+    It therefore does not lag behind training, and learns from pairs only the initial weights and
+    what a device makes of them. ΔW is what training itself has written; nothing else of W is read.
+
+    Source: Kolen and Pollack, *Backpropagation without weight transport* (1994), where map and
+    weights start anywhere and decay alike; for deep networks Akrout et al. (2019).
+
+    Args:
+        layer: gives the geometry, and the changes of its `weight`.
+        rows: used in one update, at most.
+    """
+
+    def __init__(self, layer: nn.Module, rows: int = 128) -> None:
+        self.layer = layer
+        self.mirror = Mirror(layer, rows)
+        self._seen: Tensor | None = None
+
+    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Follow the weights, then learn from differences, as a mirror does."""
+        self._follow()
+        self.mirror.update_(inputs, outputs)
+
+    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
+        """Follow the weights; then Mᵀ credit, as a mirror does."""
+        self._follow()
+        return self.mirror(credit, shape)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """M δx, (N, *in) → (N, *out), after the first update."""
+        return self.mirror.predict(inputs)
+
+    @property
+    def map(self) -> Tensor | None:
+        """M, (out, in of one product); None before the first update."""
+        return self.mirror.map
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor), "layers with mirrors have one weight"
+        now = weight.detach().flatten(1)
+        seen = torch.zeros_like(now) if self._seen is None else self._seen
+        sound = now.isfinite().all()  # a diverged step is left out
+        if self.mirror.map is not None and self._seen is not None:
+            self.mirror.map = torch.where(sound, self.mirror.map + (now - seen), self.mirror.map)
+        self._seen = torch.where(sound, now, seen)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be saved to continue with the same bits."""
+        kept = self.mirror.state()
+        return kept if self._seen is None else kept | {"seen": self._seen}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from a `state`."""
+        self.mirror.restore({k: v for k, v in state.items() if k != "seen"}, device)
+        self._seen = state["seen"].to(device) if "seen" in state else None
+
+
+def make(seed: int = 0) -> LayerwiseFeedback:
+    """Return the rule; it draws nothing, and reads changes of weights."""
+    return LayerwiseFeedback(lambda node: FollowingMirror(node.product), SaturationMask())
+
+
+ENTRY = RuleEntry(
+    "kolen-pollack",
+    "mirrored credit whose maps take over what training does to the weights",
+    make,
+    Traits(reads_weight_changes=True),
+    adam_beta2=0.99,
+)
