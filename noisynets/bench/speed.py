@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import sub
 from statistics import quantiles
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -284,8 +285,8 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
     )
     widths = (3072, *(s.wide,) * 3, 10)
 
-    def of(config: Config, rule: str, **settings: object) -> Config:
-        return Config(**{**vars(config), "rule": rule, **settings})
+    def of(config: Config, rule: str, **settings: Any) -> Config:
+        return replace(config, rule=rule, **settings)
 
     def timed(work: str, against: str, must: float | None, one: Step, other: Step) -> Ratio:
         low, median, high = paired(one, other, s.turns)

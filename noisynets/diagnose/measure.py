@@ -114,7 +114,7 @@ def measure(
         explained=made.explained,
         explained_error=made.explained_error,
         surrogate=is_surrogate(session.system) and any(n.cosine is not None for n in nodes),
-        reads_dloss=not sends(session) or c.rule == "learned",
+        reads_dloss=not sends(session) or METHODS[c.rule].taught_by_dloss,
         rungs=() if sigma is None else tuple(ladder(session, examples, sorted({*RUNGS, sigma}))),
         trials=tuple(trials(c, examples, trial_steps)),
         diverged=diverged,

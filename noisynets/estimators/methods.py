@@ -9,51 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import nn
 
 from noisynets.core.errors import InputError
+from noisynets.core.registry import Registry
 from noisynets.core.types import Estimator, Loss, RollOut
 from noisynets.estimators.node_perturbation import Backpropagation, NodePerturbation
 from noisynets.estimators.roll_out import ENTERED, RollOutPerturbation
 from noisynets.estimators.roll_out_credit import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
-from noisynets.rules import RULES
-from noisynets.rules.credit import FEEDBACKS, Corrected
+from noisynets.rules import RULES, Rule
+from noisynets.rules.credit import FEEDBACKS, Corrected, Feedback
 from noisynets.systems.blackbox import Aware, PhysicsAware, believed
 
-
-@dataclass(frozen=True)
-class Perturbation:
-    """Settings of an estimator that perturbs.
-
-    Attributes:
-        sigma: standard deviation of the injected noise; None: nothing is injected.
-        resamples: K.
-        noise: distribution of the injected noise.
-        scaling: of the rules that scale by a norm.
-        seed: of the injected noise.
-        credit_over: 'steps' or 'trial', for systems that live in time; None: the estimator's.
-        noise_over: whether noise is injected anew in every 'step', or once per 'trial'.
-        loss_gradient: of feedback: 'known', or 'measured' from the loss's differences.
-        correction: share of what δL says beyond the feedback's credit that is added to it.
-        discount: of rewards that come later, in an environment.
-        product_dtype: in which credit and inputs are multiplied; None: as the passes.
-    """
-
-    sigma: float | None
-    resamples: int
-    noise: str
-    scaling: str
-    seed: int
-    credit_over: str | None = None
-    noise_over: str = "step"
-    loss_gradient: str = "known"
-    correction: float = 0.0
-    discount: float = 1.0
-    product_dtype: torch.dtype | None = None
+if TYPE_CHECKING:
+    from noisynets.estimators.settings import PerturbationSettings
 
 
 @dataclass(frozen=True)
@@ -72,11 +44,22 @@ class Method:
             'weights' or 'nothing'.
         noise: distribution of what it injects.
         adam_beta2: tuned share of Adam's second moments that is kept from step to step.
+        plain: name of the method that is the same without decorrelation; None: it has none.
+        injects: it works only with injected noise, also in a system with noise of its own.
+        feedback: it gives credit to each node by feedback from the output.
+        from_dloss: its credit is made of the differences of the loss.
+        taught_by_dloss: its feedback is learnt from the differences of the loss.
+        mirrors: its feedback is made of learnt mirrors of the layers.
+        uses_noise: its credit depends on the noise at the nodes.
+        needs_model: it needs a model of a box.
+        acts: it can train a network that acts in an environment.
+        reads_weight_changes: it reads how training changes the weights.
+        control: it shows what other rules must surpass.
     """
 
     name: str
     summary: str
-    make: Callable[[nn.Module, Loss, Perturbation], Estimator]
+    make: Callable[[nn.Module, Loss, PerturbationSettings], Estimator]
     lr: float
     sigma: float | None
     sigma_in_noise: float | None = None
@@ -84,75 +67,99 @@ class Method:
     perturbs: Literal["nodes", "weights", "nothing"] = "nodes"
     noise: str = "gaussian"
     adam_beta2: float = 0.999
+    plain: str | None = None
+    injects: bool = False
+    feedback: bool = False
+    from_dloss: bool = False
+    taught_by_dloss: bool = False
+    mirrors: bool = False
+    uses_noise: bool = True
+    needs_model: bool = False
+    acts: bool = False
+    reads_weight_changes: bool = False
+    control: bool = False
 
 
-def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
-    if isinstance(system, RollOut) and rule in ENTERED:
+Made = str | Rule | Callable[[int], Feedback]
+"""A rule: its name, the rule itself, or a maker from a seed."""
+
+
+def _node(system: nn.Module, loss: Loss, p: PerturbationSettings, *, rule: Made) -> Estimator:
+    injection: dict[str, Any] = {
+        "sigma": p.injected,
+        "resamples": p.resamples,
+        "noise": p.noise or "gaussian",
+        "seed": p.injection_seed,
+    }
+    if isinstance(system, RollOut) and isinstance(rule, str) and rule in ENTERED:
         return RollOutPerturbation(
-            system,
-            loss,
-            rule,
-            sigma=p.sigma,
-            resamples=p.resamples,
-            noise=p.noise,
-            scaling=p.scaling,
-            seed=p.seed,
-            discount=p.discount,
+            system, loss, rule, scaling=p.scaling, discount=p.discount, **injection
         )
-    made = Corrected(FEEDBACKS[rule](p.seed), p.correction) if p.correction else rule
+    make = FEEDBACKS.get(rule, rule) if isinstance(rule, str) else rule
+    made: Any = make(p.injection_seed) if callable(make) else make
+    made = Corrected(made, p.correction) if p.correction else made
     if isinstance(system, RollOut):
-        return RollOutFeedback(
-            system,
-            loss,
-            made,
-            sigma=p.sigma,
-            resamples=p.resamples,
-            noise=p.noise,
-            seed=p.seed,
-            discount=p.discount,
-        )
+        return RollOutFeedback(system, loss, made, discount=p.discount, **injection)
     return NodePerturbation(
         system,
         loss,
         made,
-        sigma=p.sigma,
-        resamples=p.resamples,
-        noise=p.noise,
         scaling=p.scaling,
-        seed=p.seed,
         credit_over=p.credit_over,
         noise_over=p.noise_over if p.sigma is not None else "step",
         loss_gradient=p.loss_gradient,
-        product_dtype=p.product_dtype,
+        product_dtype=p.products,
+        **injection,
     )
+
+
+def node_method(name: str, summary: str, rule: Made | None = None, **declared: Any) -> Method:
+    """Return the method of a rule that gives credit to nodes.
+
+    Args:
+        name: as on the command line.
+        summary: one line.
+        rule: None: that of the method's name.
+        **declared: tuned settings and traits, as of `Method`.
+    """
+    return Method(name, summary, partial(_node, rule=name if rule is None else rule), **declared)
 
 
 def _weights(
     system: nn.Module,
     loss: Loss,
-    p: Perturbation,
+    p: PerturbationSettings,
     *,
     estimator: type[WeightPerturbation] | type[SPSA],
 ) -> Estimator:
-    if p.sigma is None:
+    if p.injected is None:
         raise InputError("weight perturbation needs a sigma, in units of the weights")
-    return estimator(system, loss, sigma=p.sigma, resamples=p.resamples, noise=p.noise, seed=p.seed)
+    return estimator(
+        system,
+        loss,
+        sigma=p.injected,
+        resamples=p.resamples,
+        noise=p.noise,
+        seed=p.injection_seed,
+    )
 
 
-def _backpropagation(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
+def _backpropagation(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
     return Backpropagation(system, loss)
 
 
-def _offline(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
+def _offline(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
     return Backpropagation(believed(system), loss)
 
 
-def _aware(system: nn.Module, loss: Loss, p: Perturbation, *, nodes: bool = False) -> Estimator:
-    return Backpropagation(Aware(system, nodes, p.seed), loss)
+def _aware(
+    system: nn.Module, loss: Loss, p: PerturbationSettings, *, nodes: bool = False
+) -> Estimator:
+    return Backpropagation(Aware(system, nodes, p.injection_seed), loss)
 
 
 def _physics_aware(
-    system: nn.Module, loss: Loss, p: Perturbation, *, ends: bool = False
+    system: nn.Module, loss: Loss, p: PerturbationSettings, *, ends: bool = False
 ) -> Estimator:
     return Backpropagation(PhysicsAware(system, ends), loss)
 
@@ -161,150 +168,149 @@ def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-4) -> Method:
     return replace(
         method,
         name=f"d{method.name}",
+        plain=method.name,
         summary=f"{method.name} on decorrelated inputs",
         lr=lr,
         decor_lr=decor_lr,
     )
 
 
-NP = Method("np", RULES["np"].summary, partial(_node, rule="np"), lr=4e-3, sigma=1e-2)
-INP = Method("inp", RULES["inp"].summary, partial(_node, rule="inp"), lr=2e-3, sigma=1e-2)
-ANP = Method("anp", RULES["anp"].summary, partial(_node, rule="anp"), lr=3e-3, sigma=1e-2)
-MIRRORED = Method(
-    "mirrored",
-    "mirrored credit: each layer's map learnt from pairs, units' gains measured (best)",
-    partial(_node, rule="mirrored"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
-)
-KOLEN_POLLACK = replace(
-    MIRRORED,
-    name="kolen-pollack",
-    summary="mirrored credit whose maps take over what training does to the weights",
-    make=partial(_node, rule="kolen-pollack"),
-)
-LEARNED = Method(
-    "learned",
-    "learned credit: feedback from the output taught by the loss differences",
-    partial(_node, rule="learned"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
-)
-INNOVATION = Method(
-    "innovation",
-    "anp along what entered at each node, without what came from upstream (unbiased)",
-    partial(_node, rule="innovation"),
-    lr=3e-3,
-    sigma=1e-2,
-)
-SHARE = Method(
-    "share",
-    "innovation, with the output's error exact and its share taken out (unbiased)",
-    partial(_node, rule="share"),
-    lr=3e-3,
-    sigma=1e-2,
-)
-DFA = Method(
-    "dfa",
-    "direct feedback alignment: random feedback from the output (control)",
-    partial(_node, rule="dfa"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
-)
-FA = Method(
-    "fa",
-    "feedback alignment: random feedback layer by layer (control)",
-    partial(_node, rule="fa"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
-)
-FROZEN = Method(
-    "frozen",
-    "the output layer alone, by its exact error (control)",
-    partial(_node, rule="frozen"),
-    adam_beta2=0.99,
-    lr=1e-2,
-    sigma=1e-2,
-)
+_RAW: dict[str, Any] = {"sigma": 1e-2, "from_dloss": True, "acts": True}
+_FEEDBACK: dict[str, Any] = {"sigma": 1e-2, "feedback": True, "acts": True}
+_EXACT: dict[str, Any] = {**_FEEDBACK, "adam_beta2": 0.99}
+_BP: dict[str, Any] = {"adam_beta2": 0.99, "sigma": None, "perturbs": "nothing"}
+_MODEL: dict[str, Any] = {**_BP, "lr": 1e-3, "needs_model": True}
+_WEIGHTS: dict[str, Any] = {"lr": 2e-3, "sigma": 1e-4, "perturbs": "weights", "acts": True}
+
+NP = node_method("np", RULES["np"].summary, lr=4e-3, injects=True, **_RAW)
+INP = node_method("inp", RULES["inp"].summary, lr=2e-3, injects=True, **_RAW)
+ANP = node_method("anp", RULES["anp"].summary, lr=3e-3, **_RAW)
 BP = Method(
     "bp",
     "backpropagation: the exact gradient (straight through hard units, surrogates of spikes)",
     _backpropagation,
-    adam_beta2=0.99,
     lr=3e-3,
-    sigma=None,
-    perturbs="nothing",
-)
-WP = Method(
-    "wp",
-    "weight perturbation, one-sided (1 + K passes)",
-    partial(_weights, estimator=WeightPerturbation),
-    lr=2e-3,
-    sigma=1e-4,
-    sigma_in_noise=1e-2,
-    perturbs="weights",
-)
-SPSA_ = Method(
-    "spsa",
-    "simultaneous perturbation of the weights, two-sided (2K passes)",
-    partial(_weights, estimator=SPSA),
-    lr=2e-3,
-    sigma=1e-4,
-    sigma_in_noise=3e-2,
-    perturbs="weights",
-    noise="rademacher",
+    **_BP,
 )
 
-OFFLINE = Method(
-    "offline",
-    "of boxes: backpropagation through the perfect model, then transferred (baseline)",
-    _offline,
-    adam_beta2=0.99,
-    lr=1e-3,
-    sigma=None,
-    perturbs="nothing",
+METHODS: Registry[Method] = Registry(
+    "rule",
+    (
+        NP,
+        INP,
+        ANP,
+        _decorrelated(NP, lr=2e-3),
+        _decorrelated(INP, lr=2e-3),
+        _decorrelated(ANP, lr=2e-3),
+        node_method(
+            "mirrored",
+            "mirrored credit: each layer's map learnt from pairs, units' gains measured (best)",
+            lr=3e-3,
+            mirrors=True,
+            **_EXACT,
+        ),
+        node_method(
+            "kolen-pollack",
+            "mirrored credit whose maps take over what training does to the weights",
+            lr=3e-3,
+            mirrors=True,
+            reads_weight_changes=True,
+            **_EXACT,
+        ),
+        node_method(
+            "learned",
+            "learned credit: feedback from the output taught by the loss differences",
+            lr=3e-3,
+            taught_by_dloss=True,
+            **_EXACT,
+        ),
+        node_method(
+            "innovation",
+            "anp along what entered at each node, without what came from upstream (unbiased)",
+            lr=3e-3,
+            from_dloss=True,
+            **_FEEDBACK,
+        ),
+        node_method(
+            "share",
+            "innovation, with the output's error exact and its share taken out (unbiased)",
+            lr=3e-3,
+            from_dloss=True,
+            **_FEEDBACK,
+        ),
+        node_method(
+            "dfa",
+            "direct feedback alignment: random feedback from the output (control)",
+            lr=3e-3,
+            control=True,
+            **_EXACT,
+        ),
+        node_method(
+            "fa",
+            "feedback alignment: random feedback layer by layer (control)",
+            lr=3e-3,
+            control=True,
+            **_EXACT,
+        ),
+        node_method(
+            "frozen",
+            "the output layer alone, by its exact error (control)",
+            lr=1e-2,
+            control=True,
+            uses_noise=False,
+            **_EXACT,
+        ),
+        BP,
+        _decorrelated(BP, lr=3e-3),
+        Method(
+            "wp",
+            "weight perturbation, one-sided (1 + K passes)",
+            partial(_weights, estimator=WeightPerturbation),
+            sigma_in_noise=1e-2,
+            **_WEIGHTS,
+        ),
+        Method(
+            "spsa",
+            "simultaneous perturbation of the weights, two-sided (2K passes)",
+            partial(_weights, estimator=SPSA),
+            sigma_in_noise=3e-2,
+            noise="rademacher",
+            **_WEIGHTS,
+        ),
+        Method(
+            "offline",
+            "of boxes: backpropagation through the perfect model, then transferred (baseline)",
+            _offline,
+            **_MODEL,
+        ),
+        Method(
+            "aware",
+            "of boxes: the same, with errors of weights and noise in every pass: hardware-aware "
+            "(baseline)",
+            _aware,
+            **_MODEL,
+        ),
+        Method(
+            "robust",
+            "of boxes: the same, with every kind of distortion that the chip has (baseline)",
+            partial(_aware, nodes=True),
+            **_MODEL,
+        ),
+        Method(
+            "pat",
+            "of boxes: forward through the box, backward through its model: physics-aware "
+            "(baseline)",
+            _physics_aware,
+            **_MODEL,
+        ),
+        Method(
+            "pat-ends",
+            "of boxes: the same, by a model that has the limits of the converters (baseline)",
+            partial(_physics_aware, ends=True),
+            **_MODEL,
+        ),
+    ),
 )
-AWARE = Method(
-    "aware",
-    "of boxes: the same, with errors of weights and noise in every pass: hardware-aware (baseline)",
-    _aware,
-    adam_beta2=0.99,
-    lr=1e-3,
-    sigma=None,
-    perturbs="nothing",
-)
-ROBUST = Method(
-    "robust",
-    "of boxes: the same, with every kind of distortion that the chip has (baseline)",
-    partial(_aware, nodes=True),
-    adam_beta2=0.99,
-    lr=1e-3,
-    sigma=None,
-    perturbs="nothing",
-)
-PAT = Method(
-    "pat",
-    "of boxes: forward through the box, backward through its model: physics-aware (baseline)",
-    _physics_aware,
-    adam_beta2=0.99,
-    lr=1e-3,
-    sigma=None,
-    perturbs="nothing",
-)
-
-PAT_ENDS = replace(
-    PAT,
-    name="pat-ends",
-    summary="of boxes: the same, by a model that knows where the converters end (baseline)",
-    make=partial(_physics_aware, ends=True),
-)
-
-MODELLED = ("offline", "aware", "robust", "pat", "pat-ends")
-"""Rules that need a model of a box."""
 
 BEST = "mirrored"
 """What `--rule best` stands for: no other rule here did better without knowing the system."""
@@ -312,31 +318,8 @@ BEST = "mirrored"
 BEST_ACTING = "innovation"
 """The same in an environment, which has no error at its output."""
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        NP,
-        INP,
-        ANP,
-        _decorrelated(NP, lr=2e-3),
-        _decorrelated(INP, lr=2e-3),
-        _decorrelated(ANP, lr=2e-3),
-        MIRRORED,
-        KOLEN_POLLACK,
-        LEARNED,
-        INNOVATION,
-        SHARE,
-        DFA,
-        FA,
-        FROZEN,
-        BP,
-        _decorrelated(BP, lr=3e-3),
-        WP,
-        SPSA_,
-        OFFLINE,
-        AWARE,
-        ROBUST,
-        PAT,
-        PAT_ENDS,
-    )
-}
+
+def tuned(setting: str, *rest: str) -> str:
+    """List the tuned values of a setting, rule by rule."""
+    values = {m.name: getattr(m, setting) for m in METHODS.values() if getattr(m, setting)}
+    return "Unset: tuned, " + ", ".join([*(f"{v:g} {name}" for name, v in values.items()), *rest])

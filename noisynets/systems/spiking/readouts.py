@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from noisynets.core.registry import Registry
 from noisynets.core.trial import wide
 from noisynets.core.types import Population
 from noisynets.systems.spiking.neurons import Constant, Neuron, decayed, share
@@ -144,9 +145,12 @@ class MeanOutput(Readout):
         return account / steps
 
 
-READOUTS: dict[str, Callable[[Neuron, float], Readout]] = {
-    "membrane": lambda neuron, beta: MeanMembrane(beta),
-    "count": lambda neuron, beta: SpikeCount(neuron),
-    "first": lambda neuron, beta: FirstSpike(neuron),
-}
+READOUTS: Registry[Callable[[Neuron, float], Readout]] = Registry(
+    "read-out",
+    {
+        "membrane": lambda neuron, beta: MeanMembrane(beta),
+        "count": lambda neuron, beta: SpikeCount(neuron),
+        "first": lambda neuron, beta: FirstSpike(neuron),
+    },
+)
 """(output neurons, β) → the read-out."""
