@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from noisynets.core.registry import Registry
 from noisynets.core.settings import Option
-from noisynets.estimators.methods import METHODS
+from noisynets.estimators.methods import BEST, BEST_ACTING, METHODS
+from noisynets.run.settings.settings import Config
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.tasks.environments import is_environment
 
@@ -73,3 +74,16 @@ def refusals(option: Option, named: dict[str, str]) -> Iterator[str]:
 def particular() -> set[str]:
     """Name the settings that some systems use, and not all."""
     return {name for system in SYSTEMS.values() for name in system.settings}
+
+
+def named(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return system, rule and task by name: those given, where they are registered, or defaults."""
+    task = given.get("task", Config().task)
+    system = given.get("system", given.get("target"))
+    rule = given.get("rule")
+    best = BEST_ACTING if is_environment(task) else BEST
+    return {
+        "task": task,
+        "system": system if system in SYSTEMS else Config().system,
+        "rule": rule if rule in METHODS else best,
+    }
