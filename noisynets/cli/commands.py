@@ -24,8 +24,8 @@ from noisynets.cli.runs import (
 from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
 from noisynets.core.settings import Option
-from noisynets.run import plugins
 from noisynets.run.allocator import keep_freed
+from noisynets.run.plugins import load_plugins
 from noisynets.run.settings import Config
 from noisynets.run.settings.consumers import named, refusals
 
@@ -50,7 +50,7 @@ HELP, HELP_ALL = ("-h", "--help"), ("--help-all", "--help_all")
 def run(words: Sequence[str]) -> None:
     """Run a command line, without the program's name."""
     keep_freed()
-    for failure in plugins.load():
+    for failure in load_plugins():
         print(f"noisynets: {failure}", file=sys.stderr)
     if not words or words[0] in (*HELP, *HELP_ALL):
         print(overview())

@@ -99,7 +99,7 @@ def parsed(found: Mapping[str, Option], words: Sequence[str]) -> dict[str, Any]:
     namespace, rest = parser.parse_known_intermixed_args(_normal(words, found))
     if rest:
         _refuse(rest, found)
-    return vars(namespace)
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in vars(namespace).items()}
 
 
 def _add(parser: argparse._ActionsContainer, option: Option, help: str | None = None) -> None:

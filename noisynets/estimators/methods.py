@@ -321,5 +321,9 @@ BEST_ACTING = "innovation"
 
 def tuned(setting: str, *rest: str) -> str:
     """List the tuned values of a setting, rule by rule."""
-    values = {m.name: getattr(m, setting) for m in METHODS.values() if getattr(m, setting)}
-    return "Unset: tuned, " + ", ".join([*(f"{v:g} {name}" for name, v in values.items()), *rest])
+    rules: dict[float, list[str]] = {}
+    for method in METHODS.values():
+        if found := getattr(method, setting):
+            rules.setdefault(found, []).append(method.name)
+    tuned = [f"{found:g} ({', '.join(names)})" for found, names in rules.items()]
+    return ", ".join([*tuned, *rest])

@@ -36,7 +36,7 @@ class PerturbationSettings(TrialSettings):
         lambda: (
             "Standard deviation of the injected noise, in units of the activities (of the weights "
             "for wp and spsa); auto: measured on the first batches, before training. "
-            f"{tuned('sigma')}; for a system with noise of its own: "
+            f"Unset: {tuned('sigma')}; for a system with noise of its own: "
             f"{tuned('sigma_in_noise', 'else nothing is injected')}."
         ),
         metavar="FLOAT|auto",

@@ -80,7 +80,7 @@ def register(kind: str, entry: T, *, name: str | None = None) -> T:
 
 
 @cache
-def load() -> tuple[str, ...]:
+def load_plugins() -> tuple[str, ...]:
     """Call the plug-ins that are installed, once; return a line for each one that failed."""
     failures = []
     for entry in entry_points(group=GROUP):

@@ -84,7 +84,7 @@ class RunSettings(Settings):
     )
     lr: float | None = setting(
         None,
-        lambda: f"Learning rate of the weights. {tuned('lr')}.",
+        lambda: f"Learning rate of the weights. Unset: {tuned('lr')}.",
         group=HOW,
         above=0,
         common=True,
@@ -111,7 +111,7 @@ class RunSettings(Settings):
     )
     decor_lr: float | None = setting(
         None,
-        lambda: f"Rate of decorrelation. {tuned('decor_lr')}.",
+        lambda: f"Rate of decorrelation. Unset: {tuned('decor_lr')}.",
         group=HOW,
         at_least=0,
         used_by=("rules that decorrelate",),
