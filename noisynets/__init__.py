@@ -3,40 +3,105 @@
 How a batch flows: `estimators.node_perturbation` stacks a reference pass and K noisy passes; the
 `probe` records what happens at the nodes; a file in `rules` turns the record into a credit per
 call; `outer` turns credit into `.grad`, and any optimiser of `torch.optim` updates the weights.
+
+Public names are imported when they are first used: `import noisynets` alone imports nothing heavy.
 """
 
-from noisynets.core.check import check
-from noisynets.core.decorrelation import Decorrelated, decorrelate
-from noisynets.core.errors import Diverged, InputError, NoisynetsError, SystemRefused
-from noisynets.core.losses import (
-    KnownError,
-    MeasuredError,
-    cross_entropy,
-    negative_return,
-    squared_error,
-)
-from noisynets.core.nodes import find_nodes, survey
-from noisynets.core.noise import Injection
-from noisynets.core.outer import outer
-from noisynets.core.probe import Probe
-from noisynets.core.record import Needs, NodeRecord, Record
-from noisynets.core.types import Effect, Estimate, Node, Weights, Wrapper
-from noisynets.estimators.backpropagation import Backpropagation
-from noisynets.estimators.node_perturbation import NodePerturbation
-from noisynets.estimators.roll_out import RollOutPerturbation
-from noisynets.estimators.roll_out_feedback import RollOutFeedback
-from noisynets.estimators.weight_space import SPSA, WeightPerturbation
-from noisynets.rules import ANP, INP, NP, RULES, Corrected, InTime, OverTrial, Rule, RuleEntry
-from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from noisynets.core.check import check
+    from noisynets.core.decorrelation import Decorrelated, decorrelate
+    from noisynets.core.errors import Diverged, InputError, NoisynetsError, SystemRefused
+    from noisynets.core.losses import (
+        KnownError,
+        MeasuredError,
+        cross_entropy,
+        negative_return,
+        squared_error,
+    )
+    from noisynets.core.nodes import find_nodes, survey
+    from noisynets.core.noise import Injection
+    from noisynets.core.outer import outer
+    from noisynets.core.probe import Probe
+    from noisynets.core.record import Needs, NodeRecord, Record
+    from noisynets.core.types import Effect, Estimate, Node, Weights, Wrapper
+    from noisynets.estimators.backpropagation import Backpropagation
+    from noisynets.estimators.node_perturbation import NodePerturbation
+    from noisynets.estimators.roll_out import RollOutPerturbation
+    from noisynets.estimators.roll_out_feedback import RollOutFeedback
+    from noisynets.estimators.weight_space import SPSA, WeightPerturbation
+    from noisynets.rules import (
+        ANP,
+        INP,
+        NP,
+        RULES,
+        Corrected,
+        InTime,
+        OverTrial,
+        Rule,
+        RuleEntry,
+        Traits,
+    )
+    from noisynets.run.plugins import load_plugins, register
+    from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
 
 __version__ = "0.2.0"
 
+_HOMES = {
+    "noisynets.core.check": ("check",),
+    "noisynets.core.decorrelation": ("Decorrelated", "decorrelate"),
+    "noisynets.core.errors": ("Diverged", "InputError", "NoisynetsError", "SystemRefused"),
+    "noisynets.core.losses": (
+        "KnownError",
+        "MeasuredError",
+        "cross_entropy",
+        "negative_return",
+        "squared_error",
+    ),
+    "noisynets.core.nodes": ("find_nodes", "survey"),
+    "noisynets.core.noise": ("Injection",),
+    "noisynets.core.outer": ("outer",),
+    "noisynets.core.probe": ("Probe",),
+    "noisynets.core.record": ("Needs", "NodeRecord", "Record"),
+    "noisynets.core.types": ("Effect", "Estimate", "Node", "Weights", "Wrapper"),
+    "noisynets.estimators.backpropagation": ("Backpropagation",),
+    "noisynets.estimators.node_perturbation": ("NodePerturbation",),
+    "noisynets.estimators.roll_out": ("RollOutPerturbation",),
+    "noisynets.estimators.roll_out_feedback": ("RollOutFeedback",),
+    "noisynets.estimators.weight_space": ("SPSA", "WeightPerturbation"),
+    "noisynets.rules": (
+        "ANP",
+        "INP",
+        "NP",
+        "RULES",
+        "Corrected",
+        "InTime",
+        "OverTrial",
+        "Rule",
+        "RuleEntry",
+        "Traits",
+    ),
+    "noisynets.run.plugins": ("load_plugins", "register"),
+    "noisynets.systems.devices": ("AdditiveGaussian", "Chip", "Noisy"),
+}
+"""Where the public names are defined."""
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
 __all__ = [
     "ANP",
-    "INP",
-    "NP",
-    "RULES",
-    "SPSA",
     "AdditiveGaussian",
     "Backpropagation",
     "Chip",
@@ -45,11 +110,13 @@ __all__ = [
     "Diverged",
     "Effect",
     "Estimate",
+    "INP",
     "InTime",
     "Injection",
     "InputError",
     "KnownError",
     "MeasuredError",
+    "NP",
     "Needs",
     "Node",
     "NodePerturbation",
@@ -58,12 +125,15 @@ __all__ = [
     "NoisynetsError",
     "OverTrial",
     "Probe",
+    "RULES",
     "Record",
     "RollOutFeedback",
     "RollOutPerturbation",
     "Rule",
     "RuleEntry",
+    "SPSA",
     "SystemRefused",
+    "Traits",
     "WeightPerturbation",
     "Weights",
     "Wrapper",
@@ -71,8 +141,10 @@ __all__ = [
     "cross_entropy",
     "decorrelate",
     "find_nodes",
+    "load_plugins",
     "negative_return",
     "outer",
+    "register",
     "squared_error",
     "survey",
 ]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny import TASK
 
 from noisynets import cli
-from noisynets.bench import bench, read_suite, suites, summaries
+from noisynets.bench import SUITES, bench, read_suite, summaries
 from noisynets.bench import run as bench_run
 from noisynets.bench.results import markdown
 from noisynets.bench.run import make
@@ -122,9 +122,9 @@ def test_a_search_leaves_a_region_where_everything_diverges() -> None:
 
 
 def test_the_suites_of_the_package_say_what_they_show() -> None:
-    assert {"smoke", "mnist", "cifar10", "spiking", "scaling", "paper"} <= suites().keys()
+    assert {"smoke", "mnist", "cifar10", "spiking", "scaling", "paper"} <= SUITES.keys()
     assert all(len(summary) > 20 for summary in summaries().values())
-    for name in suites().keys() - {"events", "sarcos"}:
+    for name in SUITES.keys() - {"events", "sarcos"}:
         assert read_suite(name).entries
     for name in ("events", "sarcos"):
         with pytest.raises(InputError, match="--data-dir"):
@@ -183,7 +183,7 @@ def test_what_is_wrong_in_a_suite_is_said_in_a_line(suite, old, new, words, caps
         (["nowhere.toml"], "nowhere.toml: cannot be read"),
         (["smoke", "--rules", "np"], "unknown rule of the suite 'np'"),
         (["smoke", "--cases", "x"], "unknown case 'x'"),
-        (["smoke", "--candidates", "0"], "--candidates must be at least 1"),
+        (["smoke", "--candidates", "0"], "--candidates 0 must be at least 1"),
         (["smoke", "--epochs", "0"], "--epochs 0 must be at least 1"),
         (["smoke", "--quick"], "--quick and --threads are settings of speed alone"),
         (["speed", "--threads", "0"], "--threads 0: this machine has"),

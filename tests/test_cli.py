@@ -13,7 +13,10 @@ import pytest
 from tiny import config
 
 from noisynets import cli
+from noisynets.cli.parser import parsed
+from noisynets.core.settings import declared, options
 from noisynets.run.folder import RunFolder, create
+from noisynets.run.settings import Config
 from noisynets.run.train import train
 from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
 from noisynets.systems.devices import PRESETS
@@ -45,18 +48,18 @@ def call(*args: str) -> int:
         (["train", "--sigma", "0.01", "--dtype", "bfloat16"], "below the precision of bfloat16"),
         (["train", "--rule", "np"], "rule 'np' needs a noise that is injected"),
         (["train", "--rule", "dinp"], "rule 'inp' needs a noise that is injected"),
-        (["train", "--rule", "bp", "--sigma", "0.1"], "--sigma: 'bp' injects nothing"),
-        (["train", "--rule", "bp", "--noise", "uniform"], "--noise: 'bp' injects nothing"),
-        (["train", "--rule", "bp", "--resamples", "3"], "--resamples: 'bp' injects nothing"),
-        (["train", "--rule", "anp", "--decor-lr", "0.1"], "--decor-lr: 'anp' does not decorr"),
+        (["train", "--rule", "bp", "--sigma", "0.1"], "--sigma 0.1: 'bp' injects nothing"),
+        (["train", "--rule", "bp", "--noise", "uniform"], "--noise uniform: 'bp' injects nothing"),
+        (["train", "--rule", "bp", "--resamples", "3"], "--resamples 3: 'bp' injects nothing"),
+        (["train", "--rule", "anp", "--decor-lr", "0.1"], "--decor-lr 0.1: 'anp' does not decorr"),
         (["train", "--demean"], "--demean: 'mirrored' does not decorrelate"),
         (["train", "--rule", "danp", "--decor-lr", "0"], "'danp' is 'anp'"),
         (["train", "--noise", "uniform"], "--noise: nothing is injected"),
-        (["train", "--rule", "spsa", "--scaling", "root"], "--scaling: 'spsa' has none"),
+        (["train", "--rule", "spsa", "--scaling", "root"], "--scaling root: 'spsa' has none"),
         (["train", "--intrinsic-noise", "1e-30"], "--intrinsic-noise: sigma 1e-30 is below"),
         (["train", "--intrinsic-noise", "0"], "noisy-mlp without noise is 'mlp'"),
         (["train", "--intrinsic-noise", "-1"], "--intrinsic-noise -1 must be finite"),
-        (["train", "--hidden", "64", "0"], "every width must be at least 1"),
+        (["train", "--hidden", "64", "0"], "every value must be at least 1"),
         (
             ["train", "--epochs", "0", "--batch-size", "-3"],
             "--epochs 0 must be at least 1; --batch",
@@ -82,7 +85,7 @@ def call(*args: str) -> int:
         (["train", "randman", "--standardise"], "the inputs of randman are events"),
         (["train", "--system", "lif", "--encoder", "rate", "--standardise"], "has inputs down"),
         (["train", "--system", "lif", "--steps", "0"], "--steps 0 must be at least 1"),
-        (["train", "--steps", "5"], "--steps 5: noisy-mlp does not live in time"),
+        (["train", "--steps", "5"], "--steps 5: noisy-mlp has no time steps"),
         (["train", "--beta", "0.5"], "--beta 0.5: noisy-mlp has no such units"),
         (["train", "--system", "lif", "--beta", "1.5"], "--beta 1.5 must be within 0..1"),
         (["train", "--system", "lif", "--neuron", "lapique"], "did you mean 'lapicque'?"),
@@ -129,11 +132,51 @@ def test_bad_input_gives_one_line_exit_2_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_parser_refuses_ends_with_2_too(capsys) -> None:
-    assert call("train", "--epochs", "many") == 2
-    assert call("train", "--no-such-option", "1") == 2
-    assert call("trian") == 2
-    assert "train" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["trian"], "unknown command 'trian': did you mean 'train'?"),
+        (["train", "--sgima", "1"], "unknown option --sgima: did you mean --sigma?"),
+        (["train", "--no-tset"], "unknown option --no-tset: did you mean --no-test?"),
+        (["train", "--epochs", "many"], "--epochs: 'many' is not a whole number"),
+        (["train", "--lr", "high"], "--lr: 'high' is not a number"),
+        (["train", "--lr", "-1e-3"], "--lr -0.001 must be positive"),
+        (["train", "--epochs"], "--epochs: expected one argument"),
+        (["train", "mnist", "yinyang"], "'yinyang' is one argument too many"),
+        (["resume"], "required: RUN"),
+        (["eval", "run", "--splt", "test"], "did you mean --split?"),
+        (["eval", "run", "--split", "tset"], "unknown split 'tset': did you mean 'test'?"),
+        (["data", "fecth"], "unknown action 'fecth': did you mean 'fetch'?"),
+    ],
+    ids=" ".join,
+)
+def test_what_the_parser_refuses_is_one_line_and_ends_with_2(args, words, capsys) -> None:
+    assert call(*args) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("noisynets: ") and words in lines[0], lines
+
+
+def test_options_are_spelled_with_dashes_or_underscores() -> None:
+    found = options(Config)
+    for words in (["--batch-size", "7", "yinyang"], ["yinyang", "--batch_size=7"]):
+        assert parsed(found, words) == {"task": "yinyang", "batch_size": 7}
+    words = ["--hidden", "8", "4", "--no-test", "--env", "a=1", "b=2", "--sigma", "auto"]
+    assert parsed(found, words) == {
+        "hidden": (8, 4), "test": False, "env": ("a=1", "b=2"), "sigma": "auto",
+    }  # fmt: skip
+    assert parsed(found, ["--hidden", "--sigma", "None"]) == {"hidden": (), "sigma": None}
+
+
+def test_an_interruption_is_one_line_even_while_modules_are_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "noisynets.cli", "list"],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "noisynets: interrupted\n")
 
 
 def test_train_resume_eval_and_list(tmp_path: Path, capsys) -> None:
@@ -200,11 +243,37 @@ def test_time_passes_on_the_device_before_it_is_read(tmp_path: Path, capsys) -> 
     assert "nothing in this system drifts" in capsys.readouterr().err
 
 
+def shown(capsys, *args: str) -> set[str]:
+    assert call(*args) == 0
+    return set(re.findall(r"^  (--[a-z0-9-]+)", capsys.readouterr().out, re.MULTILINE))
+
+
 def test_help_states_units_and_defaults(capsys) -> None:
-    assert call("train", "--help") == 0
+    assert call("train", "--help-all") == 0
     text = " ".join(capsys.readouterr().out.split())
     for words in ("units of the activities", "(default: noisy-mlp)", "--decor-lr", "--resamples"):
         assert words in text
+    titles = ["what is trained:", "how:", "noise and devices:", "spiking:", "environments:", "run:"]
+    assert sorted(titles, key=text.index) == titles
+
+
+def test_help_shows_a_dozen_settings_and_those_of_what_is_chosen(capsys) -> None:
+    usual = shown(capsys, "train", "--help")
+    assert 9 <= len(usual) <= 14 and "--sigma" in usual
+    assert {"--steps", "--neuron"} <= shown(capsys, "train", "--system", "lif", "--help")
+    assert {"--spread", "--box"} <= shown(capsys, "train", "--help", "--system=process-box")
+    assert {"--env", "--discount"} <= shown(capsys, "train", "cartpole", "--help")
+    assert "--bits" in shown(capsys, "diagnose", "quantised-mlp", "--help")
+    assert "--decor-lr" in shown(capsys, "train", "--rule", "danp", "--help")
+    assert "--sigma" not in shown(capsys, "train", "--rule", "bp", "--help")
+    assert not {"--steps", "--spread", "--env", "--bits", "--decor-lr"} & usual
+    every = shown(capsys, "train", "--help-all")
+    assert len(every) == len(declared(Config)) - 1 + 1  # TASK has no dashes; --out is the command's
+
+
+def test_the_program_alone_names_its_commands(capsys) -> None:
+    assert call() == 0
+    assert all(word in capsys.readouterr().out for word in ("train", "check-box", "--help"))
 
 
 def test_divergence_ends_with_3(tmp_path: Path, capsys) -> None:

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from noisynets.core.decorrelation import VARIANTS
 from noisynets.core.errors import InputError
 from noisynets.core.noise import SAMPLERS
-from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.estimators.methods import METHODS, Method
 from noisynets.rules import SCALINGS
 from noisynets.run.settings import SCHEDULES, Config, resolve, seeds
-from noisynets.run.settings.problems import ACTING
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.devices import PRESETS
 
@@ -67,33 +66,33 @@ def test_any_settings_are_resolved_or_refused_in_one_line(given_settings) -> Non
     assert None not in (resolved.hidden, resolved.lr, resolved.decor_lr, resolved.intrinsic_noise)
 
 
-BOXED = (
-    *("anp", "innovation", "share", "learned", "mirrored", "dfa", "fa", "frozen", "wp", "spsa"),
-    *MODELLED,
-)
-"""Rules that can train a black box."""
+def trains_boxes(method: Method) -> bool:
+    """True for rules that can train a black box."""
+    return method.needs_model or not (
+        method.injects or method.decor_lr or method.perturbs == "nothing"
+    )
 
 
 def test_every_default_is_accepted() -> None:
     for rule, method in METHODS.items():
         for system, kind in SYSTEMS.items():
-            if kind.acts or (rule in MODELLED and not kind.boxed):
+            if kind.acts or (method.needs_model and not kind.boxed):
                 continue
-            if kind.boxed and rule not in BOXED:
+            if kind.boxed and not trains_boxes(method):
                 continue
             base = Config(rule=rule, system=system)
             still = kind.boxed or (not kind.intrinsic_noise and kind.device_preset is None)
-            quiet = still or rule.endswith("anp") or method.perturbs != "nodes"
+            quiet = still or not method.injects
             assert resolve(base if quiet else replace(base, sigma=0.1)).lr == method.lr
 
 
 def test_every_default_is_accepted_in_an_environment() -> None:
-    for rule in ACTING:
+    for rule, method in METHODS.items():
         for system, kind in SYSTEMS.items():
-            if not kind.acts:
+            if not (kind.acts and method.acts):
                 continue
             quiet = not kind.intrinsic_noise and kind.device_preset is None
-            sigma = None if quiet or rule in ("anp", "danp", "innovation") else 0.1
+            sigma = None if quiet or not method.injects else 0.1
             base = Config("cartpole", rule=rule, system=system, sigma=sigma)
             assert resolve(base).lr == 0.02
 

@@ -19,6 +19,8 @@ ROOMS = [
 CORE = [
     {"errors"},
     {"types"},
+    {"registry"},
+    {"settings"},
     {"noise", "losses", "outer", "trial", "graph"},
     {"adjoints"},
     {"tracer", "probe"},

@@ -8,12 +8,13 @@ from noisynets.core.errors import InputError
 from noisynets.core.losses import cross_entropy
 from noisynets.estimators.node_perturbation import Backpropagation, NodePerturbation
 from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
-from noisynets.systems.models import Build, lenet, resnet, vgg
+from noisynets.systems.models import lenet, resnet, vgg
+from noisynets.systems.settings import NetworkSettings
 
 
 def test_lenet_has_the_published_size() -> None:
     """61,706 parameters; and 24 × 16 × 120, as the second convolution is padded: 7×7, not 5×5."""
-    net = lenet((1, 28, 28), 10, Build(hidden=(6, 16, 120, 84)))
+    net = lenet((1, 28, 28), 10, NetworkSettings(hidden=(6, 16, 120, 84)))
     assert sum(p.numel() for p in net.parameters()) == 61_706 + 24 * 16 * 120
 
 
@@ -21,7 +22,7 @@ def test_lenet_has_the_published_size() -> None:
 def test_every_system_maps_small_and_odd_pictures(system: str) -> None:
     kind = SYSTEMS[system]
     for shape in ((1, 4, 4), (3, 9, 7), (2, 1, 1)):
-        net = kind.build(shape, 5, Build(hidden=(3, 4, 5), steps=2))
+        net = kind.build(shape, 5, NetworkSettings(hidden=(3, 4, 5), steps=2))
         x = torch.randn(2, 1, *shape) if kind.spiking else torch.randn(2, *shape)
         assert net(x).shape == (2, 5)
 
@@ -31,7 +32,7 @@ def test_residual_branches_do_not_make_activities_grow() -> None:
     torch.manual_seed(0)
     sizes = []
     for blocks in (2, 8):
-        build = Build(hidden=(16,) * blocks)
+        build = NetworkSettings(hidden=(16,) * blocks)
         net = resnet((3, 64, 64), 10, build)
         seen = []
         net[-4].register_forward_hook(lambda m, args, out, seen=seen: seen.append(args[0]))
@@ -44,7 +45,7 @@ def test_residual_branches_do_not_make_activities_grow() -> None:
 def test_pictures_are_needed() -> None:
     for build in (lenet, vgg, resnet):
         with pytest.raises(InputError, match="needs pictures"):
-            build((7,), 3, Build(hidden=(4,)))
+            build((7,), 3, NetworkSettings(hidden=(4,)))
 
 
 @pytest.mark.parametrize("architecture", ["conv", "lenet", "vgg", "resnet"])
@@ -52,7 +53,7 @@ def test_mirrored_credit_goes_through_every_architecture(architecture: str) -> N
     """After 60 pairs, without a warning, cosine with the gradient above 0.9 in every layer."""
     torch.manual_seed(0)
     kind = SYSTEMS[architecture]
-    net = kind.build((1, 8, 8), 3, Build(hidden=(4, 6), slope=0.1))
+    net = kind.build((1, 8, 8), 3, NetworkSettings(hidden=(4, 6), slope=0.1))
     estimator = NodePerturbation(net, cross_entropy, "mirrored", sigma=0.01)
     x, y = torch.randn(50, 1, 8, 8), torch.arange(50) % 3
     for _ in range(60):
@@ -95,8 +96,8 @@ def test_every_family_learns_on_every_architecture(family: str) -> None:
         assert sum(losses[-5:]) < 0.9 * sum(losses[:5]), name
 
 
-def _settings(kind, widths: tuple[int, ...]) -> Build:
-    return Build(
+def _settings(kind, widths: tuple[int, ...]) -> NetworkSettings:
+    return NetworkSettings(
         hidden=widths,
         steps=5 if kind.spiking else 0,
         intrinsic_noise=kind.intrinsic_noise,
@@ -106,6 +107,6 @@ def _settings(kind, widths: tuple[int, ...]) -> Build:
 
 def test_freezing_leaves_the_last_layer_alone() -> None:
     for name in ("lenet", "resnet", "vgg"):
-        net = SYSTEMS[name].build((1, 8, 8), 3, Build(hidden=(4, 6), freeze_hidden=True))
+        net = SYSTEMS[name].build((1, 8, 8), 3, NetworkSettings(hidden=(4, 6), freeze_hidden=True))
         trained = [p for p in net.parameters() if p.requires_grad]
         assert [p.shape[0] for p in trained] == [3, 3] and isinstance(net[-1], nn.Linear)

@@ -22,7 +22,7 @@ from noisynets import (
 )
 from noisynets.core.noise import Injection
 from noisynets.core.probe import fork
-from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.estimators.methods import METHODS
 from noisynets.run.session import build
 from noisynets.run.settings import Config, resolve
 
@@ -292,7 +292,7 @@ def test_no_host_synchronisation_inside_a_step(rule: str, decorrelated: bool) ->
     assert counter.found == ["_local_scalar_dense"]
 
 
-@pytest.mark.parametrize("rule", [rule for rule in METHODS if rule not in MODELLED])
+@pytest.mark.parametrize("rule", [rule for rule in METHODS if not METHODS[rule].needs_model])
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_no_host_synchronisation_inside_a_training_step(rule: str, optimiser: str) -> None:
     """The same for the whole step of the loop, its optimiser included."""

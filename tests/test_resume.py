@@ -14,7 +14,7 @@ from tiny import config, final, run, same
 from torch import nn
 
 import noisynets.run.train as loop
-from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.estimators.methods import METHODS
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.session import Session
 from noisynets.run.train import train
@@ -22,8 +22,9 @@ from noisynets.systems.catalogue import SYSTEMS, System
 from noisynets.systems.devices import PCM, Coloured, Noisy, Telegraph
 
 CASES = [
-    *[{"rule": rule} for rule in METHODS if rule not in MODELLED],
-    *[{"rule": rule, "system": "numpy-box"} for rule in ("mirrored", "spsa", *MODELLED)],
+    *[{"rule": rule} for rule in METHODS if not METHODS[rule].needs_model],
+    *[{"rule": rule, "system": "numpy-box"} for rule in ("mirrored", "spsa")],
+    *[{"rule": m.name, "system": "numpy-box"} for m in METHODS.values() if m.needs_model],
     {"system": "noisy-mlp"},
     {"system": "conv", "hidden": (4, 6), "rule": "danp", "demean": True},
     {"system": "conv", "hidden": (4,), "intrinsic_noise": 0.1, "rule": "danp"},

@@ -8,7 +8,7 @@ import torch
 from tiny import config, metrics, run, tiny_task
 
 from noisynets.core.errors import Diverged, InputError
-from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.estimators.methods import METHODS
 from noisynets.run.checkpoint import load_state
 from noisynets.run.folder import create
 from noisynets.run.session import Session, build
@@ -78,7 +78,7 @@ def test_evaluation_leaves_the_systems_mode_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("system", ["mlp", "noisy-mlp"])
-@pytest.mark.parametrize("rule", [rule for rule in METHODS if rule not in MODELLED])
+@pytest.mark.parametrize("rule", [rule for rule in METHODS if not METHODS[rule].needs_model])
 def test_every_rule_learns_with_its_own_sigma(rule, system, tmp_path: Path) -> None:
     if system == "noisy-mlp" and rule.removeprefix("d") in ("np", "inp"):
         with pytest.raises(InputError, match="injected"):

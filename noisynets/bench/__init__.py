@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from noisynets.bench.pictures import draw_axes, draw_curves, draw_rates
 from noisynets.bench.results import Group, as_csv, groups, markdown, spread
 from noisynets.bench.run import Result, carry_out, ended
-from noisynets.bench.suite import Entry, Suite, read_suite, suites, summaries
+from noisynets.bench.suite import SUITES, Entry, Suite, read_suite, summaries
 from noisynets.core.errors import InputError
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.folder import RunFolder
@@ -89,6 +89,7 @@ def _draw(out: Path, found: list[Group]) -> None:
 
 
 __all__ = [
+    "SUITES",
     "Entry",
     "Group",
     "Result",
@@ -97,6 +98,5 @@ __all__ = [
     "draw_curves",
     "read_suite",
     "spread",
-    "suites",
     "summaries",
 ]

@@ -21,6 +21,7 @@ from noisynets.bench.suite import Entry, Suite
 from noisynets.core.errors import Diverged, InputError
 from noisynets.run.allocator import keep_freed
 from noisynets.run.folder import RunFolder
+from noisynets.run.plugins import load_plugins
 from noisynets.run.settings import Config, task_of
 from noisynets.run.train import finished
 
@@ -171,6 +172,7 @@ def _stopped(pool: Executor) -> Iterator[None]:
 def _worker() -> None:
     """Set up a process of our own, which ends when the one that started it is gone."""
     keep_freed()
+    load_plugins()
     parent = os.getppid()
 
     def watch() -> None:

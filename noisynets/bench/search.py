@@ -12,6 +12,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
+from noisynets.estimators.methods import METHODS
 from noisynets.run.settings import Config
 
 FACTORS = {"lr": 3.0, "sigma": 10.0, "decor_lr": 10.0}
@@ -49,7 +50,7 @@ def start(config: Config) -> Point:
 def searched(config: Config) -> list[str]:
     """Name the settings that make a difference to a rule."""
     names = ["lr", "decor_lr"] if config.decor_lr else ["lr"]
-    injects = config.injected is not None and config.rule != "frozen"
+    injects = config.injected is not None and METHODS[config.rule].uses_noise
     return [*names, "sigma"] if injects else names
 
 

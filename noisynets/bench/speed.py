@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import sub
 from statistics import quantiles
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from noisynets.core.losses import cross_entropy
+from noisynets.core.noise import Injection
 from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.rules import RULES, OverTrial
 from noisynets.run.session import build
 from noisynets.run.settings import Config, resolve
 from noisynets.systems.spiking import Spiking, adapt
@@ -238,8 +241,9 @@ def spiking(
         nn.Linear(784, width), snntorch.Leaky(beta=0.9, init_hidden=True), nn.Linear(width, 10)
     )
     net = Spiking(adapt(layers), steps)
+    injection = Injection(0.3, per_trial=True)
     estimator = NodePerturbation(
-        net, cross_entropy, rule, sigma=0.3, credit_over="trial", noise_over="trial"
+        net, cross_entropy, OverTrial(RULES[rule].make(0)), sigma=injection
     )
     optimiser = torch.optim.Adam(net.parameters(), fused=True)
     x, y = torch.rand(batch, inputs, 784), torch.randint(10, (batch,))
@@ -284,8 +288,8 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
     )
     widths = (3072, *(s.wide,) * 3, 10)
 
-    def of(config: Config, rule: str, **settings: object) -> Config:
-        return Config(**{**vars(config), "rule": rule, **settings})
+    def of(config: Config, rule: str, **settings: Any) -> Config:
+        return replace(config, rule=rule, **settings)
 
     def timed(work: str, against: str, must: float | None, one: Step, other: Step) -> Ratio:
         low, median, high = paired(one, other, s.turns)

@@ -28,19 +28,24 @@ from __future__ import annotations
 
 import math
 import tomllib
-import types
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.registry import Registry
+from noisynets.core.settings import fits, made, options
 from noisynets.estimators.methods import BEST, METHODS
-from noisynets.run.settings import Config, resolve, unheeded
+from noisynets.run.settings import Config, resolve, unused
 
 FOLDER = Path(__file__).parent / "suites"
-HINTS = get_type_hints(Config)
-SETTINGS = {field.name for field in fields(Config)} - {"rule", "seed"}
+SUITES: Registry[Path] = Registry("suite", {p.stem: p for p in sorted(FOLDER.glob("*.toml"))})
+"""The files of the suites that `noisynets bench` can name."""
+
+OF_A_RUN = {"rule", "seed"}
+"""Settings that a suite's own tables stand for."""
+
 TOP = {"summary", "rules", "seeds", "own_device", "search", "settings", "rule", "case"}
 OF_A_CASE = {"name", "at", "rules", "tuned"}
 
@@ -121,14 +126,9 @@ class Suite:
         return replace(self, entries=tuple(kept))
 
 
-def suites() -> dict[str, Path]:
-    """Return the suites that come with the package, by name."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
-
-
 def summaries() -> dict[str, str]:
-    """Return what the suites of the package say of themselves."""
-    return {name: tomllib.loads(path.read_text())["summary"] for name, path in suites().items()}
+    """Return the summaries of all suites that have a name."""
+    return {name: tomllib.loads(path.read_text())["summary"] for name, path in SUITES.items()}
 
 
 def read_suite(name: str, changes: dict[str, Any] | None = None) -> Suite:
@@ -145,10 +145,9 @@ def read_suite(name: str, changes: dict[str, Any] | None = None) -> Suite:
     >>> suite.entries[0].case, suite.entries[0].rule, suite.seeds
     ('noisy, 64-64', 'anp', (0, 1))
     """
-    known = suites()
-    path = known.get(name, Path(name))
+    path = SUITES.get(name, Path(name))
     if path.suffix != ".toml":
-        raise unknown("suite", name, [*known, "a path that ends in .toml"])
+        raise unknown("suite", name, [*SUITES, "a path that ends in .toml"])
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -210,7 +209,7 @@ def _seeds(values: Any) -> tuple[int, ...]:
 
 
 def _whole(key: str, value: Any, least: int) -> None:
-    if not _fits(value, int) or value < least:
+    if not fits(value, int) or value < least:
         raise InputError(f"{key} {value!r} must be a whole number of at least {least}")
 
 
@@ -230,44 +229,28 @@ def _entries(case: Any, values: dict[str, Any], changes: dict[str, Any]) -> list
     _known(f"tuned rule of case {name!r}", tuned, set(rules))
     common = _table(values, "settings")
     given = [_table(table, rule) for table in (of_rules, tuned) for rule in table]
+    known = options(Config)
     for what in (common, own, *given):
-        _known(f"setting in case {name!r}", what, SETTINGS)
+        _known(f"setting in case {name!r}", what, known.keys() - OF_A_RUN)
         for setting, value in what.items():
-            if not _fits(value, HINTS[setting]):
+            if not fits(value, known[setting].type):
                 raise InputError(f"case {name!r}: {setting} = {value!r} has the wrong type")
     at = tuple(_table(case, "at").items())
     for axis, value in at:
-        if not _fits(value, float) or not math.isfinite(value):
+        if not fits(value, float) or not math.isfinite(value):
             raise InputError(f"case {name!r}: {axis!r} is at {value!r}, which is no number")
     found = []
     for rule in rules:
         settings = common | own
-        settings = {k: v for k, v in settings.items() if k not in unheeded(rule)}
+        settings = {k: v for k, v in settings.items() if k not in unused(rule)}
         settings |= _table(of_rules, rule) | _table(tuned, rule) | changes
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         try:
-            resolved = resolve(replace(Config(threads=1), rule=rule, **settings))
+            resolved = resolve(made(Config, {"threads": 1, "rule": rule} | settings))
         except InputError as error:
             raise InputError(f"case {name!r}, rule {rule!r}: {error}") from error
         found.append(Entry(name, rule, resolved, rule in tuned, at))
     return found
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of a TOML file is what a setting takes.
-
-    >>> _fits(3, float | None), _fits(2.5, int), _fits(True, int), _fits([8, 8], tuple[int, ...])
-    (True, False, False, True)
-    """
-    if get_origin(hint) in (types.UnionType, Union):
-        return any(_fits(value, part) for part in get_args(hint) if part is not type(None))
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if isinstance(value, bool) or hint is bool:
-        return isinstance(value, bool) and hint is bool
-    return isinstance(value, int | float if hint is float else hint)
 
 
 def _table(values: dict[str, Any], key: str) -> dict[str, Any]:

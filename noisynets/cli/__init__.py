@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 1 disk or pipe, 2 bad input, 3 diverged."""
+"""The command line. Exit codes: 1 disk or pipe, 2 bad input, 3 diverged, 130 interrupted.
+
+Nothing heavy is imported before `main` runs, so that an interruption ends in one line at any time.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +9,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-import tyro
-
-from noisynets.cli.benchmarks import bench
-from noisynets.cli.boxes import check_box
-from noisynets.cli.datasets import data
-from noisynets.cli.diagnosis import diagnose
-from noisynets.cli.listing import list_, show
-from noisynets.cli.runs import eval_, neurobench, resume, train
 from noisynets.core.errors import NoisynetsError
-from noisynets.run.allocator import keep_freed
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of `noisynets`."""
-    keep_freed()
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {
-                "train": train,
-                "resume": resume,
-                "eval": eval_,
-                "diagnose": diagnose,
-                "show": show,
-                "neurobench": neurobench,
-                "data": data,
-                "bench": bench,
-                "check-box": check_box,
-                "list": list_,
-            },
-            prog="noisynets",
-            description="Train systems that gradients cannot: two forward passes, no derivatives.",
-            args=args,
-        )
+        from noisynets.cli.commands import run
+
+        run(sys.argv[1:] if args is None else list(args))
     except NoisynetsError as error:
         print(f"noisynets: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("noisynets: interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # the reader has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -5,107 +5,115 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from tqdm import tqdm
 
-from noisynets.bench import Result, read_suite
+from noisynets.bench import Result, Suite, read_suite
 from noisynets.bench import bench as compare
 from noisynets.bench.growth import draw_growth, growth
 from noisynets.bench.speed import QUICK, Ratio, speed
 from noisynets.bench.speed import markdown as speed_table
 from noisynets.core.errors import InputError
+from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.settings import task_of
 from noisynets.tasks.data.store import fetch
 
 
-def bench(
-    suite: tyro.conf.Positional[str],
-    cases: tuple[str, ...] = (),
-    rules: tuple[str, ...] = (),
-    seeds: tuple[int, ...] = (),
-    candidates: int | None = None,
-    epochs: int | None = None,
-    data_dir: Path | None = None,
-    jobs: int = 0,
-    quick: bool = False,
-    threads: int = 1,
-    out: Path | None = None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class BenchArguments(Settings):
+    """Arguments of `noisynets bench`."""
+
+    suite: str = setting(
+        REQUIRED,
+        "Suite, as `noisynets list` names them; or a TOML file of your own, as docs/benchmarks.md "
+        "describes; or speed, which times training steps.",
+        metavar="SUITE",
+        positional=True,
+    )
+    cases: tuple[str, ...] = setting((), "Some of the suite's cases. None given: all.")
+    rules: tuple[str, ...] = setting((), "Some of the suite's rules. None given: all.")
+    seeds: tuple[int, ...] = setting(
+        (),
+        "Seeds of the comparison; the first is also that of the search. None given: the suite's.",
+        at_least=0,
+    )
+    candidates: int | None = setting(
+        None, "Settings to try for every rule. Unset: the suite's.", at_least=1
+    )
+    epochs: int | None = setting(None, "Epochs of the comparison. Unset: the suite's.", at_least=1)
+    data_dir: Path | None = setting(None, "Folder (or file) with the tasks' files.")
+    jobs: int = setting(
+        0, "Runs at a time, each on one thread. 0: as many as there are cores.", at_least=0
+    )
+    quick: bool = setting(False, "speed: small sizes, that only show that everything runs.")
+    threads: int = setting(1, "speed: CPU threads.")
+    out: Path | None = setting(None, "Folder of the results. Unset: runs/bench/SUITE.")
+
+
+def bench(arguments: BenchArguments) -> None:
     """Compare rules on the cases of a suite, each with settings searched for as long.
 
     What is in --out already is not run again: the same command goes on where it was stopped. Leaves
     results.csv, results.md and pictures there, of all that has been run so far.
-
-    Args:
-        suite: `noisynets list` names them; or a TOML file of your own, as docs/benchmarks.md says;
-            or speed, which times training steps.
-        cases: some of the suite's. None given: all.
-        rules: some of the suite's. None given: all.
-        seeds: of the comparison; the first is also that of the search. None given: the suite's.
-        candidates: settings to try for every rule. Unset: the suite's.
-        epochs: of the comparison. Unset: the suite's.
-        data_dir: folder (or file) with the tasks' files.
-        jobs: runs at a time, each on one thread. 0: as many as there are cores.
-        quick: of speed: small sizes, that only show that everything runs.
-        threads: of speed: CPU threads.
-        out: folder of the results. Unset: runs/bench/SUITE.
     """
-    if suite == "speed":
-        _speed(quick, threads, Path("runs/bench/speed") if out is None else out)
+    a = arguments
+    if a.suite == "speed":
+        _speed(a.quick, a.threads, Path("runs/bench/speed") if a.out is None else a.out)
         return
-    if quick or threads != 1:
+    if a.quick or a.threads != 1:
         raise InputError("--quick and --threads are settings of speed alone")
-    changes: dict[str, Any] = {"epochs": epochs, "data_dir": data_dir and str(data_dir)}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    chosen = read_suite(suite, changes)
-    if seeds or candidates is not None:
-        chosen = replace(
-            chosen,
-            seeds=seeds or chosen.seeds,
-            candidates=chosen.candidates if candidates is None else candidates,
-        )
-    if chosen.candidates < 1 or jobs < 0 or min(chosen.seeds) < 0:
-        raise InputError("--candidates must be at least 1, --jobs and --seeds not negative")
-    if len(set(chosen.seeds)) < len(chosen.seeds):
-        raise InputError(f"--seeds {' '.join(map(str, seeds))}: one is twice")
-    part = chosen.only(cases, rules)
-    for config in {entry.config.task: entry.config for entry in part.entries}.values():
-        files = task_of(config).files
-        if files is not None and config.data_dir is None:
-            fetch(files, say=lambda line: print(line, file=sys.stderr))
-    path = Path("runs/bench") / chosen.name if out is None else out
-    total = len(part.entries) * len(part.seeds)
-    searches = sum(not entry.tuned for entry in part.entries)
-    total += searches * part.candidates * len(part.search_seeds)
-    where = None if data_dir is None else "DIR"
-    given = {"seeds": seeds, "candidates": candidates}
+    chosen = _chosen(a)
+    part = chosen.only(a.cases, a.rules)
+    _fetch(part)
+    path = Path("runs/bench") / chosen.name if a.out is None else a.out
+    given = {"seeds": a.seeds, "candidates": a.candidates, "epochs": a.epochs}
+    where = None if a.data_dir is None else "DIR"
+    command = _spelled("bench", a.suite, **given, data_dir=where)
     try:
-        with tqdm(total=total, unit="run", dynamic_ncols=True) as bar:
-
-            def each(result: Result) -> None:
-                bar.set_postfix_str(result.run.path.name, refresh=False)
-                bar.update()
-
-            compare(
-                chosen,
-                path,
-                part=part,
-                jobs=jobs or os.cpu_count() or 1,
-                command=_spelled("bench", suite, **given, epochs=epochs, data_dir=where),
-                each=each,
-            )
+        _compare(chosen, part, path, a.jobs or os.cpu_count() or 1, command)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on", file=sys.stderr)
         sys.exit(130)
     print((path / "results.md").read_text())
     left = sorted(p.name for p in path.iterdir() if p.is_file() and p.name[0] != ".")
     print(f"{path}: {', '.join(left)}")
+
+
+def _chosen(a: BenchArguments) -> Suite:
+    """Read the suite, with the changes that the command line makes."""
+    changes: dict[str, Any] = {"epochs": a.epochs, "data_dir": a.data_dir and str(a.data_dir)}
+    chosen = read_suite(a.suite, {n: value for n, value in changes.items() if value is not None})
+    if len(set(a.seeds)) < len(a.seeds):
+        raise InputError(f"--seeds {' '.join(map(str, a.seeds))}: one is twice")
+    candidates = chosen.candidates if a.candidates is None else a.candidates
+    return replace(chosen, seeds=a.seeds or chosen.seeds, candidates=candidates)
+
+
+def _fetch(part: Suite) -> None:
+    """Fetch the data sets of a suite."""
+    for config in {entry.config.task: entry.config for entry in part.entries}.values():
+        files = task_of(config).files
+        if files is not None and config.data_dir is None:
+            fetch(files, say=lambda line: print(line, file=sys.stderr))
+
+
+def _compare(chosen: Suite, part: Suite, path: Path, jobs: int, command: str) -> None:
+    """Carry the comparison out, with a progress bar."""
+    searches = sum(not entry.tuned for entry in part.entries)
+    total = len(part.entries) * len(part.seeds)
+    total += searches * part.candidates * len(part.search_seeds)
+    with tqdm(total=total, unit="run", dynamic_ncols=True) as bar:
+
+        def each(result: Result) -> None:
+            bar.set_postfix_str(result.run.path.name, refresh=False)
+            bar.update()
+
+        compare(chosen, path, part=part, jobs=jobs, command=command, each=each)
 
 
 def _speed(quick: bool, threads: int, out: Path) -> None:

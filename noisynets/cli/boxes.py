@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 
-import tyro
-
-from noisynets.core.errors import InputError
-from noisynets.run.session import settings
+from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.run.settings import Config, resolve
 from noisynets.systems.blackbox import BlackBox, Box, ProcessBox, examine, failed
 from noisynets.systems.catalogue import BOXES, SYSTEMS
 
 
-def check_box(box: tyro.conf.Positional[str], rows: int = 200, timeout: float = 60.0) -> None:
-    """Ask a box whether it keeps the contract of docs/blackbox.md, and has noise to learn from.
+@dataclass(frozen=True, kw_only=True)
+class CheckArguments(Settings):
+    """Arguments of `noisynets check-box`."""
 
-    Args:
-        box: command that answers through pipes, or a box of this package, as numpy-box.
-        rows: of random inputs in every trial.
-        timeout: seconds in which the command has to answer.
-    """
-    if rows < 2 or not timeout > 0:
-        raise InputError("--rows must be at least 2, --timeout positive")
+    box: str = setting(
+        REQUIRED,
+        "Command that serves a box through pipes, or a box of this package, as numpy-box.",
+        metavar="BOX",
+        positional=True,
+    )
+    rows: int = setting(200, "Random inputs in every trial.", at_least=2)
+    timeout: float = setting(
+        60.0, "Time in which the command has to answer.", unit="seconds", above=0
+    )
+
+
+def check_box(arguments: CheckArguments) -> None:
+    """Check that a box keeps the contract of docs/blackbox.md, and has noise to learn from."""
+    box, rows, timeout = arguments.box, arguments.rows, arguments.timeout
     findings = []
     for finding in examine(_box(box, timeout), rows):
         findings.append(finding)
@@ -36,6 +43,6 @@ def check_box(box: tyro.conf.Positional[str], rows: int = 200, timeout: float = 
 def _box(name: str, timeout: float) -> Box:
     if name not in BOXES:
         return ProcessBox(shlex.split(name), timeout=timeout)
-    system = SYSTEMS[name].build((1, 28, 28), 10, settings(resolve(Config(system=name))))
+    system = SYSTEMS[name].build((1, 28, 28), 10, resolve(Config(system=name)))
     assert isinstance(system, BlackBox)
     return system.box

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import tyro
 
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.tasks.data import FROM_FILES, TASKS
 from noisynets.tasks.data.store import fetch, home, missing, verify
 
+ACTIONS = ("list", "fetch", "verify", "where")
 
-def data(
-    action: tyro.conf.Positional[Literal["list", "fetch", "verify", "where"]],
-    names: tyro.conf.Positional[tuple[str, ...]] = (),
-    data_dir: Path | None = None,
-) -> None:
-    """List, fetch or verify data sets, or say where they are.
 
-    Args:
-        action: fetch fills the cache; verify checks every file's md5 sum; where prints folders.
-        names: of data sets; all that are known to be fetched, for verify and where.
-        data_dir: a folder of your own to verify, instead of the cache ($NOISYNETS_DATA, or your
-            user's cache folder).
-    """
+@dataclass(frozen=True, kw_only=True)
+class DataArguments(Settings):
+    """Arguments of `noisynets data`."""
+
+    action: str = setting(
+        REQUIRED,
+        "list; fetch, which fills the cache; verify, which checks every file's md5 sum; or where, "
+        "which prints folders.",
+        metavar="ACTION",
+        positional=True,
+        choices=ACTIONS,
+    )
+    names: tuple[str, ...] = setting(
+        (), "Data sets. None given: all, for list, verify and where.", positional=True
+    )
+    data_dir: Path | None = setting(
+        None,
+        "Folder of your own to verify, instead of the cache ($NOISYNETS_DATA, or your user's cache "
+        "folder).",
+    )
+
+
+def data(arguments: DataArguments) -> None:
+    """List, fetch or verify data sets, or print their folders."""
+    action, names, data_dir = arguments.action, arguments.names, arguments.data_dir
     known = {task.name: task.files for task in TASKS.values() if task.files is not None}
     for name in names:
         if name in TASKS and name not in known:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from noisynets.cli.runs import loaded
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.settings import REQUIRED, Settings, options, setting, value
 from noisynets.diagnose import advise, as_json, draw, measure, settled, summary, table, warmed
 from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder
@@ -22,27 +20,37 @@ MINE = ("device", "data_dir")
 """Settings that may differ from a run's own."""
 
 
-def diagnose(
-    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|SYSTEM")],
-    config: Annotated[Config, tyro.conf.OmitArgPrefixes],
-    out: Path | None = None,
-    warm_up: int = 100,
-    trial_steps: int = 100,
-) -> None:
-    """Measure a run or a system layer by layer, and name the setting to change.
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseArguments(Settings):
+    """Arguments of `noisynets diagnose`, beside settings of train.
 
-    Args:
-        target: folder of a run, which is measured at its checkpoint; or a system, followed by
-            other options of train.
-        config: of a system; of a run, --device and --data-dir alone.
-        out: the picture, a PNG; the numbers go beside it, as JSON. Unset: diagnose.png in the
-            folder of the run, or SYSTEM-diagnose.png here.
-        warm_up: of a system: steps of training before it is measured.
-        trial_steps: of three short runs from the start, at lr/3, lr and 3 lr; 0: none.
+    Of a run, --device and --data-dir are the only settings that may be given.
     """
-    for name, value in (("warm-up", warm_up), ("trial-steps", trial_steps)):
-        if value < 0:
-            raise InputError(f"--{name} {value} must be at least 0")
+
+    target: str = setting(
+        REQUIRED,
+        "Folder of a run, which is measured at its checkpoint; or a system, followed by other "
+        "options of train.",
+        metavar="RUN|SYSTEM",
+        positional=True,
+    )
+    out: Path | None = setting(
+        None,
+        "Picture, a PNG; the numbers go beside it, as JSON. Unset: diagnose.png in the folder of "
+        "the run, or SYSTEM-diagnose.png here.",
+    )
+    warm_up: int = setting(100, "Steps of training of a system before it is measured.", at_least=0)
+    trial_steps: int = setting(
+        100,
+        "Steps of three short runs from the start, at lr/3, lr and 3 lr; 0: none.",
+        at_least=0,
+    )
+
+
+def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
+    """Measure a run or a system layer by layer, and name the setting to change."""
+    target, out = arguments.target, arguments.out
+    warm_up, trial_steps = arguments.warm_up, arguments.trial_steps
     folder = RunFolder(Path(target))
     is_run = (folder.path / "config.json").is_file()
     if not is_run and target not in SYSTEMS:
@@ -81,12 +89,11 @@ def diagnose(
 
 def _refuse_settings(config: Config, target: str) -> None:
     """Refuse settings beside those of a run."""
-    default = Config()
     given = [
-        f.name
-        for f in fields(Config)
-        if f.name not in MINE and getattr(config, f.name) != getattr(default, f.name)
+        option.flag
+        for name, option in options(Config).items()
+        if name not in MINE and value(config, name) != option.default
     ]
     if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        names = ", ".join(given)
         raise InputError(f"{names}: the settings of {target} are in its folder")

@@ -2,54 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import tyro
 from torch import nn
 
 from noisynets.bench import summaries
 from noisynets.core.errors import InputError
+from noisynets.core.settings import REQUIRED, Settings, declared, part, setting
 from noisynets.diagnose.transfer import panels
 from noisynets.diagnose.transfer_picture import draw_transfer
 from noisynets.estimators.methods import METHODS
-from noisynets.run.session import settings as network
 from noisynets.run.settings import Config, resolve
 from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
 from noisynets.systems.devices import PRESETS
+from noisynets.systems.settings import NetworkSettings
 from noisynets.tasks.data import FROM_FILES, TASKS
 from noisynets.tasks.environments import ENVIRONMENTS
 
 
-def show(
-    system: tyro.conf.Positional[str],
-    device_preset: str | None = None,
-    intrinsic_noise: float | None = None,
-    bits: int = 4,
-    out: Path | None = None,
-) -> None:
-    """Draw what a system's first layer and unit do to an activity, with the band of their noise.
+def _setting(name: str) -> Any:
+    """Declare an argument that is a setting of systems."""
+    found = declared(NetworkSettings)[name]
+    return field(default=found.default, metadata={"setting": found.setting})
 
-    Args:
-        system: as for train.
-        device_preset: simulated device under the layer, or none. Unset: the system's.
-        intrinsic_noise: of the system's own. Unset: the system's.
-        bits: of quantised units.
-        out: the picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here.
-    """
+
+@dataclass(frozen=True, kw_only=True)
+class ShowArguments(Settings):
+    """Arguments of `noisynets show`."""
+
+    system: str = setting(
+        REQUIRED,
+        "System, as for train.",
+        metavar="SYSTEM",
+        positional=True,
+        choices=SYSTEMS,
+    )
+    device_preset: str | None = _setting("device_preset")
+    intrinsic_noise: float | None = _setting("intrinsic_noise")
+    bits: int = _setting("bits")
+    out: Path | None = setting(
+        None, "Picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here."
+    )
+
+
+def show(arguments: ShowArguments) -> None:
+    """Draw the transfer curve of a system's first layer and unit, with the band of their noise."""
+    system, out = arguments.system, arguments.out
     acts = system in SYSTEMS and SYSTEMS[system].acts
     given = Config(
         task="cartpole" if acts else "mnist",
         system=system,
-        device_preset=device_preset,
-        intrinsic_noise=intrinsic_noise,
-        bits=bits,
+        device_preset=arguments.device_preset,
+        intrinsic_noise=arguments.intrinsic_noise,
+        bits=arguments.bits,
     )
     config = resolve(given)
 
     def build_with(points: int, chip: int) -> nn.Module:
-        settings = replace(
-            network(config), hidden=(points,), device_seed=chip, noise_seed=1000 * chip
+        settings = part(
+            config, NetworkSettings, hidden=(points,), device_seed=chip, noise_seed=1000 * chip
         )
         return SYSTEMS[config.system].build((1, 1, 1), 1, settings)
 
@@ -63,7 +76,12 @@ def show(
     print(path)
 
 
-def list_() -> None:
+@dataclass(frozen=True, kw_only=True)
+class ListArguments(Settings):
+    """`noisynets list` has no arguments."""
+
+
+def list_(arguments: ListArguments) -> None:
     """List the tasks, systems, devices and rules, with the rules' tuned settings."""
     print("tasks:")
     for task in TASKS.values():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any
 
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
+from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.diagnose import settled
 from noisynets.diagnose.neurobench import complexity
 from noisynets.run.evaluate import EVALUATION_BATCH, close, evaluate, threads
@@ -22,16 +21,61 @@ from noisynets.run.train import train as run
 from noisynets.systems.devices import advance_
 from noisynets.tasks.data.store import fetch
 
-Out = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        help="Folder of the run; must be new or empty. Unset: a free name under runs/.",
-        metavar="PATH",
-    ),
-]
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(Settings):
+    """Arguments of `noisynets train`, beside the settings of the run."""
+
+    out: Path | None = setting(
+        None, "Folder of the run; must be new or empty. Unset: a free name under runs/."
+    )
 
 
-def train(config: Annotated[Config, tyro.conf.OmitArgPrefixes], out: Out = None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class RunArguments(Settings):
+    """Arguments of commands about a run."""
+
+    run: Path = setting(REQUIRED, "Folder of the run.", metavar="RUN", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeArguments(RunArguments):
+    """Arguments of `noisynets resume`."""
+
+    device: str | None = setting(
+        None, "auto, cpu or cuda. Unset: the run's own; another gives other bits."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalArguments(RunArguments):
+    """Arguments of `noisynets eval`."""
+
+    split: str = setting(
+        "test",
+        "Examples: test, validation or train. Choose no settings by the test set.",
+        choices=("test", "validation", "train"),
+    )
+    device: str | None = setting(None, "auto, cpu or cuda. Unset: the run's own.")
+    after: float = setting(
+        0.0,
+        "Time that passes on the device before it is read; only pcm drifts.",
+        unit="seconds",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeurobenchArguments(RunArguments):
+    """Arguments of `noisynets neurobench`."""
+
+    examples: int = setting(
+        1000,
+        "Examples of the validation set (with --final-fit, of the training set), at most.",
+        at_least=1,
+    )
+
+
+def train(arguments: TrainArguments, config: Config) -> None:
     """Train a system on a task, then test it once."""
     config = resolve(config)
     auto = config.sigma == "auto"
@@ -40,7 +84,7 @@ def train(config: Annotated[Config, tyro.conf.OmitArgPrefixes], out: Out = None)
     if auto:
         config = settled(config, data[0])
         print(f"sigma {config.sigma:g}, the middle of what was measured to be good")
-    _run(create(out, config), data)
+    _run(create(arguments.out, config), data)
 
 
 def loaded(config: Config) -> Data:
@@ -51,35 +95,19 @@ def loaded(config: Config) -> Data:
     return load_data(config)
 
 
-def resume(run: tyro.conf.Positional[Path], device: str | None = None) -> None:
-    """Continue a run that was stopped, with the same bits as if it had not been.
-
-    Args:
-        run: folder of the run.
-        device: auto, cpu or cuda. Unset: the run's own; another gives other bits.
-    """
-    folder = RunFolder(run)
+def resume(arguments: ResumeArguments) -> None:
+    """Continue a run that was stopped, with the same bits as if it had not been."""
+    folder = RunFolder(arguments.run)
     summary = folder.summary()
     if summary is not None and not summary["diverged"]:
         _report(folder, summary)
         return
-    _run(folder, device=device)
+    _run(folder, device=arguments.device)
 
 
-def eval_(
-    run: tyro.conf.Positional[Path],
-    split: Literal["test", "validation", "train"] = "test",
-    device: str | None = None,
-    after: float = 0.0,
-) -> None:
-    """Evaluate the checkpoint of a run, in the system's own noise.
-
-    Args:
-        run: folder of the run.
-        split: which examples. Reading the test set is yours to answer for.
-        device: auto, cpu or cuda. Unset: the run's own.
-        after: seconds that pass on the device before it is read; only pcm drifts.
-    """
+def eval_(arguments: EvalArguments) -> None:
+    """Evaluate the checkpoint of a run, in the system's own noise."""
+    run, split, device = arguments.run, arguments.split, arguments.device
     folder = RunFolder(run)
     config = folder.config(device)
     if not folder.checkpoint.is_file():
@@ -92,10 +120,10 @@ def eval_(
         if split == "validation" and val_set is None:
             raise InputError(f"{run}: trained with --final-fit, so there is no validation set")
         examples = train_set if split == "train" or val_set is None else val_set
-    if after:
+    if arguments.after:
         if config.noise_during == "training":
-            raise InputError(f"--after {after:g}: {run} has its device in training alone")
-        advance_(session.system, after)
+            raise InputError(f"--after {arguments.after:g}: {run} has its device in training alone")
+        advance_(session.system, arguments.after)
     with threads(session):
         loss, score = evaluate(session, examples)
         closing = close(session, ("val" if split == "validation" else split,))
@@ -105,15 +133,12 @@ def eval_(
         print(f"{name} {value:.4f}")
 
 
-def neurobench(run: tyro.conf.Positional[Path], examples: int = 1000) -> None:
+def neurobench(arguments: NeurobenchArguments) -> None:
     """Print NeuroBench's metrics of a trained run: footprint, sparsities, synaptic operations.
 
-    Args:
-        run: folder of the run; the metrics go to neurobench.json in it.
-        examples: of the validation set (with --final-fit, of the training set), at most.
+    They also go to neurobench.json in the folder of the run.
     """
-    if examples < 1:
-        raise InputError(f"--examples {examples} must be at least 1")
+    run = arguments.run
     folder = RunFolder(run)
     config = folder.config("cpu")
     if not folder.checkpoint.is_file():
@@ -123,7 +148,7 @@ def neurobench(run: tyro.conf.Positional[Path], examples: int = 1000) -> None:
         raise InputError(f"{run}: NeuroBench's metrics are of examples, not of episodes")
     train_set, val_set = load_data(config)
     stream = Stream(seeds(config)["encoding"] + 1)
-    chosen = (train_set if val_set is None else val_set).first(examples)
+    chosen = (train_set if val_set is None else val_set).first(arguments.examples)
     batches = chosen.batches(EVALUATION_BATCH, DTYPES[config.dtype])
     with threads(session):
         found = complexity(session.system, ((session.encode(x, stream), y) for x, y in batches))
@@ -148,8 +173,8 @@ def _report(folder: RunFolder, summary: dict[str, Any]) -> None:
     found = summary[f"test_{score}"]
     noises = [f"sigma {config.intrinsic_noise:g}"] if config.intrinsic_noise else []
     noises += [f"device {config.device_preset}"] if config.device_preset != "none" else []
-    heard = noises and config.noise_during != "training"
-    noise = f" in its own noise ({', '.join(noises)})" if heard else ""
+    active = noises and config.noise_during != "training"
+    noise = f" in its own noise ({', '.join(noises)})" if active else ""
     tested = "not tested" if found is None else f"test {score} {found:.4f}"
     if found is not None and task.closing is not None:
         tested += f", {task.closing.name} {summary[f'test_{task.closing.name}']:.4f}"

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.errors import InputError, unknown
+from noisynets.core.errors import InputError
+from noisynets.core.registry import Registry
 from noisynets.core.types import Sampler
 
 
@@ -84,11 +85,7 @@ def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> T
     return z.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
 
 
-SAMPLERS: dict[str, Sampler] = {
-    "gaussian": gaussian,
-    "rademacher": rademacher,
-    "uniform": uniform,
-}
+SAMPLERS: Registry[Sampler] = Registry("noise", (gaussian, rademacher, uniform))
 
 
 _NOTHING = torch.empty(0, dtype=torch.uint8)
@@ -266,8 +263,6 @@ class Injection:
         per_trial: bool = False,
     ) -> None:
         if isinstance(sampler, str):
-            if sampler not in SAMPLERS:
-                raise unknown("noise", sampler, SAMPLERS)
             sampler = SAMPLERS[sampler]
         if not (math.isfinite(sigma) and sigma > 0):
             raise InputError(f"sigma {sigma:g} must be positive and finite")

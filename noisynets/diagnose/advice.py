@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from noisynets.diagnose.ladder import Rung, best
 from noisynets.diagnose.measures import Measures, NodeMeasures
+from noisynets.estimators.methods import METHODS
 
 ROUNDED = 0.05
 """Distortion at a σ below the best one, above which rounding or own noise is said to spoil δL. A
@@ -186,8 +187,8 @@ def _regression(m: Measures) -> Iterator[Finding]:
     if rows >= FEW_ROWS and m.steps < SETTLED:
         return
     for node in m.nodes:
-        found = _lagging(node) if c.rule in ("mirrored", "kolen-pollack") else None
-        found = _untaught(node) if c.rule == "learned" else found
+        found = _lagging(node) if METHODS[c.rule].mirrors else None
+        found = _untaught(node) if METHODS[c.rule].taught_by_dloss else found
         if found is not None:
             number, what = found
             more = max(FEW_ROWS, 4 * c.batch_size)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noisynets.core.nodes import find_nodes
+from noisynets.core.record import Record
 from noisynets.core.types import Node
 from noisynets.diagnose.gradients import of_weights, true_gradients
 from noisynets.diagnose.listen import Batches, Listener
@@ -19,7 +20,7 @@ from noisynets.diagnose.statistics import (
     signal_to_noise,
 )
 from noisynets.estimators.node_perturbation import NodePerturbation
-from noisynets.rules.credit import Pair, Traced
+from noisynets.rules import StepCredit
 from noisynets.run.session import Session
 
 REPEATS = 8
@@ -87,9 +88,9 @@ def credit(
                 entry["snr"] = signal_to_noise(stacked)
                 entry["cosine"] = None if gradient is None else cosine(stacked, gradient)
             kept[node.name].append(entry)
-        pair = listener(x, y)
-        if credits is not None and pair is not None:
-            _compare(pair, credits, maps, products)
+        record = listener(x, y)
+        if credits is not None and record is not None:
+            _compare(record, credits, maps, products)
     found = Credit({name: _means(entries) for name, entries in kept.items()}, _loss(total_loss))
     if products.dloss:
         _explain(products, sends, found)
@@ -118,11 +119,11 @@ def _repeats(
             made = estimator.credit(x, y)
             given: dict[str, list[Tensor]] = {}
             credits = list(made.credits)
-            type(made)(made.estimate, made.reports, credits).accumulate_()
-            for report, c in zip(made.reports, credits, strict=True):
+            type(made)(made.estimate, made.calls, credits).accumulate_()
+            for call, c in zip(made.calls, credits, strict=True):
                 if c is not None:
-                    c = c.credit.sum(1) if isinstance(c, Traced) else c
-                    given.setdefault(report.node.name, []).append(c * len(y) / REPEATS)
+                    c = c.credit.sum(1) if isinstance(c, StepCredit) else c
+                    given.setdefault(call.node.name, []).append(c * len(y) / REPEATS)
             for name, calls in given.items():
                 before = sums.get(name)
                 sums[name] = (
@@ -141,14 +142,14 @@ def _repeats(
 
 
 def _compare(
-    pair: Pair, credits: dict[str, list[Tensor]], maps: dict[str, Tensor], products: _Products
+    record: Record, credits: dict[str, list[Tensor]], maps: dict[str, Tensor], products: _Products
 ) -> None:
     """Add what credit predicts of the loss differences of other passes."""
-    batch = pair.dloss.shape[1]
+    batch = record.dloss.shape[1]
     calls: dict[str, list[Tensor]] = {}
-    for report in pair.reports:
-        calls.setdefault(report.node.name, []).append(innovation(report, maps))
-    products.dloss.append((pair.dloss * batch).flatten().double())
+    for call in record.calls:
+        calls.setdefault(call.node.name, []).append(innovation(call, maps))
+    products.dloss.append((record.dloss * batch).flatten().double())
     for name, epsilons in calls.items():
         given = credits.get(name)
         if given is None:

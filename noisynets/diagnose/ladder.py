@@ -13,20 +13,20 @@ optimum: there a loss difference is due to a slope nearly alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisynets.core.noise import SAMPLERS, Injection
-from noisynets.core.types import Report, Sampler
+from noisynets.core.record import Needs, Record
+from noisynets.core.types import Sampler
 from noisynets.diagnose.listen import Batches, unchanged
 from noisynets.estimators.methods import METHODS
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.estimators.weight_space import Perturbed
 from noisynets.rules import Rule
-from noisynets.rules.rule import Scaling
 from noisynets.run.session import Session, build
 from noisynets.run.settings import DTYPES, Config
 from noisynets.tasks.data import Examples
@@ -96,15 +96,27 @@ def ladder(
     return found
 
 
+class DifferenceRecorder(Rule):
+    """A rule that keeps the loss differences of the last pair, and gives no credit."""
+
+    def __init__(self) -> None:
+        self.dloss = torch.empty(0)
+
+    def needs(self, system: nn.Module) -> Needs:
+        """Return what the rule needs: injected noise."""
+        return Needs(injection=True)
+
+    def __call__(self, record: Record) -> list[Tensor | None]:
+        """Return no credit; keep δL, (K, B)."""
+        self.dloss = record.dloss * record.dloss.shape[1]
+        return [None] * len(record.calls)
+
+
 def _of_nodes(
     session: Session, x: Tensor, y: Tensor, sigma: float, sampler: Sampler, seed: int
 ) -> tuple[Tensor, Tensor]:
     """L₊ − L and L₋ − L, (B,), with noise at the nodes."""
-    heard: list[Tensor] = []
-
-    def hear(reports: Sequence[Report], dloss: Tensor, scaling: Scaling) -> Iterator[Tensor]:
-        heard.append(dloss * dloss.shape[1])
-        return (torch.zeros_like(report.delta[0]) for report in reports)
+    recorder = DifferenceRecorder()
 
     def both(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
         z = sampler((1, *shape[1:]), like, generator)
@@ -113,14 +125,14 @@ def _of_nodes(
     passes = NodePerturbation(
         session.system,
         session.task.measure.loss,
-        Rule("ladder", "hears the loss differences", hear, reads_noise=True, scaled=False),
+        recorder,
         sigma=sigma,
         resamples=2,
         noise=both,
         seed=seed,
     )
     passes.credit(x, y)
-    return heard[0][0], heard[0][1]
+    return recorder.dloss[0], recorder.dloss[1]
 
 
 @torch.no_grad()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from noisynets.core.errors import SystemRefused
+from noisynets.core.graph import Graph
+from noisynets.core.noise import Injection
+from noisynets.core.record import Record
 from noisynets.estimators.methods import METHODS
 from noisynets.estimators.node_perturbation import NodePerturbation
-from noisynets.rules.credit import Pair
+from noisynets.rules.credit.feedback import Feedback, Sent
 from noisynets.run.session import Session
 from noisynets.run.settings import DTYPES
 from noisynets.systems.catalogue import SYSTEMS
@@ -37,23 +40,16 @@ def unchanged(session: Session) -> Iterator[None]:
         session.optimiser.zero_grad()
 
 
-@dataclass
-class Ear:
-    """A feedback that hears what pairs show, and gives no credit."""
+class PairRecorder(Feedback):
+    """A rule that keeps the record of the last pair, and gives no credit."""
 
-    heard: list[Pair] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Record] = []
 
-    def __call__(self, pair: Pair) -> list[Tensor | None]:
-        """Keep the pair."""
-        self.heard = [pair]
-        return [None] * len(pair.reports)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return nothing: nothing is learnt."""
-        return {}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Do nothing."""
+    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        self.records = [record]
+        return Sent([None] * len(record.calls))
 
 
 class Listener:
@@ -70,21 +66,20 @@ class Listener:
 
     def __init__(self, session: Session, resamples: int, seed: int = 1) -> None:
         self._session = session
-        self._ear = Ear()
+        self._recorder = PairRecorder()
         self.sigma = listening_sigma(session)
         c = session.config
+        noise, held = c.noise or METHODS[c.rule].noise, c.noise_over == "trial"
+        injection = None if self.sigma is None else Injection(self.sigma, noise, seed, held)
         self._passes = NodePerturbation(
             session.system,
             session.task.measure.loss,
-            self._ear,
-            sigma=self.sigma,
+            self._recorder,
+            sigma=injection,
             resamples=resamples,
-            noise=c.noise or METHODS[c.rule].noise,
-            seed=seed,
-            noise_over=c.noise_over if self.sigma is not None else "step",
         )
 
-    def __call__(self, x: Tensor, y: Tensor) -> Pair | None:
+    def __call__(self, x: Tensor, y: Tensor) -> Record | None:
         """Return what passes over a batch showed; None where the system cannot be listened to.
 
         So it is where the output is not made of activities alone, or is no single tensor.
@@ -93,7 +88,7 @@ class Listener:
             self._passes.credit(self._session.encode(x, self._session.encoding), y)
         except SystemRefused:
             return None
-        return self._ear.heard[0]
+        return self._recorder.records[0]
 
 
 def listening_sigma(session: Session) -> float | None:

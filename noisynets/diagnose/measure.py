@@ -23,10 +23,7 @@ from noisynets.diagnose.nodes import (
 from noisynets.diagnose.rates import trials
 from noisynets.estimators.methods import METHODS
 from noisynets.estimators.node_perturbation import NodePerturbation
-from noisynets.rules.credit import InTime
-from noisynets.rules.credit.credit import Backward, Frozen, Straight
-from noisynets.rules.credit.maps import geometry
-from noisynets.rules.credit.mirror import has_mirror
+from noisynets.rules.credit.products import has_mirror
 from noisynets.run.session import Session, build
 from noisynets.run.settings import DTYPES, Config
 from noisynets.tasks.data import Examples
@@ -92,7 +89,7 @@ def measure(
     nodes = []
     for node in find_nodes(session.system):
         response = heard.get(node.name, Response())
-        layer = geometry(node)
+        layer = node.product
         pairs = _pairs(session, layer, steps) if learns and has_mirror(layer) else None
         nodes.append(
             NodeMeasures(
@@ -114,7 +111,7 @@ def measure(
         explained=made.explained,
         explained_error=made.explained_error,
         surrogate=is_surrogate(session.system) and any(n.cosine is not None for n in nodes),
-        reads_dloss=not sends(session) or c.rule == "learned",
+        reads_dloss=not sends(session) or METHODS[c.rule].taught_by_dloss,
         rungs=() if sigma is None else tuple(ladder(session, examples, sorted({*RUNGS, sigma}))),
         trials=tuple(trials(c, examples, trial_steps)),
         diverged=diverged,
@@ -123,11 +120,11 @@ def measure(
 
 def sends(session: Session) -> bool:
     """Whether credit is made of the error at the output, and not of the loss differences."""
-    rule = getattr(session.estimator, "rule", None)
-    rule = rule.feedback if isinstance(rule, InTime) else rule
-    return isinstance(rule, Backward | Straight | Frozen) and (
-        session.config.loss_gradient == "known"
-    )
+    c = session.config
+    method = METHODS[c.rule]
+    plain = method.feedback and not method.from_dloss and not c.correction
+    gives = isinstance(session.estimator, NodePerturbation)
+    return gives and plain and c.loss_gradient == "known"
 
 
 def _pairs(session: Session, layer: nn.Module, steps: int) -> float:

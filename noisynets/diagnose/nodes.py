@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.types import Node, Report
+from noisynets.core.record import NodeRecord, Record
+from noisynets.core.types import Node
 from noisynets.diagnose.listen import Batches, Listener
 from noisynets.diagnose.statistics import (
     Ridge,
     explained,
     repeated,
 )
-from noisynets.rules.credit import Corrected, InTime, Mapped, Pair
-from noisynets.rules.credit.maps import Maps, geometry
-from noisynets.rules.credit.mirror import Mirror, forward, has_mirror, shown
+from noisynets.rules.credit.delivery import activity, graph_of, response, result
+from noisynets.rules.credit.mirror import Maps
+from noisynets.rules.credit.products import forward, has_mirror, shown
 from noisynets.run.session import Session
 
 ROWS, RESAMPLES = 200, 4
@@ -48,33 +50,33 @@ class Response:
 
 def learnt_maps(session: Session) -> Maps | None:
     """Return what the run's feedback has learnt of its nodes; None where it learns nothing."""
-    rule = getattr(session.estimator, "rule", None)
-    while isinstance(rule, InTime | Corrected):
-        rule = rule.feedback
-    return rule.maps if isinstance(rule, Mapped) else None
+    rule: Any = getattr(session.estimator, "rule", None)
+    while hasattr(rule, "inner"):
+        rule = rule.inner
+    return getattr(rule, "maps", None)
 
 
-def innovation(report: Report, maps: dict[str, Tensor]) -> Tensor:
+def innovation(call: NodeRecord, maps: dict[str, Tensor]) -> Tensor:
     """ε of a call, (K, B, *out): ξ where it is injected, else δa − M δx with a fitted map."""
-    if report.xi is not None:
-        return report.xi
-    known = maps.get(report.node.name)
-    if report.shift is None or known is None:
-        return report.delta
-    x = report.shift.flatten(0, 1)
-    return report.delta - forward(geometry(report.node), known.to(x), x).view_as(report.delta)
+    if call.xi is not None:
+        return call.xi
+    known = maps.get(call.node.name)
+    if call.shift is None or known is None:
+        return call.delta
+    x = call.shift.flatten(0, 1)
+    return call.delta - forward(call.node.product, known.to(x), x).view_as(call.delta)
 
 
-def rows(report: Report, start: int) -> tuple[Tensor, Tensor] | None:
+def rows(call: NodeRecord, start: int) -> tuple[Tensor, Tensor] | None:
     """Rows of the node's product: differences of inputs (N, n_in), and what became of them.
 
     None for a node without a map, or one whose inputs do not differ.
     """
-    layer = geometry(report.node)
-    if report.shift is None or not has_mirror(layer) or not bool(report.shift.any()):
+    layer = call.node.product
+    if call.shift is None or not has_mirror(layer) or not bool(call.shift.any()):
         return None
-    made = report.delta if report.xi is None else report.delta - report.xi
-    inputs, outputs = report.shift.flatten(0, 1), made.flatten(0, 1)
+    made = call.delta if call.xi is None else call.delta - call.xi
+    inputs, outputs = call.shift.flatten(0, 1), made.flatten(0, 1)
     if not isinstance(layer, nn.Linear):
         inputs, outputs = inputs[:PICTURES], outputs[:PICTURES]
     assert isinstance(layer.weight, Tensor)
@@ -86,15 +88,15 @@ def fit(listener: Listener, batches: Batches) -> dict[str, Tensor]:
     """Solve for the map of every node that has one, by least squares on many pairs."""
     found: dict[str, Ridge] = {}
     for turn in range(MOST_FITS):
-        pair = listener(*batches.draw(ROWS))
-        if pair is None:
+        record = listener(*batches.draw(ROWS))
+        if record is None:
             return {}
         short = False
-        for report in pair.reports:
-            r = rows(report, turn)
+        for call in record.calls:
+            r = rows(call, turn)
             if r is None:
                 continue
-            ridge = found.setdefault(report.node.name, Ridge())
+            ridge = found.setdefault(call.node.name, Ridge())
             ridge.add_(*r)
             short |= ridge.rows < ROWS_PER_INPUT * r[0].shape[1]
         if not short:
@@ -110,21 +112,21 @@ def responses(
     sums: dict[str, list[dict[str, float | None]]] = {}
     units: dict[str, list[Tensor]] = {}
     for turn in range(TESTS):
-        pair = listener(*batches.draw(ROWS))
-        if pair is None:
+        record = listener(*batches.draw(ROWS))
+        if record is None:
             return {}
-        for call, report in enumerate(pair.reports):
-            name = report.node.name
-            entry = _scales(report, innovation(report, maps))
-            r = rows(report, turn)
+        for index, call in enumerate(record.calls):
+            name = call.node.name
+            entry = _scales(call, innovation(call, maps))
+            r = rows(call, turn)
             if r is not None and name in maps:
                 x, a = r
                 entry["ridge"] = explained(a, x.double() @ maps[name].T)
-                known = learnt[report.node] if learnt and report.node in learnt else None
-                if isinstance(known, Mirror) and known.map is not None:
+                known = learnt.get(call.node) if learnt else None
+                if known is not None and known.map is not None:
                     entry["learnt"] = explained(a, x.double() @ known.map.double().T)
             sums.setdefault(name, []).append(entry)
-            units.setdefault(name, []).append(_reliability(pair, call))
+            units.setdefault(name, []).append(_reliability(record, index))
     return {
         name: Response(
             **{key: mean([entry.get(key) for entry in entries]) for key in _KEYS},
@@ -156,31 +158,31 @@ def dead(correlations: Tensor) -> float:
     return float(still.double().mean()) if bool(says >= SILENT) else 1.0
 
 
-def _scales(report: Report, epsilon: Tensor) -> dict[str, float | None]:
-    assert report.a is not None, "a listener's reports carry states"
-    spread = float(report.a.double().std(0).square().mean().sqrt())
-    noisy_passes = 1 if report.xi is not None else 2  # of the two, in a difference
+def _scales(call: NodeRecord, epsilon: Tensor) -> dict[str, float | None]:
+    assert call.a is not None, "a listener's reports carry states"
+    spread = float(call.a.double().std(0).square().mean().sqrt())
+    noisy_passes = 1 if call.xi is not None else 2  # of the two, in a difference
     sigma = (float(epsilon.double().square().mean()) / noisy_passes) ** 0.5
     return {
-        "sigma": sigma * report.draws**0.5,
+        "sigma": sigma * call.draws**0.5,
         "relative_sigma": sigma / spread if spread > 1e-12 else None,
     }
 
 
-def _reliability(pair: Pair, call: int) -> Tensor:
+def _reliability(record: Record, index: int) -> Tensor:
     """`repeated` of what the units behind a call hand on; of its activity, where none are."""
-    report = pair.reports[call]
-    unit = pair.wiring.behind.get(call)
-    if unit is None or unit in pair.wiring.blind:
-        first, change = pair.activity(call), report.delta
+    call, graph = record.calls[index], graph_of(record)
+    unit = graph.behind.get(index)
+    if unit is None or unit in graph.unmeasured:
+        first, change = activity(record, index), call.delta
     else:
-        first, change = pair.result(unit), pair.response(unit)
-    return repeated(_unit_first(first, report.node), _unit_first(first + change, report.node, 1))
+        first, change = result(record, unit), response(record, unit)
+    return repeated(_unit_first(first, call.node), _unit_first(first + change, call.node, 1))
 
 
 def _unit_first(y: Tensor, node: Node, more: int = 0) -> Tensor:
     """Bring the units to where `repeated` wants them: behind the samples."""
-    linear = isinstance(geometry(node), nn.Linear)
+    linear = isinstance(node.product, nn.Linear)
     return y.movedim(-1, 1 + more) if linear and y.dim() > 2 + more else y
 
 

@@ -6,56 +6,30 @@ the table. This is the one place where they stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import nn
 
-from noisynets.core.errors import InputError
-from noisynets.core.trial import RollOut
+from noisynets.core.errors import InputError, unknown
+from noisynets.core.losses import MeasuredError
+from noisynets.core.noise import Injection
+from noisynets.core.registry import Registry
+from noisynets.core.trial import RollOut, has_state
 from noisynets.core.types import Estimator, Loss
 from noisynets.estimators.backpropagation import Backpropagation
 from noisynets.estimators.node_perturbation import NodePerturbation
-from noisynets.estimators.roll_out import ENTERED, RollOutPerturbation
+from noisynets.estimators.roll_out import RollOutPerturbation
 from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
-from noisynets.rules import RULES
-from noisynets.rules.credit import FEEDBACKS, Corrected
+from noisynets.rules import RULES, Corrected, InTime, OverTrial, Rule, RuleEntry
+from noisynets.rules.credit.feedback import Feedback
 from noisynets.systems.blackbox import Aware, PhysicsAware, believed
 
-
-@dataclass(frozen=True)
-class Perturbation:
-    """Settings of an estimator that perturbs.
-
-    Attributes:
-        sigma: standard deviation of the injected noise; None: nothing is injected.
-        resamples: K.
-        noise: distribution of the injected noise.
-        scaling: of the rules that scale by a norm.
-        seed: of the injected noise.
-        credit_over: 'steps' or 'trial', for systems that live in time; None: the estimator's.
-        noise_over: whether noise is injected anew in every 'step', or once per 'trial'.
-        loss_gradient: of feedback: 'known', or 'measured' from the loss's differences.
-        correction: share of what δL says beyond the feedback's credit that is added to it.
-        discount: of rewards that come later, in an environment.
-        product_dtype: in which credit and inputs are multiplied; None: as the passes.
-    """
-
-    sigma: float | None
-    resamples: int
-    noise: str
-    scaling: str
-    seed: int
-    credit_over: str | None = None
-    noise_over: str = "step"
-    loss_gradient: str = "known"
-    correction: float = 0.0
-    discount: float = 1.0
-    product_dtype: torch.dtype | None = None
+if TYPE_CHECKING:
+    from noisynets.estimators.settings import PerturbationSettings
 
 
 @dataclass(frozen=True)
@@ -74,11 +48,22 @@ class Method:
             'weights' or 'nothing'.
         noise: distribution of what it injects.
         adam_beta2: tuned share of Adam's second moments that is kept from step to step.
+        plain: name of the method that is the same without decorrelation; None: it has none.
+        injects: it works only with injected noise, also in a system with noise of its own.
+        feedback: it gives credit to each node by feedback from the output.
+        from_dloss: its credit is made of the differences of the loss.
+        taught_by_dloss: its feedback is learnt from the differences of the loss.
+        mirrors: its feedback is made of learnt mirrors of the layers.
+        uses_noise: its credit depends on the noise at the nodes.
+        needs_model: it needs a model of a box.
+        acts: it can train a network that acts in an environment.
+        reads_weight_changes: it reads how training changes the weights.
+        control: it shows what other rules must surpass.
     """
 
     name: str
     summary: str
-    make: Callable[[nn.Module, Loss, Perturbation], Estimator]
+    make: Callable[[nn.Module, Loss, PerturbationSettings], Estimator]
     lr: float
     sigma: float | None
     sigma_in_noise: float | None = None
@@ -86,75 +71,113 @@ class Method:
     perturbs: Literal["nodes", "weights", "nothing"] = "nodes"
     noise: str = "gaussian"
     adam_beta2: float = 0.999
+    plain: str | None = None
+    injects: bool = False
+    feedback: bool = False
+    from_dloss: bool = False
+    taught_by_dloss: bool = False
+    mirrors: bool = False
+    uses_noise: bool = True
+    needs_model: bool = False
+    acts: bool = False
+    reads_weight_changes: bool = False
+    control: bool = False
 
 
-def _node(system: nn.Module, loss: Loss, p: Perturbation, *, rule: str) -> Estimator:
-    if isinstance(system, RollOut) and rule in ENTERED:
-        return RollOutPerturbation(
+def make_rule(entry: RuleEntry, p: PerturbationSettings, system: nn.Module) -> Rule:
+    """Return a rule with its options, in the combinators that the settings ask for."""
+    rule = entry.make(p.injection_seed, **{name: getattr(p, name) for name in entry.options})
+    if p.correction:
+        rule = Corrected(rule, p.correction)
+    if p.credit_over == "trial":
+        return OverTrial(rule)
+    if p.credit_over == "steps" and isinstance(rule, Feedback) and has_state(system):
+        return InTime(rule)
+    return rule
+
+
+def node_method(entry: RuleEntry) -> Method:
+    """Return the method that `--rule` names, of a rule that gives credit to nodes."""
+
+    def make(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
+        noise = p.noise or "gaussian"
+        if isinstance(system, RollOut):
+            shared: dict[str, Any] = {
+                "sigma": p.injected,
+                "resamples": p.resamples,
+                "noise": noise,
+                "seed": p.injection_seed,
+                "discount": p.discount,
+            }
+            if entry.roll_out is not None:
+                return RollOutPerturbation(system, loss, entry.name, scaling=p.scaling, **shared)
+            return RollOutFeedback(system, loss, make_rule(entry, p, system), **shared)
+        sigma = p.injected
+        held = p.noise_over == "trial"
+        return NodePerturbation(
             system,
             loss,
-            rule,
-            sigma=p.sigma,
+            make_rule(entry, p, system),
+            sigma=None if sigma is None else Injection(sigma, noise, p.injection_seed, held),
             resamples=p.resamples,
-            noise=p.noise,
-            scaling=p.scaling,
-            seed=p.seed,
-            discount=p.discount,
+            error=MeasuredError() if p.loss_gradient == "measured" else None,
+            product_dtype=p.products,
         )
-    made = Corrected(FEEDBACKS[rule](p.seed), p.correction) if p.correction else rule
-    if isinstance(system, RollOut):
-        return RollOutFeedback(
-            system,
-            loss,
-            made,
-            sigma=p.sigma,
-            resamples=p.resamples,
-            noise=p.noise,
-            seed=p.seed,
-            discount=p.discount,
-        )
-    return NodePerturbation(
-        system,
-        loss,
-        made,
-        sigma=p.sigma,
-        resamples=p.resamples,
-        noise=p.noise,
-        scaling=p.scaling,
-        seed=p.seed,
-        credit_over=p.credit_over,
-        noise_over=p.noise_over if p.sigma is not None else "step",
-        loss_gradient=p.loss_gradient,
-        product_dtype=p.product_dtype,
+
+    return Method(
+        entry.name,
+        entry.summary,
+        make,
+        lr=entry.lr,
+        sigma=entry.sigma,
+        adam_beta2=entry.adam_beta2,
+        injects=entry.injects,
+        feedback=entry.sends_error,
+        from_dloss=entry.uses_dloss,
+        taught_by_dloss=entry.traits.taught_by_dloss,
+        mirrors=entry.traits.mirrors,
+        uses_noise=entry.traits.uses_noise,
+        acts=entry.roll_out is not None or entry.sends_error,
+        reads_weight_changes=entry.traits.reads_weight_changes,
+        control=entry.traits.control,
     )
 
 
 def _weights(
     system: nn.Module,
     loss: Loss,
-    p: Perturbation,
+    p: PerturbationSettings,
     *,
     estimator: type[WeightPerturbation] | type[SPSA],
 ) -> Estimator:
-    if p.sigma is None:
+    if p.injected is None:
         raise InputError("weight perturbation needs a sigma, in units of the weights")
-    return estimator(system, loss, sigma=p.sigma, resamples=p.resamples, noise=p.noise, seed=p.seed)
+    return estimator(
+        system,
+        loss,
+        sigma=p.injected,
+        resamples=p.resamples,
+        noise=p.noise,
+        seed=p.injection_seed,
+    )
 
 
-def _backpropagation(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
+def _backpropagation(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
     return Backpropagation(system, loss)
 
 
-def _offline(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
+def _offline(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
     return Backpropagation(believed(system), loss)
 
 
-def _aware(system: nn.Module, loss: Loss, p: Perturbation, *, nodes: bool = False) -> Estimator:
-    return Backpropagation(Aware(system, nodes, p.seed), loss)
+def _aware(
+    system: nn.Module, loss: Loss, p: PerturbationSettings, *, nodes: bool = False
+) -> Estimator:
+    return Backpropagation(Aware(system, nodes, p.injection_seed), loss)
 
 
 def _physics_aware(
-    system: nn.Module, loss: Loss, p: Perturbation, *, ends: bool = False
+    system: nn.Module, loss: Loss, p: PerturbationSettings, *, ends: bool = False
 ) -> Estimator:
     return Backpropagation(PhysicsAware(system, ends), loss)
 
@@ -163,150 +186,116 @@ def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-4) -> Method:
     return replace(
         method,
         name=f"d{method.name}",
+        plain=method.name,
         summary=f"{method.name} on decorrelated inputs",
         lr=lr,
         decor_lr=decor_lr,
     )
 
 
-NP = Method("np", RULES["np"].summary, partial(_node, rule="np"), lr=4e-3, sigma=1e-2)
-INP = Method("inp", RULES["inp"].summary, partial(_node, rule="inp"), lr=2e-3, sigma=1e-2)
-ANP = Method("anp", RULES["anp"].summary, partial(_node, rule="anp"), lr=3e-3, sigma=1e-2)
-MIRRORED = Method(
-    "mirrored",
-    "mirrored credit: each layer's map learnt from pairs, units' gains measured (best)",
-    partial(_node, rule="mirrored"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
-)
-KOLEN_POLLACK = replace(
-    MIRRORED,
-    name="kolen-pollack",
-    summary="mirrored credit whose maps take over what training does to the weights",
-    make=partial(_node, rule="kolen-pollack"),
-)
-LEARNED = Method(
-    "learned",
-    "learned credit: feedback from the output taught by the loss differences",
-    partial(_node, rule="learned"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
-)
-INNOVATION = Method(
-    "innovation",
-    "anp along what entered at each node, without what came from upstream (unbiased)",
-    partial(_node, rule="innovation"),
-    lr=3e-3,
-    sigma=1e-2,
-)
-SHARE = Method(
-    "share",
-    "innovation, with the output's error exact and its share taken out (unbiased)",
-    partial(_node, rule="share"),
-    lr=3e-3,
-    sigma=1e-2,
-)
-DFA = Method(
-    "dfa",
-    "direct feedback alignment: random feedback from the output (control)",
-    partial(_node, rule="dfa"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
-)
-FA = Method(
-    "fa",
-    "feedback alignment: random feedback layer by layer (control)",
-    partial(_node, rule="fa"),
-    adam_beta2=0.99,
-    lr=3e-3,
-    sigma=1e-2,
-)
-FROZEN = Method(
-    "frozen",
-    "the output layer alone, by its exact error (control)",
-    partial(_node, rule="frozen"),
-    adam_beta2=0.99,
-    lr=1e-2,
-    sigma=1e-2,
-)
+_BP: dict[str, Any] = {"adam_beta2": 0.99, "sigma": None, "perturbs": "nothing"}
+_MODEL: dict[str, Any] = {**_BP, "lr": 1e-3, "needs_model": True}
+_WEIGHTS: dict[str, Any] = {"lr": 2e-3, "sigma": 1e-4, "perturbs": "weights", "acts": True}
+
 BP = Method(
     "bp",
     "backpropagation: the exact gradient (straight through hard units, surrogates of spikes)",
     _backpropagation,
-    adam_beta2=0.99,
     lr=3e-3,
-    sigma=None,
-    perturbs="nothing",
-)
-WP = Method(
-    "wp",
-    "weight perturbation, one-sided (1 + K passes)",
-    partial(_weights, estimator=WeightPerturbation),
-    lr=2e-3,
-    sigma=1e-4,
-    sigma_in_noise=1e-2,
-    perturbs="weights",
-)
-SPSA_ = Method(
-    "spsa",
-    "simultaneous perturbation of the weights, two-sided (2K passes)",
-    partial(_weights, estimator=SPSA),
-    lr=2e-3,
-    sigma=1e-4,
-    sigma_in_noise=3e-2,
-    perturbs="weights",
-    noise="rademacher",
+    **_BP,
 )
 
-OFFLINE = Method(
-    "offline",
-    "of boxes: backpropagation through the perfect model, then transferred (baseline)",
-    _offline,
-    adam_beta2=0.99,
-    lr=1e-3,
-    sigma=None,
-    perturbs="nothing",
-)
-AWARE = Method(
-    "aware",
-    "of boxes: the same, with errors of weights and noise in every pass: hardware-aware (baseline)",
-    _aware,
-    adam_beta2=0.99,
-    lr=1e-3,
-    sigma=None,
-    perturbs="nothing",
-)
-ROBUST = Method(
-    "robust",
-    "of boxes: the same, with every kind of distortion that the chip has (baseline)",
-    partial(_aware, nodes=True),
-    adam_beta2=0.99,
-    lr=1e-3,
-    sigma=None,
-    perturbs="nothing",
-)
-PAT = Method(
-    "pat",
-    "of boxes: forward through the box, backward through its model: physics-aware (baseline)",
-    _physics_aware,
-    adam_beta2=0.99,
-    lr=1e-3,
-    sigma=None,
-    perturbs="nothing",
+OTHERS: Registry[Method] = Registry(
+    "method",
+    (
+        BP,
+        _decorrelated(BP, lr=3e-3),
+        Method(
+            "wp",
+            "weight perturbation, one-sided (1 + K passes)",
+            partial(_weights, estimator=WeightPerturbation),
+            sigma_in_noise=1e-2,
+            **_WEIGHTS,
+        ),
+        Method(
+            "spsa",
+            "simultaneous perturbation of the weights, two-sided (2K passes)",
+            partial(_weights, estimator=SPSA),
+            sigma_in_noise=3e-2,
+            noise="rademacher",
+            **_WEIGHTS,
+        ),
+        Method(
+            "offline",
+            "of boxes: backpropagation through the perfect model, then transferred (baseline)",
+            _offline,
+            **_MODEL,
+        ),
+        Method(
+            "aware",
+            "of boxes: the same, with errors of weights and noise in every pass: hardware-aware "
+            "(baseline)",
+            _aware,
+            **_MODEL,
+        ),
+        Method(
+            "robust",
+            "of boxes: the same, with every kind of distortion that the chip has (baseline)",
+            partial(_aware, nodes=True),
+            **_MODEL,
+        ),
+        Method(
+            "pat",
+            "of boxes: forward through the box, backward through its model: physics-aware "
+            "(baseline)",
+            _physics_aware,
+            **_MODEL,
+        ),
+        Method(
+            "pat-ends",
+            "of boxes: the same, by a model that has the limits of the converters (baseline)",
+            partial(_physics_aware, ends=True),
+            **_MODEL,
+        ),
+    ),
 )
 
-PAT_ENDS = replace(
-    PAT,
-    name="pat-ends",
-    summary="of boxes: the same, by a model that knows where the converters end (baseline)",
-    make=partial(_physics_aware, ends=True),
-)
 
-MODELLED = ("offline", "aware", "robust", "pat", "pat-ends")
-"""Rules that need a model of a box."""
+class Methods(Mapping[str, Method]):
+    """All values of `--rule`: the rules of the registry, decorrelated ones, and `OTHERS`.
+
+    A rule that is registered later is found as well.
+    """
+
+    def __getitem__(self, name: str) -> Method:
+        found = self._found()
+        if name not in found:
+            raise unknown("rule", name, found)
+        return found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._found()
+
+    def _found(self) -> dict[str, Method]:
+        made = [(entry, node_method(entry)) for entry in RULES.values()]
+        plain = [method for _, method in made if not method.feedback]
+        feedback = [method for _, method in made if method.feedback]
+        decorrelated = [
+            _decorrelated(method, entry.decorrelated_lr)
+            for entry, method in made
+            if entry.decorrelated_lr is not None
+        ]
+        methods = [*plain, *decorrelated, *feedback, *OTHERS.values()]
+        return {method.name: method for method in methods}
+
+
+METHODS = Methods()
 
 BEST = "mirrored"
 """What `--rule best` stands for: no other rule here did better without knowing the system."""
@@ -314,31 +303,12 @@ BEST = "mirrored"
 BEST_ACTING = "innovation"
 """The same in an environment, which has no error at its output."""
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        NP,
-        INP,
-        ANP,
-        _decorrelated(NP, lr=2e-3),
-        _decorrelated(INP, lr=2e-3),
-        _decorrelated(ANP, lr=2e-3),
-        MIRRORED,
-        KOLEN_POLLACK,
-        LEARNED,
-        INNOVATION,
-        SHARE,
-        DFA,
-        FA,
-        FROZEN,
-        BP,
-        _decorrelated(BP, lr=3e-3),
-        WP,
-        SPSA_,
-        OFFLINE,
-        AWARE,
-        ROBUST,
-        PAT,
-        PAT_ENDS,
-    )
-}
+
+def tuned(setting: str, *rest: str) -> str:
+    """List the tuned values of a setting, rule by rule."""
+    rules: dict[float, list[str]] = {}
+    for method in METHODS.values():
+        if found := getattr(method, setting):
+            rules.setdefault(found, []).append(method.name)
+    tuned = [f"{found:g} ({', '.join(names)})" for found, names in rules.items()]
+    return ", ".join([*tuned, *rest])

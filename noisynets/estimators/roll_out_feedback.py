@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError, unknown
 from noisynets.core.losses import losses
-from noisynets.core.nodes import survey
+from noisynets.core.nodes import find_nodes, survey
 from noisynets.core.noise import Injection
 from noisynets.core.probe import Probe
 from noisynets.core.record import Needs
@@ -98,7 +98,7 @@ class RollOutFeedback:
         stacked = targets.repeat(n, *[1] * (targets.dim() - 1))
         own = self.injection is None
         probe = Probe(
-            survey(self.system, self.down.nodes),
+            survey(self.system, find_nodes(self.system)),
             batch=batch,
             resamples=self.resamples,
             needs=Needs(trajectories=True),

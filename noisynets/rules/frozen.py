@@ -46,7 +46,7 @@ ENTRY = RuleEntry(
     "frozen",
     "the output layer alone, by its exact error (control)",
     make,
-    Traits(trains_hidden=False, control=True),
+    Traits(uses_noise=False, control=True),
     lr=1e-2,
     adam_beta2=0.99,
 )

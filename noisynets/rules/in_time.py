@@ -32,7 +32,7 @@ class InTime(Rule):
         return replace(self.inner.needs(system), averages=True, steps=True)
 
     @property
-    def due(self) -> bool:
+    def due(self) -> bool:  # type: ignore[override]
         """True if the inner rule needs noisy passes in the next step."""
         return self.inner.due
 

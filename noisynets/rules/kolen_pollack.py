@@ -80,6 +80,6 @@ ENTRY = RuleEntry(
     "kolen-pollack",
     "mirrored credit whose maps take over what training does to the weights",
     make,
-    Traits(reads_weight_changes=True),
+    Traits(mirrors=True, reads_weight_changes=True),
     adam_beta2=0.99,
 )

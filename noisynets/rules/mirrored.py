@@ -20,6 +20,6 @@ ENTRY = RuleEntry(
     "mirrored",
     "mirrored credit: each layer's map learnt from pairs, units' gains measured (best)",
     make,
-    Traits(),
+    Traits(mirrors=True),
     adam_beta2=0.99,
 )

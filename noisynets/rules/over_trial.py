@@ -26,7 +26,7 @@ class OverTrial(Rule):
         return replace(self.inner.needs(system), averages=True)
 
     @property
-    def due(self) -> bool:
+    def due(self) -> bool:  # type: ignore[override]
         """True if the inner rule needs noisy passes in the next step."""
         return self.inner.due
 

@@ -70,7 +70,8 @@ class Traits:
         unbiased: its mean over the noise is the gradient, for small noise.
         reads_weight_changes: it reads by how much training changed the weights.
         random_feedback: it draws random maps from its seed.
-        trains_hidden: it trains hidden nodes, too.
+        mirrors: it learns a mirror of every node.
+        uses_noise: its credit depends on the noise at the nodes.
         control: it is a control that no pair teaches.
     """
 
@@ -78,7 +79,8 @@ class Traits:
     unbiased: bool = False
     reads_weight_changes: bool = False
     random_feedback: bool = False
-    trains_hidden: bool = True
+    mirrors: bool = False
+    uses_noise: bool = True
     control: bool = False
 
 

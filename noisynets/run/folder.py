@@ -6,11 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noisynets.core.errors import InputError
+from noisynets.core.settings import read, written
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.settings import Config, resolve
 
@@ -56,10 +57,8 @@ class RunFolder:
             raise InputError(f"{self.path}: no run folder (config.json is missing)")
         try:
             values = json.loads(file.read_text())
-            values["hidden"] = tuple(values["hidden"])
-            values["env"] = tuple(values.get("env", ()))
             values["device"] = device or values["device"]
-            return resolve(Config(**values))
+            return resolve(read(Config, values))
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -109,7 +108,7 @@ def create(out: Path | None, config: Config) -> RunFolder:
         if path.is_file() or any(not p.name.endswith(".partial") for p in there):
             raise InputError(f"--out {path}: exists and is not empty; choose another, or resume it")
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "config.json", _json(asdict(config)))
+        write_atomically(path / "config.json", _json(written(config)))
     except OSError as error:
         raise InputError(f"--out {path}: cannot be written ({error})") from error
     return RunFolder(path)

@@ -13,10 +13,9 @@ from noisynets.core.decorrelation import Decorrelated, decorrelate, decorrelatio
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
 from noisynets.core.types import Estimate, Estimator
-from noisynets.estimators.methods import METHODS, Perturbation
-from noisynets.run.settings import DTYPES, SCHEDULES, Config, seeds, task_of
+from noisynets.estimators.methods import METHODS
+from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, seeds, task_of
 from noisynets.systems.catalogue import SYSTEMS
-from noisynets.systems.models import Build
 from noisynets.systems.spiking import ENCODERS
 from noisynets.tasks.data import AUGMENTATIONS, Measure, Task
 
@@ -156,7 +155,7 @@ def build(config: Config) -> Session:
     kind = SYSTEMS[config.system]
     timed = task.steps and not kind.spiking
     shape = (task.steps, *task.input_shape) if timed else task.input_shape
-    system = kind.build(shape, task.classes, settings(config))
+    system = kind.build(shape, task.classes, config)
     if task.world is not None:
         system = task.world(system)
     system = system.to(device=device, dtype=dtype)
@@ -168,71 +167,20 @@ def build(config: Config) -> Session:
             demean=config.demean,
             rows=config.decor_rows,
         )
-    perturbation = Perturbation(
-        sigma=config.injected,
-        resamples=config.resamples,
-        noise=config.noise or method.noise,
-        scaling=config.scaling,
-        seed=seed["injection"],
-        credit_over=config.credit_over,
-        noise_over=config.noise_over,
-        loss_gradient=config.loss_gradient,
-        correction=config.correction,
-        discount=config.discount,
-        product_dtype=None if config.product_dtype is None else DTYPES[config.product_dtype],
-    )
     return Session(
         config=config,
         task=task,
         system=system,
-        estimator=method.make(system, task.measure.loss, perturbation),
-        optimiser=_optimiser(config, system),
+        estimator=method.make(system, task.measure.loss, config),
+        optimiser=OPTIMISERS[config.optimiser].make(
+            system.parameters(), _given(config.lr), config.adam_beta2
+        ),
         decorrelations=[module for _, module in decorrelations(system)],
         meter=Meter.zero(device, task.measure),
         progress=Progress(),
         encoding=Stream(seed["encoding"]) if config.encoder else None,
         augmentation=None if config.augment == "none" else Stream(seed["augmentation"]),
     )
-
-
-def settings(config: Config) -> Build:
-    """Return what resolved settings say of the network."""
-    seed = seeds(config)
-    return Build(
-        hidden=config.hidden or (),
-        slope=config.slope,
-        init=config.init,
-        output_scale=config.output_scale,
-        bits=config.bits,
-        temperature=config.temperature,
-        steps=config.steps or 0,
-        neuron=config.neuron,
-        beta=config.beta,
-        threshold=config.threshold,
-        firing=config.firing,
-        firing_noise=config.firing_noise,
-        membrane_noise=config.membrane_noise,
-        readout=config.readout,
-        intrinsic_noise=_given(config.intrinsic_noise),
-        noise_over=config.noise_over,
-        device_preset=None if config.device_preset == "none" else config.device_preset,
-        noise_during=config.noise_during,
-        straight_through=METHODS[config.rule].perturbs == "nothing",
-        freeze_hidden=config.freeze_hidden,
-        weight_seed=seed["weights"],
-        noise_seed=seed["system"],
-        device_seed=config.device_seed,
-        spread=config.spread,
-        box=config.box,
-    )
-
-
-def _optimiser(config: Config, system: nn.Module) -> torch.optim.Optimizer:
-    lr = _given(config.lr)
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(system.parameters(), lr=lr, fused=True)
-    betas = (0.9, _given(config.adam_beta2))
-    return torch.optim.Adam(system.parameters(), lr=lr, betas=betas, fused=True)
 
 
 Number = TypeVar("Number", int, float)

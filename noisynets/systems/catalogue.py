@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 from torch import nn
 
-from noisynets.systems.models import Build, boxed, conv, lenet, mlp, resnet, spiking, vgg
+from noisynets.core.errors import unknown
+from noisynets.core.registry import Registry
+from noisynets.systems.models import Unit, boxed, conv, lenet, mlp, resnet, spiking, vgg
+from noisynets.systems.settings import NetworkSettings
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Architecture:
         of_spikes: the same for spikes, where it differs; None: `build`.
         intrinsic_noise: σ, in place of the families' own, where these have noise; None: theirs.
         acts: for environments alone.
+        counterpart: name of the architecture to use on tasks of examples, of one that acts.
+        basic: the plain perceptron: takes the families' widths, may be recurrent, and is not named
+            where neurons are.
     """
 
     name: str
@@ -34,6 +41,8 @@ class Architecture:
     of_spikes: Callable[..., nn.Sequential] | None = None
     intrinsic_noise: float | None = None
     acts: bool = False
+    counterpart: str | None = None
+    basic: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,22 +52,26 @@ class Family:
     Attributes:
         name: before that of the architecture; '' for plain ones.
         summary: one line.
-        unit: a key of `UNITS`.
+        unit: a key of `UNITS`, or a maker of units: (settings, seed) → module.
         intrinsic_noise: σ of its own noise where none is given.
         device_preset: device where none is given; None: none.
-        heeds: settings of its units, as `Build` names them.
+        settings: names of the settings that its units use, and not every system.
         hidden: widths of perceptrons, where they differ from the architecture's.
         recurrent: units lead back to their layers.
+        spiking: its units are neurons, which take their inputs step by step.
+        noiseless: name of the family that is the same without noise; None: there is none.
     """
 
     name: str
     summary: str
-    unit: str = "leaky"
+    unit: str | Unit = "leaky"
     intrinsic_noise: float = 0.0
     device_preset: str | None = None
-    heeds: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     hidden: tuple[int, ...] | None = None
     recurrent: bool = False
+    spiking: bool = False
+    noiseless: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,33 +85,37 @@ class System:
         hidden: widths where none are given.
         intrinsic_noise: σ of its own noise where none is given.
         device_preset: device where none is given; None: none.
-        heeds: settings of its units, as `Build` names them.
+        settings: names of the settings that its units use, and not every system.
         spiking: takes its inputs step by step, (B, T, *in).
         sigma: of what is injected into it where it has no noise of its own; None: the rule's.
-        boxed: a black box: it reports, and torch sees nothing else of it.
+        boxed: a black box, which reports what it measured; torch computes nothing in it.
         acts: for environments alone.
+        noiseless: name of the system that is the same without noise; None: there is none.
+        counterpart: name of the system for tasks of examples, of one that acts.
     """
 
     name: str
     summary: str
-    build: Callable[[Sequence[int], int, Build], nn.Module]
+    build: Callable[[Sequence[int], int, NetworkSettings], nn.Module]
     hidden: tuple[int, ...]
     intrinsic_noise: float = 0.0
     device_preset: str | None = None
-    heeds: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     spiking: bool = False
     sigma: float | None = None
     boxed: bool = False
     acts: bool = False
+    noiseless: str | None = None
+    counterpart: str | None = None
 
 
 _LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
 _WIDE = (256, 256)
 
-ARCHITECTURES = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture("mlp", "perceptron", mlp, hidden=(64, 64), spiking=(256,)),
+ARCHITECTURES: Registry[Architecture] = Registry(
+    "architecture",
+    (
+        Architecture("mlp", "perceptron", mlp, hidden=(64, 64), spiking=(256,), basic=True),
         Architecture(
             "conv",
             "3×3 stride-2 convolutions, then a linear layer",
@@ -136,18 +153,20 @@ ARCHITECTURES = {
             spiking=(32,),
             intrinsic_noise=0.5,  # less would leave most actions as they are: nothing is explored
             acts=True,
+            counterpart="mlp",
         ),
-    )
-}
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family("", "LeakyReLU, without noise of its own", heeds=("slope",)),
+    ),
+)
+FAMILIES: Registry[Family] = Registry(
+    "family",
+    (
+        Family("", "LeakyReLU, without noise of its own", settings=("slope",)),
         Family(
             "noisy",
             "LeakyReLU, with Gaussian noise of its own at every node (noisy-mlp: the default)",
             intrinsic_noise=0.1,
-            heeds=("slope",),
+            noiseless="",
+            settings=("slope",),
         ),
         Family(
             "sign",
@@ -168,7 +187,7 @@ FAMILIES = {
             "stochastic binary units, with Gaussian noise of their own at every node",
             unit="bernoulli",
             intrinsic_noise=0.3,
-            heeds=("temperature",),
+            settings=("temperature",),
             hidden=_WIDE,
         ),
         Family(
@@ -176,36 +195,46 @@ FAMILIES = {
             "units with 2^bits levels, with Gaussian noise of their own at every node",
             unit="quantised",
             intrinsic_noise=0.3,
-            heeds=("bits",),
+            settings=("bits",),
             hidden=_WIDE,
         ),
         Family(
             "analog",
             "LeakyReLU on a simulated chip, whose noise is the device's (pcm)",
             device_preset="pcm",
-            heeds=("slope",),
+            settings=("slope",),
             hidden=_WIDE,
         ),
-        Family("lif", "spiking neurons, without noise of their own", unit="spiking", heeds=_LIF),
+        Family(
+            "lif",
+            "spiking neurons, without noise of their own",
+            unit="spiking",
+            settings=_LIF,
+            spiking=True,
+        ),
         Family(
             "noisy-lif",
             "spiking neurons, with Gaussian noise of their own at every node and step",
             unit="spiking",
             intrinsic_noise=0.3,
-            heeds=_LIF,
+            settings=_LIF,
+            spiking=True,
+            noiseless="lif",
         ),
         Family(
             "rlif",
             "recurrent spiking neurons, without noise of their own (a perceptron)",
             unit="spiking",
-            heeds=_LIF,
+            settings=_LIF,
             hidden=(128,),
             recurrent=True,
+            spiking=True,
         ),
-    )
-}
+    ),
+)
 
 
+@cache
 def system(family: Family, architecture: Architecture) -> System:
     """Return an architecture with a family's units and noise.
 
@@ -216,28 +245,36 @@ def system(family: Family, architecture: Architecture) -> System:
     >>> system(FAMILIES[""], ARCHITECTURES["policy"]).name
     'mlp-policy'
     """
-    spikes = family.unit == "spiking"
-    plain = architecture.name == "mlp"
+    spikes, plain = family.spiking, architecture.basic
     build: Callable[..., nn.Module] = partial(architecture.build, unit=family.unit)
     if spikes:
         network = architecture.of_spikes or architecture.build
-        build = partial(spiking, partial(network, recurrent=True) if family.recurrent else network)
+        network = partial(network, recurrent=True) if family.recurrent else network
+        build = partial(spiking, network, unit=family.unit)
     hidden = architecture.spiking if spikes else architecture.hidden
     noise = family.intrinsic_noise and (architecture.intrinsic_noise or family.intrinsic_noise)
-    first = family.name or ("mlp" if architecture.acts else "")
-    parts = [first, "" if spikes and plain else architecture.name]
+    noiseless, counterpart = family.noiseless, architecture.counterpart
     return System(
-        name="-".join(part for part in parts if part),
+        name=_name(family, architecture),
         summary=f"{architecture.summary}; {family.summary}",
         build=build,
         hidden=family.hidden if plain and family.hidden else hidden,
         intrinsic_noise=noise,
         device_preset=family.device_preset,
-        heeds=family.heeds,
+        settings=family.settings,
         spiking=spikes,
         sigma=0.3 if spikes else None,
         acts=architecture.acts,
+        noiseless=None if noiseless is None else _name(FAMILIES[noiseless], architecture),
+        counterpart=counterpart and _name(family, ARCHITECTURES[counterpart]),
     )
+
+
+def _name(family: Family, architecture: Architecture) -> str:
+    """FAMILY-ARCHITECTURE; of neurons in a perceptron the family alone."""
+    first = family.name or (architecture.counterpart or "")
+    last = "" if family.spiking and architecture.basic else architecture.name
+    return "-".join(part for part in (first, last) if part)
 
 
 def box(unit: str, units: str, process: bool) -> System:
@@ -247,14 +284,14 @@ def box(unit: str, units: str, process: bool) -> System:
     'sign-process-box'
     """
     where = "in a process of its own" if process else "in NumPy"
-    heeds = ("spread", "box") if process else ("spread",)
+    settings = ("spread", "box") if process else ("spread",)
     return System(
         name=("" if unit == "leaky" else f"{unit}-") + ("process-box" if process else "numpy-box"),
         summary=f"{units} on a simulated chip {where}, whose distortions nobody knows",
         build=partial(boxed, unit=unit, where="process" if process else "numpy"),
         hidden=_WIDE,
         intrinsic_noise=0.1,
-        heeds=(*heeds, "slope") if unit == "leaky" else heeds,
+        settings=(*settings, "slope") if unit == "leaky" else settings,
         boxed=True,
     )
 
@@ -268,9 +305,9 @@ NENGO = System(
     boxed=True,
 )
 
-BOXES: dict[str, System] = {
-    found.name: found
-    for found in (
+BOXES: Registry[System] = Registry(
+    "box",
+    (
         *(
             box(unit, units, process)
             for process in (False, True)
@@ -281,15 +318,46 @@ BOXES: dict[str, System] = {
             )
         ),
         NENGO,
-    )
-}
+    ),
+)
 
-SYSTEMS: dict[str, System] = {
-    found.name: found
-    for found in (
-        system(family, architecture)
-        for architecture in ARCHITECTURES.values()
-        for family in FAMILIES.values()
-        if not family.recurrent or architecture.name == "mlp"
-    )
-} | BOXES
+
+class Systems(Mapping[str, System]):
+    """All systems: every family on every architecture, and the boxes.
+
+    They are made when they are looked up, so that parts that are registered later are found.
+
+    >>> len(Systems()) == len(SYSTEMS) and "sign-conv" in SYSTEMS
+    True
+    """
+
+    def __getitem__(self, name: str) -> System:
+        found = self._made()
+        if name not in found:
+            raise unknown("system", name, found)
+        return found[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a system, or `default` where there is none of that name."""
+        return self._made().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+    def _made(self) -> dict[str, System]:
+        made = (
+            system(family, architecture)
+            for architecture in ARCHITECTURES.values()
+            for family in FAMILIES.values()
+            if not family.recurrent or architecture.basic
+        )
+        return {found.name: found for found in made} | BOXES
+
+
+SYSTEMS = Systems()

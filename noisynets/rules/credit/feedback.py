@@ -28,20 +28,23 @@ from noisynets.rules.rule import Rule
 
 
 class UpdateSchedule:
-    """When a rule learns from pairs: in each of the first 200 steps, then in every fourth.
+    """When a rule learns from pairs: in each of the first steps, then in one of several.
 
     In between, what was learnt is used, and one pass is enough.
+
+    Args:
+        always: number of first steps in each of which it learns.
+        every: after them it learns in one step of so many.
     """
 
-    ALWAYS, EVERY = 200, 4
-
-    def __init__(self) -> None:
+    def __init__(self, always: int = 200, every: int = 4) -> None:
+        self.always, self.every = always, every
         self.step = 0
 
     @property
     def due(self) -> bool:
         """True if the rule learns in this step."""
-        return self.step < self.ALWAYS or self.step % self.EVERY == 0
+        return self.step < self.always or self.step % self.every == 0
 
     def advance(self) -> bool:
         """Go on to the next step; return True if the rule learns in this one."""
@@ -81,12 +84,12 @@ class Feedback(Rule):
     uses_dloss = False
 
     def __init__(self, schedule: UpdateSchedule | None = None) -> None:
-        self.schedule = schedule
+        self.schedule = UpdateSchedule(every=1) if schedule is None else schedule
 
     @property
     def due(self) -> bool:  # type: ignore[override]
         """True if the rule needs noisy passes in the next step; if not, one pass is enough."""
-        return self.schedule is None or self.schedule.due
+        return self.schedule.due
 
     def needs(self, system: nn.Module) -> Needs:
         """Return what feedback needs; of a system with a state, means over the trial."""
@@ -99,8 +102,7 @@ class Feedback(Rule):
     def send(self, record: Record) -> Sent:
         """Send the error at the output down, and learn from the record if it is time to."""
         assert record.graph is not None and record.error is not None, "stated in the needs"
-        learns = self.schedule is None or self.schedule.advance()
-        return self._send(record, record.graph, learns)
+        return self._send(record, record.graph, self.schedule.advance())
 
     @abstractmethod
     def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:

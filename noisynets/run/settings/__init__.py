@@ -1,7 +1,19 @@
 """The settings of a run: what a user may set, what is filled in, and what is refused."""
 
-from noisynets.run.settings.problems import unheeded
-from noisynets.run.settings.resolve import resolve, seeds, task_of
-from noisynets.run.settings.settings import DTYPES, SCHEDULES, Config
+from noisynets.core.settings import DTYPES
+from noisynets.run.settings.optimisers import OPTIMISERS, Optimiser
+from noisynets.run.settings.problems import unused
+from noisynets.run.settings.resolve import resolve, task_of
+from noisynets.run.settings.settings import SCHEDULES, Config, seeds
 
-__all__ = ["DTYPES", "SCHEDULES", "Config", "resolve", "seeds", "task_of", "unheeded"]
+__all__ = [
+    "DTYPES",
+    "OPTIMISERS",
+    "SCHEDULES",
+    "Config",
+    "Optimiser",
+    "resolve",
+    "seeds",
+    "task_of",
+    "unused",
+]

@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from noisynets.core.errors import InputError
+from noisynets.core.settings import check_names
 from noisynets.estimators.methods import BEST, BEST_ACTING, METHODS
-from noisynets.rules import RULES
-from noisynets.run.settings.problems import check_names, problems
+from noisynets.run.settings.optimisers import OPTIMISERS
+from noisynets.run.settings.problems import problems
 from noisynets.run.settings.settings import Config
 from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.settings import NO_DEVICE
 from noisynets.tasks.data import Task, find_task
 from noisynets.tasks.environments import (
     ENVIRONMENTS,
@@ -46,15 +47,14 @@ def resolve(config: Config) -> Config:
     task = task_of(config)
     system, method = SYSTEMS[config.system], METHODS[config.rule]
     own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
-    preset = system.device_preset if config.device_preset is None else config.device_preset
-    preset = None if preset == "none" else preset
+    preset = system.device_preset if config.device_preset is None else config.preset
     noisy = (own > 0 or preset is not None) and config.noise_during != "evaluation"
     sigma = method.sigma_in_noise if noisy else method.sigma
     if sigma and system.sigma and not noisy and method.perturbs == "nodes":
         sigma = system.sigma
     if acting and sigma:
         sigma = SIGMA if method.perturbs == "nodes" else WEIGHT_SIGMA
-    if config.sigma == "auto" and sigma is None and not _injects(config.rule):
+    if config.sigma == "auto" and sigma is None and not method.injects:
         beside = f" beside the noise that {config.system} has of its own"
         where = "" if method.perturbs == "nothing" else beside
         raise InputError(f"--sigma auto: {config.rule!r} injects nothing{where}: leave it out")
@@ -63,7 +63,7 @@ def resolve(config: Config) -> Config:
         config,
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
-        device_preset=preset or "none",
+        device_preset=preset or NO_DEVICE,
         lr=(LR if acting else method.lr) if config.lr is None else config.lr,
         sigma=given,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
@@ -81,14 +81,8 @@ def resolve(config: Config) -> Config:
     return filled
 
 
-def _injects(rule: str) -> bool:
-    """Whether a rule injects noise also where the system has its own."""
-    raw = RULES.get(rule if rule in RULES else rule.removeprefix("d"))
-    return raw is not None and raw.injects
-
-
 def _beta2(config: Config) -> float | None:
-    own = METHODS[config.rule].adam_beta2 if config.optimiser == "adam" else None
+    own = METHODS[config.rule].adam_beta2 if OPTIMISERS[config.optimiser].moments else None
     return own if config.adam_beta2 is None else config.adam_beta2
 
 
@@ -101,7 +95,7 @@ def task_of(config: Config) -> Task:
 
 
 def _time(config: Config, task: Task) -> dict[str, Any]:
-    """Fill in what a system that lives in time needs to know; 0 steps for any other."""
+    """Fill in the settings of trials, of spiking systems."""
     if not SYSTEMS[config.system].spiking:
         return {}
     if task.world is not None:
@@ -115,13 +109,6 @@ def _time(config: Config, task: Task) -> dict[str, Any]:
         "encoder": config.encoder or ("frames" if task.steps else "current"),
         "credit_over": config.credit_over or credit_over,
     }
-
-
-def seeds(config: Config) -> dict[str, int]:
-    """Independent seeds: weights, the system's noise, injected noise, order, encoding, pictures."""
-    names = ("weights", "system", "injection", "order", "encoding", "augmentation")
-    states = np.random.SeedSequence(config.seed).generate_state(len(names))
-    return {name: int(state) for name, state in zip(names, states, strict=True)}
 
 
 def _device(name: str) -> str:

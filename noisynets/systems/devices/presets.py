@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from noisynets.core.errors import unknown
+from noisynets.core.registry import Registry
 from noisynets.core.types import Wrapper
 from noisynets.systems.devices.checks import not_negative
 from noisynets.systems.devices.correlated import Telegraph
@@ -58,9 +58,9 @@ def _photonic(layer: nn.Module, device: int, cycle: int) -> Wrapper:
     return Noisy(layer, Shot(100.0, seed=cycle), AdditiveGaussian(0.05, seed=cycle + 1))
 
 
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
+PRESETS: Registry[Preset] = Registry(
+    "device preset",
+    (
         Preset(
             "pcm",
             "phase-change memory a minute after writing: programming noise, drift, 1/f read noise",
@@ -82,8 +82,8 @@ PRESETS: dict[str, Preset] = {
             "light: shot noise of 100 quanta per unit and thermal noise 0.05, about 3 bits",
             _photonic,
         ),
-    )
-}
+    ),
+)
 
 
 class Chip:
@@ -102,8 +102,6 @@ class Chip:
     """
 
     def __init__(self, preset: str = "pcm", *, device_seed: int = 0, cycle_seed: int = 0) -> None:
-        if preset not in PRESETS:
-            raise unknown("device preset", preset, PRESETS)
         not_negative(device_seed=device_seed, cycle_seed=cycle_seed)
         self.preset = PRESETS[preset]
         self._device = np.random.SeedSequence(device_seed)

@@ -1,19 +1,16 @@
 """Reference networks, built from settings and a seed."""
 
 from noisynets.systems.models.boxed import boxed
-from noisynets.systems.models.build import FIRINGS, INITIALISATIONS, NEURONS, UNITS, Build
+from noisynets.systems.models.build import UNITS, Unit
 from noisynets.systems.models.convolutional import conv, lenet, vgg
 from noisynets.systems.models.perceptron import mlp
 from noisynets.systems.models.residual import Residual, resnet
 from noisynets.systems.models.spiking import spiking
 
 __all__ = [
-    "FIRINGS",
-    "INITIALISATIONS",
-    "NEURONS",
     "UNITS",
-    "Build",
     "Residual",
+    "Unit",
     "boxed",
     "conv",
     "lenet",

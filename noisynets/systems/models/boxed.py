@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
+from noisynets.core.settings import refuse
 from noisynets.systems.blackbox import (
     BlackBox,
     Box,
@@ -23,9 +24,10 @@ from noisynets.systems.blackbox import (
     layers_of,
     tied,
 )
-from noisynets.systems.models.build import Build, initialise_
+from noisynets.systems.models.build import initialise_
 from noisynets.systems.models.perceptron import mlp
 from noisynets.systems.models.spiking import spiking
+from noisynets.systems.settings import NetworkSettings
 
 SERVER = "noisynets.systems.blackbox.serve"
 STEPS = 10
@@ -35,7 +37,7 @@ STEPS = 10
 def boxed(
     input_shape: Sequence[int],
     outputs: int,
-    build: Build,
+    build: NetworkSettings,
     unit: str = "leaky",
     where: Literal["numpy", "process", "nengo"] = "numpy",
 ) -> BlackBox:
@@ -49,20 +51,21 @@ def boxed(
         where: the process is that of `build.box`, if there is one.
 
     >>> import torch
-    >>> system = boxed((1, 28, 28), 10, Build(hidden=(32,), intrinsic_noise=0.1))
+    >>> system = boxed((1, 28, 28), 10, NetworkSettings(hidden=(32,), intrinsic_noise=0.1))
     >>> system(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    widths = (math.prod(input_shape), *build.hidden, outputs)
+    refuse(build, NetworkSettings)
+    widths = (math.prod(input_shape), *build.widths, outputs)
     box: Box
     if where == "nengo":
-        box = NengoBox(widths, noise=build.intrinsic_noise, seed=build.noise_seed)
+        box = NengoBox(widths, noise=build.own_noise, seed=build.noise_seed)
     elif where == "process":
         box = ProcessBox(shlex.split(build.box) if build.box else _command(widths, build, unit))
         _check(box, widths)
     else:
         box = _chip(widths, build, unit)
-    expected = Distortions.of(build.spread, build.intrinsic_noise)
+    expected = Distortions.of(build.spread, build.own_noise)
     unknown = build.box is not None or where == "nengo"
     model = None if unknown else _believed(input_shape, outputs, build, unit)
     system = BlackBox(box, model, expected)
@@ -73,21 +76,21 @@ def boxed(
     return system
 
 
-def _chip(widths: Sequence[int], build: Build, unit: str) -> Box:
-    distortions = Distortions.of(build.spread, build.intrinsic_noise)
+def _chip(widths: Sequence[int], build: NetworkSettings, unit: str) -> Box:
+    distortions = Distortions.of(build.spread, build.own_noise)
     seeds = {"chip": build.device_seed, "seed": build.noise_seed}
     if unit == "lif":
         return SpikingChip(widths, distortions, steps=STEPS, **seeds)
     return NumpyChip(widths, distortions, unit=unit, slope=build.slope, **seeds)
 
 
-def _command(widths: Sequence[int], build: Build, unit: str) -> list[str]:
+def _command(widths: Sequence[int], build: NetworkSettings, unit: str) -> list[str]:
     """Return the command that serves the same chip."""
     options = {
         "unit": unit,
         "slope": build.slope,
         "spread": build.spread,
-        "read-noise": build.intrinsic_noise,
+        "read-noise": build.own_noise,
         "chip": build.device_seed,
         "seed": build.noise_seed,
     }
@@ -125,10 +128,12 @@ class Still(nn.Module):
 
 
 def _believed(
-    input_shape: Sequence[int], outputs: int, build: Build, unit: str
+    input_shape: Sequence[int], outputs: int, build: NetworkSettings, unit: str
 ) -> Callable[[list[Socket]], nn.Module]:
     """Return the maker of the perfect network of which the chip is a bad copy."""
-    clean = Build(build.hidden, slope=build.slope, steps=STEPS, straight_through=True)
+    clean = NetworkSettings(
+        hidden=build.widths, slope=build.slope, steps=STEPS, straight_through=True
+    )
 
     def model(sockets: list[Socket]) -> nn.Module:
         if unit == "lif":

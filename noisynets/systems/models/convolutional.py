@@ -8,21 +8,22 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from noisynets.core.errors import InputError
-from noisynets.systems.models.build import Build, dressed
+from noisynets.systems.models.build import Unit, dressed
+from noisynets.systems.settings import NetworkSettings
 
 
 def conv(
-    input_shape: Sequence[int], outputs: int, build: Build, unit: str = "leaky"
+    input_shape: Sequence[int], outputs: int, build: NetworkSettings, unit: str | Unit = "leaky"
 ) -> nn.Sequential:
     """Convolutions of 3×3, stride 2, one for every hidden width, with units; then Linear.
 
     >>> import torch
-    >>> conv((1, 28, 28), 10, Build(hidden=(8, 16)))(torch.zeros(2, 1, 28, 28)).shape
+    >>> conv((1, 28, 28), 10, NetworkSettings(hidden=(8, 16)))(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
     channels, height, width = picture(input_shape)
     layers: list[nn.Module] = []
-    for n in build.hidden:
+    for n in build.widths:
         layers.append(skip_init(nn.Conv2d, channels, n, 3, stride=2, padding=1))
         channels, height, width = n, (height + 1) // 2, (width + 1) // 2
     layers.append(skip_init(nn.Linear, channels * height * width, outputs))
@@ -31,14 +32,15 @@ def conv(
 
 
 def lenet(
-    input_shape: Sequence[int], outputs: int, build: Build, unit: str = "leaky"
+    input_shape: Sequence[int], outputs: int, build: NetworkSettings, unit: str | Unit = "leaky"
 ) -> nn.Sequential:
     """LeNet-5 (LeCun et al., 1998): two convolutions of 5×5 with average pooling, then Linear.
 
     The first two hidden widths are channels, the others those of linear layers.
 
     >>> import torch
-    >>> lenet((1, 28, 28), 10, Build(hidden=(6, 16, 120, 84)))(torch.zeros(2, 1, 28, 28)).shape
+    >>> settings = NetworkSettings(hidden=(6, 16, 120, 84))
+    >>> lenet((1, 28, 28), 10, settings)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
     return _pooled(input_shape, outputs, build, unit, nn.AvgPool2d, kernel=5, convolutions=2)
@@ -47,8 +49,8 @@ def lenet(
 def vgg(
     input_shape: Sequence[int],
     outputs: int,
-    build: Build,
-    unit: str = "leaky",
+    build: NetworkSettings,
+    unit: str | Unit = "leaky",
     pool: type[nn.Module] = nn.MaxPool2d,
 ) -> nn.Sequential:
     """Convolutions of 3×3, as Simonyan and Zisserman (2015), each with pooling; then Linear.
@@ -61,18 +63,18 @@ def vgg(
         pool: of 2×2, as long as there is something to pool.
 
     >>> import torch
-    >>> vgg((3, 32, 32), 10, Build(hidden=(8, 8, 8)))(torch.zeros(2, 3, 32, 32)).shape
+    >>> vgg((3, 32, 32), 10, NetworkSettings(hidden=(8, 8, 8)))(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
-    n = len(build.hidden)
+    n = len(build.widths)
     return _pooled(input_shape, outputs, build, unit, pool, kernel=3, convolutions=n)
 
 
 def _pooled(
     input_shape: Sequence[int],
     outputs: int,
-    build: Build,
-    unit: str,
+    build: NetworkSettings,
+    unit: str | Unit,
     pool: type[nn.Module],
     *,
     kernel: int,
@@ -81,12 +83,12 @@ def _pooled(
     channels, height, width = picture(input_shape)
     layers: list[nn.Module] = []
     pools: list[bool] = []
-    for n in build.hidden[:convolutions]:
+    for n in build.widths[:convolutions]:
         layers.append(skip_init(nn.Conv2d, channels, n, kernel, padding=kernel // 2))
         pools.append(min(height, width) > 1)
         shrink = 2 if pools[-1] else 1
         channels, height, width = n, height // shrink, width // shrink
-    widths = [channels * height * width, *build.hidden[convolutions:], outputs]
+    widths = [channels * height * width, *build.widths[convolutions:], outputs]
     layers += [skip_init(nn.Linear, n, m) for n, m in zip(widths, widths[1:], strict=False)]
     pairs = dressed(layers, build, unit)
     modules: list[nn.Module] = []

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from noisynets.systems.models.build import Build, dressed
+from noisynets.systems.models.build import Unit, dressed
 from noisynets.systems.models.convolutional import picture
+from noisynets.systems.settings import NetworkSettings
 
 
 class Residual(nn.Module):
@@ -36,21 +37,21 @@ class Residual(nn.Module):
 
 
 def resnet(
-    input_shape: Sequence[int], outputs: int, build: Build, unit: str = "leaky"
+    input_shape: Sequence[int], outputs: int, build: NetworkSettings, unit: str | Unit = "leaky"
 ) -> nn.Sequential:
     """A convolution, a residual block of two for every hidden width, averages, Linear.
 
     From the second block on, the first convolution and the shortcut have stride 2.
 
     >>> import torch
-    >>> resnet((3, 32, 32), 10, Build(hidden=(8, 16)))(torch.zeros(2, 3, 32, 32)).shape
+    >>> resnet((3, 32, 32), 10, NetworkSettings(hidden=(8, 16)))(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
     channels, _, _ = picture(input_shape)
-    before = build.hidden[0] if build.hidden else channels
+    before = build.widths[0] if build.widths else channels
     layers: list[nn.Module] = [skip_init(nn.Conv2d, channels, before, 3, padding=1)]
     blocks: list[tuple[int, ...]] = []  # places of a block's layers
-    for n in build.hidden:
+    for n in build.widths:
         stride = 2 if blocks else 1
         first = len(layers)
         layers.append(skip_init(nn.Conv2d, before, n, 3, stride=stride, padding=1))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from noisynets.systems.models.build import Build, neurons
+from noisynets.systems.models.build import Unit, neurons
+from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.spiking import READOUTS, Spiking
 
 
@@ -14,7 +15,8 @@ def spiking(
     network: Callable[..., nn.Sequential],
     input_shape: Sequence[int],
     outputs: int,
-    build: Build,
+    build: NetworkSettings,
+    unit: str | Unit = "spiking",
 ) -> Spiking:
     """Put neurons behind every hidden layer of a network, and a read-out behind its last.
 
@@ -23,13 +25,14 @@ def spiking(
         input_shape: of one step.
         outputs: of the read-out.
         build: settings.
+        unit: of the hidden layers: spiking neurons.
 
     >>> import torch
     >>> from noisynets.systems.models import mlp
-    >>> net = spiking(mlp, (1, 28, 28), 10, Build(hidden=(64,), steps=5))
+    >>> net = spiking(mlp, (1, 28, 28), 10, NetworkSettings(hidden=(64,), steps=5))
     >>> net(torch.zeros(2, 1, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    step = network(input_shape, outputs, build, unit="spiking")
+    step = network(input_shape, outputs, build, unit=unit)
     readout = READOUTS[build.readout](neurons(build, build.noise_seed + 200), build.beta)
-    return Spiking(step, build.steps or None, readout)
+    return Spiking(step, build.steps, readout)

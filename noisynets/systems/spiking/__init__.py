@@ -4,6 +4,7 @@ from noisynets.core.trial import trial
 from noisynets.systems.spiking.adapt import adapt
 from noisynets.systems.spiking.encoders import ENCODERS, current, delta, frames, latency, rate
 from noisynets.systems.spiking.firing import EscapeRate, NoisyThreshold, Threshold
+from noisynets.systems.spiking.kinds import FIRINGS, NEURONS, NeuronModel
 from noisynets.systems.spiking.network import Spiking
 from noisynets.systems.spiking.neurons import (
     Alpha,
@@ -27,6 +28,8 @@ from noisynets.systems.spiking.record import Recording, record
 
 __all__ = [
     "ENCODERS",
+    "FIRINGS",
+    "NEURONS",
     "READOUTS",
     "Alpha",
     "Cleared",
@@ -37,6 +40,7 @@ __all__ = [
     "MeanMembrane",
     "MeanOutput",
     "Neuron",
+    "NeuronModel",
     "NoisyThreshold",
     "OneToOne",
     "Readout",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from noisynets.core.errors import InputError
+from noisynets.core.registry import Registry
 
 Encoder = Callable[[Tensor, int, torch.Generator | None], Tensor]
 """(inputs, T, generator) → what enters in each step."""
@@ -146,13 +147,7 @@ def frames(x: Tensor, steps: int, generator: torch.Generator | None = None) -> T
     return x.new_zeros(len(x), steps, *x.shape[2:]).index_add_(1, which, x)
 
 
-ENCODERS: dict[str, Encoder] = {
-    "current": current,
-    "rate": rate,
-    "latency": latency,
-    "delta": delta,
-    "frames": frames,
-}
+ENCODERS: Registry[Encoder] = Registry("encoder", (current, rate, latency, delta, frames))
 
 
 def _check(x: Tensor, steps: int, *, signed: bool = False) -> None:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from noisynets.core.registry import Registry
 from noisynets.core.trial import Population
 from noisynets.systems.spiking.neurons import Constant, Neuron, decayed, share
 
@@ -40,7 +41,8 @@ class Readout(Population):
 
     def forward(self, a: Tensor) -> Tensor:
         """Currents of one step, (B, *out) → output so far, (B, *out)."""
-        self._kept = self.count(a.to(torch.promote_types(a.dtype, torch.float32)), self._kept)
+        a_wide = a.to(torch.promote_types(a.dtype, torch.float32))
+        self._kept = self.count(a_wide, self._kept)
         self._steps += 1
         return self.result(self._kept[-1], self._steps).to(a.dtype)
 
@@ -144,9 +146,12 @@ class MeanOutput(Readout):
         return account / steps
 
 
-READOUTS: dict[str, Callable[[Neuron, float], Readout]] = {
-    "membrane": lambda neuron, beta: MeanMembrane(beta),
-    "count": lambda neuron, beta: SpikeCount(neuron),
-    "first": lambda neuron, beta: FirstSpike(neuron),
-}
+READOUTS: Registry[Callable[[Neuron, float], Readout]] = Registry(
+    "read-out",
+    {
+        "membrane": lambda neuron, beta: MeanMembrane(beta),
+        "count": lambda neuron, beta: SpikeCount(neuron),
+        "first": lambda neuron, beta: FirstSpike(neuron),
+    },
+)
 """(output neurons, β) → the read-out."""

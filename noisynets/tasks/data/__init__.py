@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.registry import Registry
 from noisynets.tasks.data import events, sarcos, tonic_sets
 from noisynets.tasks.data.augment import AUGMENTATIONS
 from noisynets.tasks.data.cifar import CIFAR10, CIFAR100
@@ -16,9 +17,9 @@ from noisynets.tasks.data.task import Examples, Task
 from noisynets.tasks.data.tiny_imagenet import TINY_IMAGENET
 from noisynets.tasks.data.yin_yang import YIN_YANG
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
+TASKS: Registry[Task] = Registry(
+    "task",
+    (
         MNIST,
         FASHION_MNIST,
         CIFAR10,
@@ -27,8 +28,8 @@ TASKS: dict[str, Task] = {
         YIN_YANG,
         RANDMAN,
         MACKEY_GLASS,
-    )
-}
+    ),
+)
 FROM_FILES = {
     "sarcos": "21 states of a robot arm → 7 torques (nmse), from the files given by --data-dir",
     "events": "events of a sensor, from the .npz file given by --data-dir",

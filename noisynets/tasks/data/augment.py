@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from noisynets.core.registry import Registry
+
 PAD = 4
 
 
@@ -38,9 +40,12 @@ def flip(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(chosen, x.flip(3), x)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "none": lambda x, generator: x,
-    "crop": crop,
-    "flip": flip,
-    "crop-flip": lambda x, generator: flip(crop(x, generator), generator),
-}
+AUGMENTATIONS: Registry[Callable[[Tensor, torch.Generator], Tensor]] = Registry(
+    "augmentation",
+    {
+        "none": lambda x, generator: x,
+        "crop": crop,
+        "flip": flip,
+        "crop-flip": lambda x, generator: flip(crop(x, generator), generator),
+    },
+)

@@ -10,17 +10,22 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from noisynets.core.registry import Registry
+
 if TYPE_CHECKING:
     from noisynets.tasks.data import Task
     from noisynets.tasks.environments.episodes import Episodes
 
-ENVIRONMENTS = {
-    "cartpole": "CartPole-v1",
-    "acrobot": "Acrobot-v1",
-    "mountain-car": "MountainCar-v0",
-    "pendulum": "Pendulum-v1",
-    "noisy-cartpole": "noisynets_envs:noisynets/NoisyCartPole-v0",
-}
+ENVIRONMENTS = Registry(
+    "environment",
+    {
+        "cartpole": "CartPole-v1",
+        "acrobot": "Acrobot-v1",
+        "mountain-car": "MountainCar-v0",
+        "pendulum": "Pendulum-v1",
+        "noisy-cartpole": "noisynets_envs:noisynets/NoisyCartPole-v0",
+    },
+)
 """Names of tasks, and the ids of their environments."""
 
 SIGMA, WEIGHT_SIGMA, LR = 0.5, 0.1, 0.02

@@ -1,0 +1,129 @@
+"""Settings of the estimators: what is injected, and how credit is made of what passes show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from noisynets.core.errors import InputError
+from noisynets.core.noise import SAMPLERS
+from noisynets.core.settings import (
+    DTYPES,
+    ENVIRONMENT,
+    HOW,
+    NOISE,
+    SPIKING,
+    TrialSettings,
+    derived,
+    setting,
+)
+from noisynets.estimators.methods import tuned
+from noisynets.rules import SCALINGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerturbationSettings(TrialSettings):
+    """Settings of an estimator.
+
+    Attributes:
+        injection_seed: of the injected noise, and of what rules draw.
+    """
+
+    sigma: float | Literal["auto"] | None = setting(
+        None,
+        lambda: (
+            "Standard deviation of the injected noise, in units of the activities (of the weights "
+            "for wp and spsa); auto: measured on the first batches, before training. "
+            f"Unset: {tuned('sigma')}; for a system with noise of its own: "
+            f"{tuned('sigma_in_noise', 'else nothing is injected')}."
+        ),
+        metavar="FLOAT|auto",
+        group=HOW,
+        above=0,
+        common=True,
+        used_by=("rules that inject",),
+    )
+    resamples: int = setting(
+        1,
+        "K, noisy passes per reference pass (per layer for inp).",
+        group=HOW,
+        at_least=1,
+        used_by=("rules that inject",),
+    )
+    noise: str | None = setting(
+        None,
+        lambda: f"Distribution of the injected noise: {', '.join(SAMPLERS)}. Unset: the rule's.",
+        group=NOISE,
+        choices=SAMPLERS,
+        used_by=("rules that inject",),
+    )
+    scaling: str = setting(
+        "count",
+        "Scaling of inp and anp: count (N/‖δa‖²), root (√N/‖δa‖²) or variance (1/σ²).",
+        group=HOW,
+        choices=SCALINGS,
+        used_by=("rules that inject", "rules that scale"),
+    )
+    loss_gradient: str = setting(
+        "known",
+        "Error at the output that feedback rules start from: known, the loss's derivative; "
+        "measured, from differences of the loss.",
+        group=HOW,
+        choices=("known", "measured"),
+        used_by=("feedback rules", "examples"),
+    )
+    correction: float = setting(
+        0.0,
+        "Share of what the loss differences show beyond the credit of a feedback rule, which is "
+        "added to it.",
+        group=HOW,
+        at_least=0,
+        at_most=1,
+        used_by=("feedback rules",),
+    )
+    product_dtype: str | None = setting(
+        None,
+        "Precision of the products of credit and inputs; bfloat16 is quicker where the processor "
+        "has it, and no less exact than the credit. Unset: as --dtype.",
+        group=HOW,
+        kind="dtype",
+        choices=DTYPES,
+        used_by=("rules that credit nodes", "examples"),
+    )
+    credit_over: str | None = setting(
+        None,
+        "steps gives credit to every step, trial to the mean over a trial, in memory that does not "
+        "grow with it. Unset: trial; steps for events in time.",
+        group=SPIKING,
+        kind="phase of the credit",
+        choices=("steps", "trial"),
+        used_by=("spiking systems", "rules that credit nodes", "examples"),
+    )
+    discount: float = setting(
+        0.99,
+        "Weight in a credit of a reward that comes one step later. The return that is reported is "
+        "not discounted.",
+        group=ENVIRONMENT,
+        at_least=0,
+        at_most=1,
+        used_by=("environments", "rules that credit nodes"),
+    )
+    injection_seed: int = derived(0)
+
+    @property
+    def injected(self) -> float | None:
+        """σ as a number; None: nothing is injected.
+
+        Raises:
+            InputError: if it has yet to be measured; see `noisynets.diagnose.settled`.
+        """
+        if isinstance(self.sigma, str):
+            raise InputError("--sigma auto: is measured for single runs alone: give a number here")
+        return self.sigma
+
+    @property
+    def products(self) -> torch.dtype | None:
+        """In which credit and inputs are multiplied; None: as the passes."""
+        return None if self.product_dtype is None else DTYPES[self.product_dtype]

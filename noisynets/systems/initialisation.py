@@ -1,0 +1,29 @@
+"""Standard deviations of initial weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from noisynets.core.registry import Registry
+
+
+def he(fan_in: int, fan_out: int) -> float:
+    """√(2/fan_in), the standard deviation of He et al. (2015)."""
+    return math.sqrt(2 / fan_in)
+
+
+def lecun(fan_in: int, fan_out: int) -> float:
+    """√(1/fan_in), the standard deviation of LeCun et al. (1998)."""
+    return math.sqrt(1 / fan_in)
+
+
+def xavier(fan_in: int, fan_out: int) -> float:
+    """√(2/(fan_in + fan_out)), the standard deviation of Glorot and Bengio (2010)."""
+    return math.sqrt(2 / (fan_in + fan_out))
+
+
+INITIALISATIONS: Registry[Callable[[int, int], float]] = Registry(
+    "initialisation", (he, lecun, xavier)
+)
+"""(fan-in, fan-out) → the standard deviation of normal initial weights."""
