@@ -13,7 +13,7 @@ from noisynets.systems import devices, units
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-COUNTS = r"\b(\d+) effects\b.*?\b(\d+) units\b"
+COUNTS = r"\b(\d+)\s+effects\b.*?\b(\d+)\s+units\b"
 SPREAD = r"−?\d+\.\d+ ± \d+\.\d+"
 COINCIDENCES = {"100.00 ± 0.00", "97.97 ± 0.11"}
 """Results of different runs that happen to be equal."""

@@ -28,7 +28,7 @@ COMMANDS = sorted(
         match
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
         for match in re.findall(
-            r"noisynets (?:train|resume|eval|diagnose|show|neurobench|list|bench)[^`\n;]*",
+            r"noisynets (?:train|resume|eval|diagnose|show|neurobench|list|bench)\b[^`\n;]*",
             page.read_text(),
         )
     }
