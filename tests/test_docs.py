@@ -76,3 +76,13 @@ def test_no_figure_stands_on_more_than_two_pages() -> None:
             pages[figure].add(str(page.relative_to(ROOT)))
     crowded = {f: sorted(on) for f, on in pages.items() if len(on) > 2 and f not in COINCIDENCES}
     assert crowded == {}
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    files = [
+        f for room in ("noisynets", "envs", "examples", "tests") for f in (ROOT / room).rglob("*")
+    ]
+    for file in files:
+        if file.suffix in (".py", ".toml"):
+            for name in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text()):
+                assert (ROOT / name).exists(), f"{file.relative_to(ROOT)}: {name}"
