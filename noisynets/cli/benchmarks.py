@@ -43,7 +43,7 @@ def bench(
     results.csv, results.md and pictures there, of all that has been run so far.
 
     Args:
-        suite: `noisynets list` names them; or a TOML file of your own, as docs/benchmarks.md says;
+        suite: `noisynets list` names them; or a TOML file (docs/how-to/benchmarks.md);
             or speed, which times training steps.
         cases: some of the suite's. None given: all.
         rules: some of the suite's. None given: all.

@@ -15,7 +15,7 @@ from noisynets.systems.catalogue import BOXES, SYSTEMS
 
 
 def check_box(box: tyro.conf.Positional[str], rows: int = 200, timeout: float = 60.0) -> None:
-    """Ask a box whether it keeps the contract of docs/blackbox.md, and has noise to learn from.
+    """Check that a box follows the contract of docs/how-to/blackbox.md and has noise.
 
     Args:
         box: command that answers through pipes, or a box of this package, as numpy-box.

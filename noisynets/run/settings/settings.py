@@ -126,7 +126,7 @@ class Config:
     box: Annotated[
         str | None,
         _help(
-            "Of process-box: the command that answers, as docs/blackbox.md says. Unset: a "
+            "Of process-box: the command that answers, as docs/how-to/blackbox.md says. Unset: a "
             "simulated chip.",
             "COMMAND",
         ),
