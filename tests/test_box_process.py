@@ -102,7 +102,7 @@ while head := sys.stdin.buffer.read(8):
         x = np.maximum(a, 0)
     write(**answer)
 """
-"""A box that knows nothing of noisynets: its side of the pipes, as docs/blackbox.md has it."""
+"""A box without noisynets: its side of the pipes, as docs/how-to/blackbox.md describes it."""
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ class NetworkSettings(TrialSettings):
     )
     box: str | None = setting(
         None,
-        "Command that serves a process-box, as docs/blackbox.md describes. Unset: a simulated "
+        "Command that serves a process-box, as docs/how-to/blackbox.md describes. Unset: a simulated "
         "chip.",
         metavar="COMMAND",
         group=NOISE,

@@ -18,7 +18,7 @@ from noisynets.systems.blackbox.serve import asked
 
 
 class ProcessBox:
-    """Talks to a command that answers as docs/blackbox.md says; `serve` does in Python.
+    """Talks to a command that answers as docs/how-to/blackbox.md says; `serve` does in Python.
 
     Where the process ends or does not answer in time, it is started again and asked the same
     once more: a simulator that draws its noise from the number of the trial then gives the same

@@ -1,8 +1,8 @@
 """The box's side of the pipes: answers trial after trial on its standard input and output.
 
 A box in Python calls `serve(box)`; one in any other language writes the messages itself, as
-docs/blackbox.md describes them. As a command, `python -m noisynets.systems.blackbox.serve`, this
-serves a simulated chip.
+docs/how-to/blackbox.md describes them. As a command, `python -m
+noisynets.systems.blackbox.serve`, this serves a simulated chip.
 """
 
 from __future__ import annotations
