@@ -150,7 +150,7 @@ def test_a_breach_of_the_contract_is_named(change, words) -> None:
 
 def test_nothing_can_be_injected_differentiated_or_put_in_front() -> None:
     box = system()
-    with pytest.raises(SystemRefused, match="nothing can be injected"):
+    with pytest.raises(SystemRefused, match="no noise can be injected"):
         NodePerturbation(box, cross_entropy, "mirrored", sigma=0.1)
     assert not box(batch()[0]).requires_grad
     box.layers[0] = Noisy(box.layers[0], AdditiveGaussian(0.1))

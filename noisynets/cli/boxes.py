@@ -29,7 +29,7 @@ class CheckArguments(Settings):
 
 
 def check_box(arguments: CheckArguments) -> None:
-    """Check that a box keeps the contract (docs/how-to/blackbox.md), and has noise to learn from."""
+    """Check that a box keeps the contract (docs/how-to/blackbox.md), and has noise."""
     box, rows, timeout = arguments.box, arguments.rows, arguments.timeout
     findings = []
     for finding in examine(_box(box, timeout), rows):

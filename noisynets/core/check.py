@@ -107,8 +107,8 @@ def warn_quiet(calls: Sequence[NodeRecord]) -> None:
     quiet = sorted({r.node.name for r in calls if is_quiet(r.node.outlet)})
     if quiet:
         warnings.warn(
-            f"{', '.join(map(repr, quiet))}: no noise of its own, so that its differences come from "
-            "upstream alone, and a raw rule trains the system badly: use mirrored or learned "
+            f"{', '.join(map(repr, quiet))}: no noise of its own, so that its differences come "
+            "from upstream alone, and a raw rule trains the system badly: use mirrored or learned "
             "credit, or wrap the layer: Noisy(layer, effect)",
             stacklevel=4,
         )

@@ -52,7 +52,7 @@ class Population(Stateful):
 
     @property
     def membrane(self) -> Tensor | None:
-        """Membrane potential after the last step, (B, *out); None if it is not among the signals."""
+        """Membrane potential after the last step, (B, *out); None if it is no signal."""
         return None
 
 
@@ -88,6 +88,7 @@ class RollOut(Stateful):
 def trial(system: nn.Module) -> Iterator[None]:
     """Reset every state of a system at the start, and again at the end, also after an error.
 
+    >>> import torch
     >>> from noisynets.systems.spiking import Leaky
     >>> neuron = Leaky(beta=0.9)
     >>> with trial(neuron):
