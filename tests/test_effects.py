@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.func import functional_call
 
 from noisynets import InputError, Noisy, SystemRefused
 from noisynets.core.types import Weights
@@ -34,7 +35,7 @@ from noisynets.systems.devices import (
     pcm,
     reram,
 )
-from noisynets.systems.devices.conductance import Array
+from noisynets.systems.devices.conductance import DeviceArray
 from noisynets.systems.devices.converters import quantise
 
 F64 = torch.float64
@@ -192,7 +193,8 @@ def test_noise_of_products_is_new_for_every_patch(layer: nn.Module) -> None:
     drawn = reads(Noisy(layer, WeightNoise(0.2), seed=1), x).flatten(1)
     sigma = 0.2 * layer.weight.abs().max()
     ones = torch.ones_like(layer.weight)
-    variance = layer._conv_forward(x.square().unsqueeze(0), ones, None).flatten() * sigma**2
+    summed = functional_call(layer, {"weight": ones, "bias": torch.zeros(3, dtype=F64)}, x.square())
+    variance = summed.flatten() * sigma**2
     close(drawn, layer(x.unsqueeze(0)).flatten(), variance)
     correlation = torch.corrcoef(drawn.T)
     assert (correlation - torch.eye(len(correlation))).abs().max() < 0.05
@@ -327,7 +329,7 @@ def test_pcm_read_noise_is_one_over_f_noise_in_every_product() -> None:
 
 
 def test_devices_are_written_when_their_target_changes_and_only_then() -> None:
-    array = Array(age=20.0, seed=1)
+    array = DeviceArray(age=20.0, seed=1)
     target, sigma = torch.full((2, 50), 0.5, dtype=F64), torch.full((2, 50), 0.1, dtype=F64)
     first, age = (t.clone() for t in array.write(target, sigma))
     array.advance_(100.0)
@@ -382,7 +384,7 @@ def test_time_passes_for_a_whole_system() -> None:
     advance_(net, 365 * DAY)
     late = net(x).norm()
     assert 0.1 < late / early < 0.8  # (1 y/1 min)^−0.06 is 0.45, for each of two layers
-    with pytest.raises(InputError, match="nothing in this system drifts"):
+    with pytest.raises(InputError, match="this system has no drifting device"):
         advance_(nn.Sequential(nn.Linear(2, 2)), 1.0)
     with pytest.raises(InputError, match="seconds -1"):
         advance_(net, -1.0)
@@ -522,7 +524,10 @@ def test_the_photonic_preset_leaves_two_to_four_bits() -> None:
         (lambda: During("training", AdditiveGaussian(0.1)), "wrap a layer"),
         (lambda: Noisy(nn.Sequential(nn.Linear(2, 2)), PCM()), "Sequential has no weight"),
         (lambda: Periphery(nn.Sequential(nn.Linear(2, 2))), "Sequential: only Linear"),
-        (lambda: _twice(WeightSpread(0.1)), "made for \\(2, 3\\) is used for \\(3, 2\\)"),
+        (
+            lambda: _twice(WeightSpread(0.1)),
+            "shape \\(2, 3\\) is used for shape \\(3, 2\\)",
+        ),
         (lambda: _twice(Telegraph()), "give each layer its own"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Encoders and read-outs against what they are defined to do."""
+"""Encoders and read-outs against their definitions."""
 
 import math
 
@@ -29,7 +29,7 @@ shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 
 @given(shapes, st.integers(1, 12), st.sampled_from(["current", "rate", "latency", "delta"]))
 @settings(max_examples=60, deadline=None)
-def test_any_shape_gets_its_time_behind_the_batch(shape, steps: int, name: str) -> None:
+def test_encoders_add_the_time_axis_after_the_batch_axis(shape, steps: int, name: str) -> None:
     x = torch.rand(3, *shape)
     spikes = ENCODERS[name](x, steps, torch.Generator().manual_seed(0))
     assert spikes.shape == (3, 1 if name == "current" else steps, *shape)
@@ -78,7 +78,7 @@ def test_delta_counts_whole_thresholds_however_many() -> None:
     assert torch.equal(delta(0.1 * k.unsqueeze(0), 120).sum(1)[0], k)
 
 
-def test_frames_count_events_in_bins_and_lose_none() -> None:
+def test_frames_sum_all_events_into_bins() -> None:
     x = torch.randint(3, (2, 12, 5), dtype=torch.int8)
     binned = frames(x, 4)
     assert binned.shape == (2, 4, 5) and binned.sum() == x.sum()
@@ -94,9 +94,12 @@ def test_frames_count_events_in_bins_and_lose_none() -> None:
         (lambda: rate(torch.ones(1, 1), 0), "steps 0 must be at least 1"),
         (lambda: current(torch.ones(1, 1), -1), "steps -1 must be at least 1"),
         (lambda: delta(torch.ones(1, 1), 0), "steps 0 must be at least 1"),
-        (lambda: rate(torch.tensor([[math.nan]]), 3), "and no NaN"),
+        (lambda: rate(torch.tensor([[math.nan]]), 3), "not NaN"),
         (lambda: delta(torch.ones(1, 1), 3, threshold=0.0), "threshold 0 of the delta"),
-        (lambda: frames(torch.ones(1, 10, 1), 11), "10 steps of events do not make"),
+        (
+            lambda: frames(torch.ones(1, 10, 1), 11),
+            "can be summed into 1 to 10 bins",
+        ),
     ],
 )
 def test_bad_inputs_are_refused_in_one_line(make, words: str) -> None:

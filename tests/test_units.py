@@ -81,7 +81,7 @@ def test_k_winners_are_counted_over_all_nodes_of_a_sample() -> None:
     ("make", "message"),
     [
         (lambda: Quantiser(0), "0 bits"),
-        (lambda: Quantiser(4, 1, 1), "do not rise"),
+        (lambda: Quantiser(4, 1, 1), "must be below the highest level"),
         (lambda: KWinners(0), "at least 1"),
         (lambda: KWinners(9)(torch.ones(2, 4)), "9 winners among 4"),
         (lambda: Bernoulli(0), "temperature 0"),

@@ -27,7 +27,7 @@ def check_box(box: tyro.conf.Positional[str], rows: int = 200, timeout: float = 
     findings = []
     for finding in examine(_box(box, timeout), rows):
         findings.append(finding)
-        print(f"{finding.grade:6s}  {finding.what}")
+        print(f"{finding.grade:6s}  {finding.message}")
     if failed(findings):
         print(f"noisynets: {box}: cannot be trained as it is", file=sys.stderr)
         sys.exit(2)

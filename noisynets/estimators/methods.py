@@ -22,7 +22,7 @@ from noisynets.estimators.roll_out_credit import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
 from noisynets.rules import RULES
 from noisynets.rules.credit import FEEDBACKS, Corrected
-from noisynets.systems.blackbox import Aware, PhysicsAware, believed
+from noisynets.systems.blackbox import HardwareAware, PhysicsAware, box_model
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,11 @@ def _backpropagation(system: nn.Module, loss: Loss, p: Perturbation) -> Estimato
 
 
 def _offline(system: nn.Module, loss: Loss, p: Perturbation) -> Estimator:
-    return Backpropagation(believed(system), loss)
+    return Backpropagation(box_model(system), loss)
 
 
 def _aware(system: nn.Module, loss: Loss, p: Perturbation, *, nodes: bool = False) -> Estimator:
-    return Backpropagation(Aware(system, nodes, p.seed), loss)
+    return Backpropagation(HardwareAware(system, nodes, p.seed), loss)
 
 
 def _physics_aware(

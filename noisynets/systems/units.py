@@ -10,12 +10,7 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Source
-
-
-def _positive(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} {value:g} must be positive and finite")
-    return value
+from noisynets.systems.checks import not_negative, positive
 
 
 class Step(nn.Module):
@@ -55,8 +50,7 @@ class Ternary(nn.Module):
 
     def __init__(self, threshold: float = 0.5) -> None:
         super().__init__()
-        if not (math.isfinite(threshold) and threshold >= 0):
-            raise InputError(f"threshold {threshold:g} must be finite and not negative")
+        not_negative(threshold=threshold)
         self.threshold = threshold
 
     def forward(self, a: Tensor) -> Tensor:
@@ -79,9 +73,9 @@ class Quantiser(nn.Module):
     def __init__(self, bits: int = 4, low: float = -1.0, high: float = 1.0) -> None:
         super().__init__()
         if bits < 1:
-            raise InputError(f"a quantiser of {bits} bits has one level: use at least 1 bit")
+            raise InputError(f"a quantiser needs at least 1 bit, not {bits} bits")
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise InputError(f"levels from {low:g} to {high:g} do not rise")
+            raise InputError(f"the lowest level {low:g} must be below the highest level {high:g}")
         self.bits, self.low, self.high = bits, low, high
 
     def forward(self, a: Tensor) -> Tensor:
@@ -132,7 +126,8 @@ class Bernoulli(nn.Module):
 
     def __init__(self, temperature: float = 1.0, seed: int | None = None) -> None:
         super().__init__()
-        self.temperature = _positive("temperature", temperature)
+        positive(temperature=temperature)
+        self.temperature = temperature
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
@@ -153,7 +148,8 @@ class StochasticRounding(nn.Module):
 
     def __init__(self, step: float = 1.0, seed: int | None = None) -> None:
         super().__init__()
-        self.step = _positive("step", step)
+        positive(step=step)
+        self.step = step
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
@@ -176,7 +172,8 @@ class Poisson(nn.Module):
 
     def __init__(self, dt: float = 1.0, seed: int | None = None) -> None:
         super().__init__()
-        self.dt = _positive("dt", dt)
+        positive(dt=dt)
+        self.dt = dt
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:

@@ -79,17 +79,17 @@ def problems(layers: Sequence[Layer], rows: int, reading: Reading) -> list[str]:
     ['layer 0: activities of shape (2, 3) where (2, 4) was expected']
     """
     if len(reading.layers) != len(layers):
-        return [f"{len(reading.layers)} layers were measured where the box has {len(layers)}"]
+        return [f"the reading has {len(reading.layers)} layers, but the box has {len(layers)}"]
     parts = []
-    for i, (layer, seen) in enumerate(zip(layers, reading.layers, strict=True)):
-        parts.append((f"layer {i}: inputs", seen.inputs, layer.inputs))
-        parts.append((f"layer {i}: activities", seen.activities, layer.outputs))
+    for i, (layer, measured) in enumerate(zip(layers, reading.layers, strict=True)):
+        parts.append((f"layer {i}: inputs", measured.inputs, layer.inputs))
+        parts.append((f"layer {i}: activities", measured.activities, layer.outputs))
     if reading.output is not None:
         parts.append(("output", reading.output, layers[-1].outputs))
     found = []
     for name, array, width in parts:
         if np.shape(array) != (rows, width):
-            found.append(f"{name} of shape {np.shape(array)} where {(rows, width)} was expected")
+            found.append(f"{name} of shape {np.shape(array)}, but {(rows, width)} was expected")
         elif not np.isfinite(array).all():
             row, node = map(int, np.argwhere(~np.isfinite(array))[0])
             value = array[row, node]

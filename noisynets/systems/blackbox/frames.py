@@ -39,7 +39,7 @@ def read(stream: BinaryIO) -> dict[str, Any] | None:
         return None
     (length,) = LENGTH.unpack(head)
     if length > 2**36:
-        raise ValueError(f"a message of {length} bytes: {head!r} is no length")
+        raise ValueError(f"{head!r} is not the length of a message ({length} bytes is too long)")
     body = stream.read(length)
     if len(body) < length:
         return None

@@ -50,7 +50,7 @@ class NengoBox:
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
         """Program the layers, and run rows of inputs (R, n) through a trial."""
         rows = len(x)
-        if rows not in self._networks:  # training and evaluation have batches of their own size
+        if rows not in self._networks:  # training and evaluation use different batch sizes
             self._networks = {rows: _Network(self.layers, rows, self._noise)}
         seed = int(np.random.SeedSequence([self._seed, trial]).generate_state(1)[0]) % 2**31
         return self._networks[rows].run(weights, x, self._steps, seed)
@@ -120,8 +120,7 @@ class _Network:
         data = self._simulator.data
         currents = [self._mean(data[probe]) for probe in self._currents]
         inputs = [x, *(self._mean(data[probe]) for probe in self._spikes)]
-        seen = [Measured(*pair) for pair in zip(inputs, currents, strict=True)]
-        return Reading(seen)
+        return Reading([Measured(*pair) for pair in zip(inputs, currents, strict=True)])
 
     def _mean(self, series: Any) -> Array:
         """Mean over the steps, (T, rows · n) → (rows, n)."""
@@ -132,7 +131,7 @@ class _Network:
 def _nengo() -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of what it imports from NumPy
+            warnings.simplefilter("ignore", DeprecationWarning)  # from its imports of NumPy
             import nengo
     except ImportError as error:
         raise InputError(

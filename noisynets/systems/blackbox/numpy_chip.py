@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from noisynets.systems.blackbox.contract import Array, Layer, Measured, Reading, Weights
-from noisynets.systems.blackbox.tiles import Distortions, Tiles, noise_of
+from noisynets.systems.blackbox.tiles import Distortions, Tiles, trial_noise
 
 UNITS: dict[str, Callable[[Array, float], Array]] = {
     "leaky": lambda a, slope: np.where(a > 0, a, slope * a).astype(np.float32),
@@ -49,13 +49,13 @@ class NumpyChip:
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
         """Program the layers, and run rows of inputs (R, n) through them."""
-        noise = noise_of(self._seed, trial)
-        found: list[Measured] = []
-        for i, held in enumerate(self._tiles.programmed(weights, trial)):
-            x = x if i == 0 else self._unit(found[-1].activities, self._slope)
-            a = self._tiles.activity(i, self._tiles.product(held, x), noise)
-            found.append(Measured(x, a))
-        return Reading(found)
+        noise = trial_noise(self._seed, trial)
+        measured: list[Measured] = []
+        for i, actual in enumerate(self._tiles.actual_weights(weights, trial)):
+            x = x if i == 0 else self._unit(measured[-1].activities, self._slope)
+            a = self._tiles.activity(i, self._tiles.product(actual, x), noise)
+            measured.append(Measured(x, a))
+        return Reading(measured)
 
 
 class SpikingChip:
@@ -101,9 +101,9 @@ class SpikingChip:
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
         """Program the layers, and run rows of inputs (R, n) through a trial."""
-        noise = noise_of(self._seed, trial)
-        held = self._tiles.programmed(weights, trial)
-        first, last = self._tiles.product(held[0], x), len(held) - 1
+        noise = trial_noise(self._seed, trial)
+        actual = self._tiles.actual_weights(weights, trial)
+        first, last = self._tiles.product(actual[0], x), len(actual) - 1
         potentials = [np.zeros((len(x), m), np.float32) for _, m in self.layers]
         spikes = [np.zeros_like(u) for u in potentials]
         entered = [x * self._steps, *(np.zeros_like(s) for s in spikes[:-1])]
@@ -111,7 +111,7 @@ class SpikingChip:
         output = np.zeros_like(potentials[-1])
         for _ in range(self._steps):
             for i, u in enumerate(potentials):
-                product = first if i == 0 else self._tiles.product(held[i], spikes[i - 1])
+                product = first if i == 0 else self._tiles.product(actual[i], spikes[i - 1])
                 a = self._tiles.activity(i, product, noise)
                 if i:
                     entered[i] += spikes[i - 1]
@@ -123,8 +123,8 @@ class SpikingChip:
                     np.greater(u, self._threshold, out=spikes[i])
             output += potentials[-1]
         n = np.float32(self._steps)
-        seen = [Measured(x / n, a / n) for x, a in zip(entered, currents, strict=True)]
-        return Reading(seen, output / n)
+        layers = [Measured(x / n, a / n) for x, a in zip(entered, currents, strict=True)]
+        return Reading(layers, output / n)
 
 
 def layers_of(widths: Sequence[int]) -> list[Layer]:

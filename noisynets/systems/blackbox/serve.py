@@ -27,13 +27,13 @@ def serve(box: Box) -> None:
         frames.write(answered, {"layers": np.array(box.layers, dtype=np.int64)})
         while (message := frames.read(given)) is not None:
             try:
-                answer = answered_by(box, message)
-            except Exception as error:  # told to the other side, which knows what to do
+                answer = respond(box, message)
+            except Exception as error:  # any error of the box is sent to the trainer
                 answer = {"error": np.array(f"{type(error).__name__}: {error}")}
             frames.write(answered, answer)
 
 
-def asked(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
+def request(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
     """Return the message that asks for a trial."""
     message = {"trial": np.array(trial, dtype=np.int64), "x": x}
     for i, layer in enumerate(weights):
@@ -41,13 +41,13 @@ def asked(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
     return message
 
 
-def answered_by(box: Box, message: dict[str, Any]) -> dict[str, Any]:
+def respond(box: Box, message: dict[str, Any]) -> dict[str, Any]:
     """Return the message with a box's answer."""
     weights = [Weights(message[f"weight{i}"], message[f"bias{i}"]) for i in range(len(box.layers))]
     reading: Reading = box.run(weights, message["x"], int(message["trial"]))
     answer = {} if reading.output is None else {"output": reading.output}
-    for i, seen in enumerate(reading.layers):
-        answer |= {f"inputs{i}": seen.inputs, f"activities{i}": seen.activities}
+    for i, layer in enumerate(reading.layers):
+        answer |= {f"inputs{i}": layer.inputs, f"activities{i}": layer.activities}
     return answer
 
 

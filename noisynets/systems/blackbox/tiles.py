@@ -22,7 +22,7 @@ class Distortions:
         gain_spread: standard deviation of the logarithm of each node's gain.
         offset_spread: standard deviation of each node's offset, in units of the activity.
         bits: of the converters of activities; 0: none.
-        reach: largest activity that they convert.
+        bound: largest activity that they convert.
         read_noise: standard deviation of what is added to each activity in each run.
         drift: exponent ν: in trial n, weights are (1 + n/1000)^−ν of what they were; PCM drifts so
             with time (aihwkit, `PCMLikeNoiseModel`).
@@ -33,7 +33,7 @@ class Distortions:
     gain_spread: float = 0.3
     offset_spread: float = 0.3
     bits: int = 6
-    reach: float = 8.0
+    bound: float = 8.0
     read_noise: float = 0.1
     drift: float = 0.05
 
@@ -53,7 +53,7 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def noise_of(seed: int, trial: int) -> np.random.Generator:
+def trial_noise(seed: int, trial: int) -> np.random.Generator:
     """Return the noise of a trial."""
     return np.random.Generator(np.random.SFC64([seed, trial, 1]))
 
@@ -75,20 +75,20 @@ class Tiles:
             factor = 1 + d.weight_spread * fixed.standard_normal((m, n))
             factor[fixed.random((m, n)) < d.stuck] = 0
             self._factors.append(factor.astype(np.float32))
-            gain = np.exp(d.gain_spread * fixed.standard_normal(m))  # amplifiers do not invert
+            gain = np.exp(d.gain_spread * fixed.standard_normal(m))  # gains are positive
             self._gains.append(gain.astype(np.float32))
             self._offsets.append((d.offset_spread * fixed.standard_normal(m)).astype(np.float32))
 
-    def programmed(self, weights: Sequence[Weights], trial: int) -> list[Weights]:
+    def actual_weights(self, weights: Sequence[Weights], trial: int) -> list[Weights]:
         """Return what the tiles hold in a trial, of what they were to hold."""
-        left = np.float32((1 + trial / 1000) ** -self.distortions.drift)
+        drift = np.float32((1 + trial / 1000) ** -self.distortions.drift)
         pairs = zip(weights, self._factors, strict=True)
-        return [Weights(w.weight * factor * left, w.bias) for w, factor in pairs]
+        return [Weights(w.weight * factor * drift, w.bias) for w, factor in pairs]
 
-    def product(self, held: Weights, x: Array) -> Array:
+    def product(self, actual: Weights, x: Array) -> Array:
         """Return W x + b of rows (R, n), on one thread: more would give other bits."""
         with _libraries().limit(limits=1, user_api="blas"):
-            product: Array = x @ held.weight.T + held.bias
+            product: Array = x @ actual.weight.T + actual.bias
         return product
 
     def activity(self, layer: int, product: Array, noise: np.random.Generator) -> Array:
@@ -101,9 +101,9 @@ class Tiles:
             drawn *= np.float32(d.read_noise)
             a += drawn
         if d.bits:
-            step = np.float32(2 * d.reach / (2**d.bits - 1))
+            step = np.float32(2 * d.bound / (2**d.bits - 1))
             a /= step
             np.rint(a, out=a)
             a *= step
-            np.clip(a, -d.reach, d.reach, out=a)
+            np.clip(a, -d.bound, d.bound, out=a)
         return a

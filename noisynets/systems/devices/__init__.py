@@ -10,7 +10,7 @@ from noisynets.systems.devices.gaussian import (
     TrialGaussian,
 )
 from noisynets.systems.devices.noisy import During, Noisy
-from noisynets.systems.devices.pattern import Keeps, Pattern
+from noisynets.systems.devices.pattern import LazyBuffers, Pattern
 from noisynets.systems.devices.pcm import PCM, advance_
 from noisynets.systems.devices.periphery import Periphery
 from noisynets.systems.devices.presets import PRESETS, Chip
@@ -28,7 +28,7 @@ __all__ = [
     "Coloured",
     "During",
     "GainOffset",
-    "Keeps",
+    "LazyBuffers",
     "MultiplicativeGaussian",
     "Noisy",
     "Pattern",

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from noisynets.core.noise import Source
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import probability
-from noisynets.systems.devices.pattern import Keeps, Pattern
+from noisynets.systems.checks import probability
+from noisynets.systems.devices.pattern import LazyBuffers, Pattern
 
 
 def scale(weight: Tensor) -> Tensor:
@@ -21,10 +21,10 @@ def scale(weight: Tensor) -> Tensor:
     return weight.detach().abs().amax().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
-def split(weight: Tensor, largest: Tensor) -> Tensor:
+def to_conductances(weight: Tensor, largest: Tensor) -> Tensor:
     """W (*weight) → (g⁺, g⁻), shares of g_max: (2, *weight).
 
-    >>> split(torch.tensor([1.0, -0.5]), torch.tensor(1.0))
+    >>> to_conductances(torch.tensor([1.0, -0.5]), torch.tensor(1.0))
     tensor([[1.0000, 0.0000],
             [0.0000, 0.5000]])
     """
@@ -32,7 +32,9 @@ def split(weight: Tensor, largest: Tensor) -> Tensor:
     return torch.stack([share, -share]).clamp_min(0)
 
 
-def join(weights: Weights, g: Tensor, largest: Tensor, noise: Tensor | None = None) -> Weights:
+def from_conductances(
+    weights: Weights, g: Tensor, largest: Tensor, noise: Tensor | None = None
+) -> Weights:
     """Return the weights that a pair of conductances makes, with the noise of both added.
 
     Autograd sees the weights as they were before.
@@ -51,10 +53,10 @@ def join(weights: Weights, g: Tensor, largest: Tensor, noise: Tensor | None = No
     return Weights(mean + (real - mean).detach(), variance)
 
 
-GRAIN = 1e-6
+LEAST_CHANGE = 1e-6
 
 
-class Array(Keeps):
+class DeviceArray(LazyBuffers):
     """Devices that are written whenever their target changes, each time a little off.
 
     g = max(g_target + σ z, 0), with a new z ~ N(0, 1) at every writing, for the devices that
@@ -72,7 +74,7 @@ class Array(Keeps):
         waiting: time that will have passed at the next read, in seconds.
     """
 
-    kept = ("target", "written", "age")
+    buffer_names = ("target", "written", "age")
     target: Tensor | None
     written: Tensor | None
     age: Tensor | None
@@ -87,16 +89,16 @@ class Array(Keeps):
     @torch.no_grad()
     def write(self, target: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Write what has changed; return conductances and ages, both of the shape of `target`."""
-        off = (target + sigma * self.source.normal(target)).clamp_min_(0)
+        rewritten = (target + sigma * self.source.normal(target)).clamp_min_(0)
         first = torch.full_like(target, self.first_age, dtype=torch.float64)
         if self.target is None or self.written is None or self.age is None:
-            self.target, self.written, self.age = target, off, first
+            self.target, self.written, self.age = target, rewritten, first
         else:
             old, age = self.target.to(target), self.age.to(first)
-            new = (target - old).abs() > GRAIN
-            self.target = torch.where(new, target, old)
-            self.written = torch.where(new, off, self.written.to(target))
-            self.age = torch.where(new, first, age)
+            changed = (target - old).abs() > LEAST_CHANGE
+            self.target = torch.where(changed, target, old)
+            self.written = torch.where(changed, rewritten, self.written.to(target))
+            self.age = torch.where(changed, first, age)
         self.age = self.age + self.waiting.to(first)
         self.waiting = torch.zeros_like(self.waiting)
         return self.written, self.age
@@ -105,7 +107,7 @@ class Array(Keeps):
         """Let time pass before the next read; what has changed until then is written first."""
         self.waiting = self.waiting + seconds
 
-    def age_(self, seconds: float) -> None:
+    def advance_written_(self, seconds: float) -> None:
         """Let time pass at once, for what is written now."""
         if self.age is not None:
             self.age = self.age + seconds
@@ -141,15 +143,15 @@ class StuckAt(Effect):
     def weights(self, weights: Weights) -> Weights:
         """Replace what is stuck; a stuck device has no noise of its own."""
         largest = scale(weights.mean)
-        g = split(weights.mean, largest)
+        g = to_conductances(weights.mean, largest)
         u = self.pattern(g)
         stuck = (u >= self.low).to(g)
         free = u >= self.low + self.high
-        real = join(weights, torch.where(free, g, stuck), largest)
+        real = from_conductances(weights, torch.where(free, g, stuck), largest)
         if real.variance is None:
             return real
-        carrying = torch.where(g[0] >= g[1], free[0], free[1])
-        return real._replace(variance=real.variance * carrying)
+        active_is_free = torch.where(g[0] >= g[1], free[0], free[1])
+        return real._replace(variance=real.variance * active_is_free)
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from noisynets.core.errors import InputError
 from noisynets.core.types import Effect
-from noisynets.systems.devices.checks import positive
+from noisynets.systems.checks import positive
 
 
 def quantise(value: Tensor, bits: int, bound: Tensor | float) -> Tensor:
@@ -33,7 +33,7 @@ def quantise(value: Tensor, bits: int, bound: Tensor | float) -> Tensor:
 def check_bits(bits: int) -> int:
     """Refuse a converter that has no two levels beside 0."""
     if bits < 2:
-        raise InputError(f"a converter of {bits} bits has no levels: use at least 2")
+        raise InputError(f"a converter needs at least 2 bits, not {bits} bits")
     return bits
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Source
 from noisynets.core.types import Effect
-from noisynets.systems.devices.checks import finite, not_negative, probability
-from noisynets.systems.devices.pattern import Keeps
+from noisynets.systems.checks import finite, not_negative, probability
+from noisynets.systems.devices.pattern import LazyBuffers
 
 
-class Telegraph(Keeps, Effect):
+class Telegraph(LazyBuffers, Effect):
     """a + mean ± amplitude, where the sign of every node flips with probability p from row to row.
 
     A symmetric two-level Markov chain: variance amplitude², autocorrelation (1 − 2p)^k over k
@@ -39,7 +39,7 @@ class Telegraph(Keeps, Effect):
     tensor([0.5000])
     """
 
-    kept = ("level",)
+    buffer_names = ("level",)
     level: Tensor | None
 
     def __init__(
@@ -79,7 +79,7 @@ class Telegraph(Keeps, Effect):
         )
 
 
-class Coloured(Keeps, Effect):
+class Coloured(LazyBuffers, Effect):
     """a + noise of standard deviation σ whose power falls as 1/f^β; β = 0 is white.
 
     White noise through the filter of fractional integration, h_0 = 1, h_k = h_{k−1} (k − 1 + β/2)
@@ -100,7 +100,7 @@ class Coloured(Keeps, Effect):
     torch.Size([5, 3])
     """
 
-    kept = ("past",)
+    buffer_names = ("past",)
     past: Tensor | None
     _filter: Tensor
 
@@ -148,6 +148,6 @@ class Coloured(Keeps, Effect):
 def _check_shape(state: Tensor, row: Tensor) -> None:
     if state.shape != row.shape:
         raise InputError(
-            f"a noise with the state of {tuple(state.shape)} nodes meets {tuple(row.shape)}: "
-            "give each layer its own"
+            f"a noise source with the state of nodes {tuple(state.shape)} is used for nodes "
+            f"{tuple(row.shape)}: give each layer its own"
         )

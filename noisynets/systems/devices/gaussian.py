@@ -9,7 +9,7 @@ from torch import Tensor
 
 from noisynets.core.noise import Source
 from noisynets.core.types import Effect, Stateful
-from noisynets.systems.devices.checks import not_negative, positive
+from noisynets.systems.checks import not_negative, positive
 
 
 class AdditiveGaussian(Effect):

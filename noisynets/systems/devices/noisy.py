@@ -48,19 +48,19 @@ class Noisy(Wrapper):
         first: Iterable[nn.Module] = () if inner is None else inner.effects
         self.effects: nn.ModuleList = nn.ModuleList([*first, *effects])
         self.source: Source | None = None
-        if any(e.acts_on_weights for e in self._within):
+        if any(e.acts_on_weights for e in self._inner_effects):
             weight_of(self.core[1])
             kept = inner.source if inner is not None and seed is None else None
             self.source = kept or Source(seed)
 
     @property
-    def _within(self) -> list[Effect]:
+    def _inner_effects(self) -> list[Effect]:
         """The effects on inputs and weights."""
         return [e for e in self.effects if isinstance(e, Effect) and e.acts_within]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *in) → (B, *out)."""
-        within = self._within
+        within = self._inner_effects
         a = self._product(x, within) if within else self.layer(x)
         for effect in self.effects:
             a = effect(a)
@@ -80,11 +80,11 @@ class Noisy(Wrapper):
             return a
         if core is not self.layer:
             raise SystemRefused(
-                f"noise of every product needs the layer itself, not {type(self.layer).__name__}: "
-                "put the effect next to the layer, Noisy(layer, effect), and wrap that"
+                f"weight noise cannot act through {type(self.layer).__name__}: put the effect next "
+                "to the layer, Noisy(layer, effect), and wrap that"
             )
         with torch.no_grad():
-            noise = through(core, weights.variance, x).sqrt_().mul_(self.source.normal(a))
+            noise = product_variance(core, weights.variance, x).sqrt_().mul_(self.source.normal(a))
         return a + noise
 
 
@@ -101,7 +101,7 @@ def weight_of(layer: nn.Module) -> Tensor:
 
 
 @singledispatch
-def through(layer: nn.Module, variance: Tensor, x: Tensor) -> Tensor:
+def product_variance(layer: nn.Module, variance: Tensor, x: Tensor) -> Tensor:
     """Σ_j V_ij x_j²: variance (B, *out) of the activities when each weight has variance V_ij.
 
     Raises:
@@ -112,16 +112,16 @@ def through(layer: nn.Module, variance: Tensor, x: Tensor) -> Tensor:
     tensor([[11.]])
     """
     kind = type(layer).__name__
-    raise SystemRefused(f"noise of every product is known for Linear and convolutions, not {kind}")
+    raise SystemRefused(f"weight noise is implemented for Linear and convolutions, not {kind}")
 
 
-@through.register
+@product_variance.register
 def _linear(layer: nn.Linear, variance: Tensor, x: Tensor) -> Tensor:
     return F.linear(x.square(), variance)
 
 
-@through.register(nn.Conv1d)
-@through.register(nn.Conv2d)
+@product_variance.register(nn.Conv1d)
+@product_variance.register(nn.Conv2d)
 def _conv(layer: nn.Conv1d | nn.Conv2d, variance: Tensor, x: Tensor) -> Tensor:
     return layer._conv_forward(x.square(), variance, None).clamp_min_(0)
 

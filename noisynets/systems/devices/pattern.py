@@ -10,34 +10,35 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
 
-_FIXED = 0x0F1CED
+_PATTERN_STREAM = 0x0F1CED
+"""Separates the stream of patterns from the streams of noise, which may have the same seed."""
 
 
-class Keeps(nn.Module):
+class LazyBuffers(nn.Module):
     """Buffers that take their shape from the first call; saved and loaded at any time.
 
     Attributes:
         kept: names of the buffers.
     """
 
-    kept: tuple[str, ...] = ()
+    buffer_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
-        for name in self.kept:
+        for name in self.buffer_names:
             self.register_buffer(name, None)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in self.kept:
+        for name in self.buffer_names:
             value = state.get(prefix + name)
             old = getattr(self, name)
-            where = value.device if old is None and value is not None else None
-            device = old.device if old is not None else where
+            saved_on = value.device if old is None and value is not None else None
+            device = old.device if old is not None else saved_on
             setattr(self, name, None if value is None else torch.empty_like(value, device=device))
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-class Pattern(Keeps):
+class Pattern(LazyBuffers):
     """One fixed random number per device, drawn when the chip is made: device-to-device spread.
 
     Args:
@@ -51,7 +52,7 @@ class Pattern(Keeps):
     True
     """
 
-    kept = ("value",)
+    buffer_names = ("value",)
     value: Tensor | None
     seed: Tensor
 
@@ -68,15 +69,15 @@ class Pattern(Keeps):
             InputError: for another shape than at the first call.
         """
         if self.value is None:
-            # A stream apart from those of the noise, which may have the same seed.
-            state = np.random.SeedSequence([int(self.seed), _FIXED]).generate_state(1, np.uint64)
+            sequence = np.random.SeedSequence([int(self.seed), _PATTERN_STREAM])
+            state = sequence.generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
             draw = torch.rand if self.uniform else torch.randn
             self.value = draw(like.shape, generator=generator).to(like)
         if self.value.shape != like.shape:
             raise InputError(
-                f"a device made for {tuple(self.value.shape)} is used for {tuple(like.shape)}: "
-                "give each layer its own"
+                f"a device made for shape {tuple(self.value.shape)} is used for shape "
+                f"{tuple(like.shape)}: give each layer its own"
             )
         if self.value.device != like.device or self.value.dtype != like.dtype:
             self.value = self.value.to(like)

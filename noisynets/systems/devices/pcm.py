@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import not_negative, positive
-from noisynets.systems.devices.conductance import Array, join, scale, split
+from noisynets.systems.checks import not_negative, positive
+from noisynets.systems.devices.conductance import (
+    DeviceArray,
+    from_conductances,
+    scale,
+    to_conductances,
+)
 from noisynets.systems.devices.pattern import Pattern
 
 T0 = 20.0
@@ -108,7 +113,7 @@ writing
         not_negative(per_call=per_call, programming=programming, drift=drift, read=read)
         self.per_call, self.g_max = per_call, g_max
         self.programming, self.drift, self.read = programming, drift, read
-        self.array = Array(time, seed)
+        self.array = DeviceArray(time, seed)
         self.pattern = Pattern(device_seed)
 
     @torch.no_grad()
@@ -120,14 +125,14 @@ writing
         drifted = g * (age / T0).to(g).pow(-self.drift * exponent)
         noise = self.read * drifted * read_sigma(g, age)
         if self.per_call:
-            self.array.age_(self.per_call)
+            self.array.advance_written_(self.per_call)
         return drifted, noise
 
     def weights(self, weights: Weights) -> Weights:
         """Return what the devices make of the weights."""
         largest = scale(weights.mean)
-        g, noise = self.conductances(split(weights.mean, largest))
-        return join(weights, g, largest, noise if self.read else None)
+        g, noise = self.conductances(to_conductances(weights.mean, largest))
+        return from_conductances(weights, g, largest, noise if self.read else None)
 
     def advance_(self, seconds: float) -> None:
         """Let time pass, in seconds."""
@@ -151,6 +156,6 @@ def advance_(system: nn.Module, seconds: float) -> None:
     not_negative(seconds=seconds)
     drifting = [module for module in system.modules() if isinstance(module, PCM)]
     if not drifting:
-        raise InputError("nothing in this system drifts: only PCM devices do")
+        raise InputError("this system has no drifting device: only PCM drifts")
     for module in drifting:
         module.advance_(seconds)

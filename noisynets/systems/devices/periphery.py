@@ -9,7 +9,7 @@ from torch.func import functional_call
 from noisynets.core.errors import SystemRefused
 from noisynets.core.noise import Source
 from noisynets.core.types import Wrapper
-from noisynets.systems.devices.checks import not_negative, positive
+from noisynets.systems.checks import not_negative, positive
 from noisynets.systems.devices.conductance import scale
 from noisynets.systems.devices.converters import check_bits, quantise
 from noisynets.systems.devices.noisy import weight_of
@@ -66,7 +66,7 @@ class Periphery(Wrapper):
         self.pattern = Pattern(device_seed)
         if not isinstance(self.core[1], nn.Linear | nn.Conv1d | nn.Conv2d):
             kind = type(self.core[1]).__name__
-            raise SystemRefused(f"{kind}: only Linear and convolutions fit on a tile")
+            raise SystemRefused(f"{kind}: only Linear and convolutions can be put on a tile")
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *in) → (B, *out)."""
@@ -75,8 +75,8 @@ class Periphery(Wrapper):
         largest = x.detach().abs().amax(features, keepdim=True).clamp_min(_SMALLEST)
         x = quantise(x, self.dac_bits, largest)
         bias = getattr(core, "bias", None)
-        silent = {} if bias is None else {f"{prefix}bias": torch.zeros_like(bias)}
-        y: Tensor = functional_call(self.layer, silent, (x,))
+        no_bias = {} if bias is None else {f"{prefix}bias": torch.zeros_like(bias)}
+        y: Tensor = functional_call(self.layer, no_bias, (x,))
         unit = (scale(weight_of(core)) * largest).clamp_min(_SMALLEST)
         y = y / unit
         if self.nonlinearity:

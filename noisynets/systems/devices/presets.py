@@ -10,7 +10,7 @@ from torch import nn
 
 from noisynets.core.errors import unknown
 from noisynets.core.types import Wrapper
-from noisynets.systems.devices.checks import not_negative
+from noisynets.systems.checks import not_negative
 from noisynets.systems.devices.correlated import Telegraph
 from noisynets.systems.devices.gaussian import AdditiveGaussian, Shot
 from noisynets.systems.devices.noisy import Noisy

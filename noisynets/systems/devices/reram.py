@@ -10,8 +10,13 @@ from torch import Tensor
 
 from noisynets.core.errors import InputError
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import not_negative, positive
-from noisynets.systems.devices.conductance import Array, join, scale, split
+from noisynets.systems.checks import not_negative, positive
+from noisynets.systems.devices.conductance import (
+    DeviceArray,
+    from_conductances,
+    scale,
+    to_conductances,
+)
 
 G_MAX = 40.0
 DAY = 86400.0
@@ -71,15 +76,15 @@ class ReRAM(Effect):
         positive(g_max=g_max)
         not_negative(programming=programming)
         self.g_max, self.programming = g_max, programming
-        self.array = Array(time, seed)
+        self.array = DeviceArray(time, seed)
 
     def weights(self, weights: Weights) -> Weights:
         """Return what the devices make of the weights."""
         largest = scale(weights.mean)
-        target = split(weights.mean, largest)
+        target = to_conductances(weights.mean, largest)
         sigma = programming_sigma(target, self.array.first_age) * (G_MAX / self.g_max)
         g, _ = self.array.write(target, self.programming * sigma)
-        return join(weights, g, largest)
+        return from_conductances(weights, g, largest)
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import not_negative, probability
+from noisynets.systems.checks import not_negative, probability
 
 
 class WeightNoise(Effect):

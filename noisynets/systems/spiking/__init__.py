@@ -7,8 +7,8 @@ from noisynets.systems.spiking.firing import EscapeRate, NoisyThreshold, Thresho
 from noisynets.systems.spiking.network import Spiking
 from noisynets.systems.spiking.neurons import (
     Alpha,
-    Cleared,
     Lapicque,
+    LateResetLeaky,
     Leaky,
     Neuron,
     OneToOne,
@@ -29,7 +29,7 @@ __all__ = [
     "ENCODERS",
     "READOUTS",
     "Alpha",
-    "Cleared",
+    "LateResetLeaky",
     "EscapeRate",
     "FirstSpike",
     "Lapicque",

@@ -84,9 +84,9 @@ def latency(
     [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
     _check(x, steps)
-    when = ((steps - 1) * (1 - x.clamp(max=1))).round().long().unsqueeze(1)
-    clock = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
-    return ((when == clock) & (x >= threshold).unsqueeze(1)).to(x.dtype)
+    spike_step = ((steps - 1) * (1 - x.clamp(max=1))).round().long().unsqueeze(1)
+    t = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
+    return ((spike_step == t) & (x >= threshold).unsqueeze(1)).to(x.dtype)
 
 
 def delta(
@@ -115,9 +115,9 @@ def delta(
     _check(x, steps, signed=True)
     if not threshold > 0:
         raise InputError(f"threshold {threshold:g} of the delta encoder must be positive")
-    number = (x / threshold * (1 + 1e-6)).trunc().unsqueeze(1)
-    clock = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
-    return torch.where(number.abs() > clock, number.sign(), 0)
+    spikes = (x / threshold * (1 + 1e-6)).trunc().unsqueeze(1)
+    t = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
+    return torch.where(spikes.abs() > t, spikes.sign(), 0)
 
 
 def frames(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
@@ -141,9 +141,11 @@ def frames(x: Tensor, steps: int, generator: torch.Generator | None = None) -> T
     if steps == found:
         return x
     if not 1 <= steps <= found:
-        raise InputError(f"steps {steps}: {found} steps of events do not make so many bins")
-    which = torch.arange(found, device=x.device) * steps // found
-    return x.new_zeros(len(x), steps, *x.shape[2:]).index_add_(1, which, x)
+        raise InputError(
+            f"steps {steps}: inputs of {found} steps can be summed into 1 to {found} bins"
+        )
+    bins = torch.arange(found, device=x.device) * steps // found
+    return x.new_zeros(len(x), steps, *x.shape[2:]).index_add_(1, bins, x)
 
 
 ENCODERS: dict[str, Encoder] = {
@@ -160,6 +162,6 @@ def _check(x: Tensor, steps: int, *, signed: bool = False) -> None:
         raise InputError(f"steps {steps} must be at least 1")
     if not signed and not bool((x >= 0).all()):
         raise InputError(
-            f"inputs down to {float(x.min()):g}: rate and latency take no negative ones, and no "
-            "NaN; shift them, or use current or delta"
+            f"inputs down to {float(x.min()):g}: the encoders rate and latency need inputs that "
+            "are not negative and not NaN; shift the inputs, or use current or delta"
         )

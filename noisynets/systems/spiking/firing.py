@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.errors import InputError
 from noisynets.core.noise import Source
+from noisynets.systems.checks import positive
 
 
 class Arctan(torch.autograd.Function):
@@ -75,7 +75,8 @@ class NoisyThreshold(nn.Module):
 
     def __init__(self, sigma: float, seed: int | None = None) -> None:
         super().__init__()
-        self.__sigma = positive("sigma", sigma)
+        positive(sigma=sigma)
+        self.__sigma = sigma
         self.source = Source(seed)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,8 +101,9 @@ class EscapeRate(nn.Module):
 
     def __init__(self, width: float, rate: float = 1.0, seed: int | None = None) -> None:
         super().__init__()
-        self.__width = positive("width", width)
-        self.__rate = positive("rate", rate)
+        positive(width=width, rate=rate)
+        self.__width = width
+        self.__rate = rate
         self.source = Source(seed)
 
     def probability(self, x: Tensor) -> Tensor:
@@ -111,10 +113,3 @@ class EscapeRate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Distances to threshold, any shape → spikes, the same shape."""
         return surrogate(x, self.source.bernoulli(self.probability(x.detach())))
-
-
-def positive(name: str, value: float) -> float:
-    """Return a value, and refuse one that is not positive and finite."""
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} {value:g} must be positive and finite")
-    return value

@@ -18,7 +18,6 @@ r          what is still to be reset: the spikes of the step before, (B, *out)
 
 from __future__ import annotations
 
-import math
 from types import MappingProxyType
 from typing import Any
 
@@ -29,6 +28,7 @@ from noisynets.core.errors import InputError
 from noisynets.core.noise import Source
 from noisynets.core.outer import outer
 from noisynets.core.types import Population, Stateful
+from noisynets.systems.checks import not_negative
 from noisynets.systems.spiking.firing import Threshold
 
 RESETS = ("subtract", "zero", "none")
@@ -66,12 +66,11 @@ class Neuron(Population):
         super().__init__()
         if reset not in RESETS:
             raise InputError(f"reset {reset!r} is none of {', '.join(RESETS)}")
-        if not (math.isfinite(membrane_noise) and membrane_noise >= 0):
-            raise InputError(f"membrane_noise {membrane_noise:g} must be finite and not negative")
-        given = torch.as_tensor(threshold)
-        if not bool((given.isfinite() & (given > 0)).all()):
+        not_negative(membrane_noise=membrane_noise)
+        theta = torch.as_tensor(threshold)
+        if not bool((theta.isfinite() & (theta > 0)).all()):
             raise InputError(f"threshold {threshold} must be positive and finite")
-        self.keep("threshold", threshold)
+        self.set_constant("threshold", threshold)
         self.reset = reset
         self.firing = Threshold() if firing is None else firing
         self.reset_delay = reset_delay
@@ -81,9 +80,9 @@ class Neuron(Population):
             self.signals = (*self.signals, "membrane")
 
     threshold: Constant
-    fresh = MappingProxyType({"_past": (), "_r": None})
-    _past: tuple[Tensor, ...]
-    _r: Tensor | None
+    fresh = MappingProxyType({"step_state": (), "_reset_spikes": None})
+    step_state: tuple[Tensor, ...]
+    _reset_spikes: Tensor | None
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
         """One step of the currents and the potential, which comes last."""
@@ -91,29 +90,29 @@ class Neuron(Population):
 
     def forward(self, a: Tensor) -> Tensor:
         """Input currents of one step, (B, *out) → spikes, (B, *out)."""
-        past, r = self._past, self._r
+        past, r = self.step_state, self._reset_spikes
         if r is None:
             r = torch.zeros_like(a, requires_grad=False)
         elif r.shape != a.shape:
             raise InputError(
                 f"{type(self).__name__}: currents of shape {tuple(a.shape)} after {tuple(r.shape)} "
-                "within one trial: forget() the last one first, or run inside `trial(network)`"
+                "within one trial: call forget() between trials, or run inside `trial(network)`"
             )
         *currents, u = self.integrate(a, past, r)
         if u.shape != a.shape:
             raise InputError(
-                f"{type(self).__name__}: currents of shape {tuple(a.shape)} for constants that "
-                f"make it {tuple(u.shape)}"
+                f"{type(self).__name__}: currents of shape {tuple(a.shape)} do not match its "
+                f"constants, which broadcast them to {tuple(u.shape)}"
             )
         if self.source is not None:
             u = u + self.source.normal(u.detach(), self.__membrane_noise)
         s: Tensor = self.firing(u - self.threshold)
-        left = s.detach()
+        pending = s.detach()
         if not self.reset_delay and self.reset != "none":
             u = u - (s - r) * (self.threshold if self.reset == "subtract" else u)
-            # What is still above a hard threshold fires in any case: snnTorch resets it before.
-            left = (u > self.threshold).to(u.dtype) if self._hard else torch.zeros_like(u)
-        self._past, self._r = (*currents, u), left
+            # A potential still above a hard threshold will fire; snnTorch resets it before that.
+            pending = (u > self.threshold).to(u.dtype) if self._hard else torch.zeros_like(u)
+        self.step_state, self._reset_spikes = (*currents, u), pending
         return s
 
     @property
@@ -123,9 +122,9 @@ class Neuron(Population):
     @property
     def membrane(self) -> Tensor | None:
         """Potential after the last step, where it can be measured."""
-        return self._past[-1] if "membrane" in self.signals and self._past else None
+        return self.step_state[-1] if "membrane" in self.signals and self.step_state else None
 
-    def keep(self, name: str, value: Constant) -> None:
+    def set_constant(self, name: str, value: Constant) -> None:
         """Keep a constant: a plain number, or a buffer with a number for every neuron."""
         if isinstance(value, Tensor) and value.numel() > 1:
             self.register_buffer(name, value.detach().clone())
@@ -138,7 +137,7 @@ class Neuron(Population):
             return torch.addcmul(u, r, self.threshold, value=-1)
         return torch.sub(u, r, alpha=self.threshold)
 
-    def cleared(self, u: Tensor, r: Tensor) -> Tensor:
+    def late_reset(self, u: Tensor, r: Tensor) -> Tensor:
         """Reset what a step gave: by subtraction, to zero with its input, or not."""
         if self.reset == "subtract":
             return self.subtract(u, r)
@@ -167,7 +166,7 @@ class Leaky(Neuron):
 
     def __init__(self, beta: Constant, **settings: Any) -> None:
         super().__init__(**settings)
-        self.keep("beta", share("beta", beta))
+        self.set_constant("beta", decay_factor("beta", beta))
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
         """One step of u."""
@@ -176,7 +175,7 @@ class Leaky(Neuron):
         (u,) = past
         if self.reset == "zero":
             u = u * (1 - r)
-        u = decayed(u, self.beta, a)
+        u = decay(u, self.beta, a)
         return (self.subtract(u, r) if self.reset == "subtract" else u,)
 
 
@@ -198,7 +197,7 @@ class Lapicque(Neuron):
     """
 
     gain: Constant
-    share: Constant
+    decay: Constant
 
     def __init__(
         self,
@@ -226,18 +225,18 @@ class Lapicque(Neuron):
             r = time_step / (exact["capacitance"] * rate)
         if not bool(((rate > 0) & (rate <= 1) & r.isfinite()).all()):
             raise InputError(
-                "time_step / (resistance · capacitance) must be above 0, and 1 at most: a circuit "
-                "that loses more than all in a step does not settle"
+                "time_step / (resistance · capacitance) must be above 0 and at most 1, or the "
+                "potential oscillates"
             )
         dtype = next((v.dtype for v in given.values() if isinstance(v, Tensor)), torch.float64)
-        self.keep("gain", (r * rate).to(dtype))
-        self.keep("share", (1 - rate).to(dtype))
+        self.set_constant("gain", (r * rate).to(dtype))
+        self.set_constant("decay", (1 - rate).to(dtype))
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
         """One step of u."""
         a = self.gain * a
-        u = decayed(past[0], self.share, a) if past else a
-        return (self.cleared(u, r),)
+        u = decay(past[0], self.decay, a) if past else a
+        return (self.late_reset(u, r),)
 
 
 class Synaptic(Neuron):
@@ -260,15 +259,15 @@ class Synaptic(Neuron):
 
     def __init__(self, alpha: Constant, beta: Constant, **settings: Any) -> None:
         super().__init__(**settings)
-        self.keep("alpha", share("alpha", alpha))
-        self.keep("beta", share("beta", beta))
+        self.set_constant("alpha", decay_factor("alpha", alpha))
+        self.set_constant("beta", decay_factor("beta", beta))
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
         """One step of i and u."""
         if not past:
             return a, a
-        i = decayed(past[0], self.alpha, a)
-        return i, self.cleared(decayed(past[1], self.beta, i), r)
+        i = decay(past[0], self.alpha, a)
+        return i, self.late_reset(decay(past[1], self.beta, i), r)
 
 
 class Alpha(Neuron):
@@ -298,16 +297,16 @@ class Alpha(Neuron):
         a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (alpha, beta))
         if not bool(((b > 0) & (b < a) & (a <= 1) & (b < 1)).all()):
             raise InputError(f"alpha {alpha} and beta {beta}: 0 < beta < alpha <= 1 is needed")
-        self.keep("alpha", alpha)
-        self.keep("beta", beta)
-        self.keep("factor", 1 + a.log() / (b.log() - a.log()))
+        self.set_constant("alpha", alpha)
+        self.set_constant("beta", beta)
+        self.set_constant("factor", 1 + a.log() / (b.log() - a.log()))
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
         """One step of i⁺, i⁻ and u."""
         if not past:
             return a, -a, torch.zeros_like(a)
-        up = decayed(past[0], self.alpha, a)
-        down = decayed(past[1], self.beta, -a)
+        up = decay(past[0], self.alpha, a)
+        down = decay(past[1], self.beta, -a)
         u = self.factor * (up + down)
         if self.reset == "subtract":
             return self.subtract(up, r), down * (1 - r), u + past[1] * r
@@ -320,7 +319,7 @@ class Recurrent(Stateful):
     """s ← neuron(a + V s): the spikes of the step before come back through a layer.
 
     The layer is a node like any other. With `Leaky` or `Synaptic` this is snnTorch's `RLeaky` or
-    `RSynaptic` (for `RLeaky`'s reset to zero, `Cleared`).
+    `RSynaptic` (for `RLeaky`'s reset to zero, `LateResetLeaky`).
 
     Args:
         neuron: the population.
@@ -336,24 +335,24 @@ class Recurrent(Stateful):
         self.layer = layer
         self.neuron = neuron
 
-    fresh = MappingProxyType({"_spikes": None})
-    _spikes: Tensor | None
+    fresh = MappingProxyType({"last_spikes": None})
+    last_spikes: Tensor | None
 
     def forward(self, a: Tensor) -> Tensor:
         """Input currents of one step, (B, *out) → spikes, (B, *out)."""
-        spikes = self._spikes
+        spikes = self.last_spikes
         if spikes is None:
             spikes = torch.zeros_like(a, requires_grad=False)
-        self._spikes = self.neuron(a + self.layer(spikes))
-        return self._spikes
+        self.last_spikes = self.neuron(a + self.layer(spikes))
+        return self.last_spikes
 
 
-class Cleared(Leaky):
+class LateResetLeaky(Leaky):
     """`Leaky`, but reset to zero also loses the step's input, as in snnTorch's `RLeaky`."""
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
         """One step of u."""
-        return (self.cleared(decayed(past[0], self.beta, a), r) if past else a,)
+        return (self.late_reset(decay(past[0], self.beta, a), r) if past else a,)
 
 
 class OneToOne(nn.Module):
@@ -377,14 +376,14 @@ def _one_to_one(layer: OneToOne, x: Tensor, credit: Tensor) -> dict[str, Tensor]
     return {"weight": (credit * x).sum_to_size(layer.weight.shape)}
 
 
-def decayed(state: Tensor, share: Constant, a: Tensor) -> Tensor:
+def decay(state: Tensor, factor: Constant, a: Tensor) -> Tensor:
     """Share · state + a, in one operation."""
-    if isinstance(share, Tensor):
-        return torch.addcmul(a, state, share)
-    return torch.add(a, state, alpha=share)
+    if isinstance(factor, Tensor):
+        return torch.addcmul(a, state, factor)
+    return torch.add(a, state, alpha=factor)
 
 
-def share(name: str, value: Constant) -> Constant:
+def decay_factor(name: str, value: Constant) -> Constant:
     """Return a share, clipped to [0, 1] as snnTorch does; refuse what is no number."""
     if not bool(torch.as_tensor(value).isfinite().all()):
         raise InputError(f"{name} {value} must be finite")

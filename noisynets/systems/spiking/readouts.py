@@ -13,11 +13,11 @@ from torch import Tensor
 
 from noisynets.core.trial import wide
 from noisynets.core.types import Population
-from noisynets.systems.spiking.neurons import Constant, Neuron, decayed, share
+from noisynets.systems.spiking.neurons import Constant, Neuron, decay, decay_factor
 
 
 class Readout(Population):
-    """Keeps an account over a trial; a subclass writes `count`.
+    """Keeps an total over a trial; a subclass writes `count`.
 
     Attributes:
         final: its output counts at the last step.
@@ -26,23 +26,23 @@ class Readout(Population):
     signals = ("current", "output")
     final = True
 
-    fresh = MappingProxyType({"_kept": (), "_steps": 0})
-    _kept: tuple[Tensor, ...]
+    fresh = MappingProxyType({"_sums": (), "_steps": 0})
+    _sums: tuple[Tensor, ...]
     _steps: int
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Take in one step, (B, *out); the account so far comes last, and is () at first."""
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Take in one step, (B, *out); the total so far comes last, and is () at first."""
         raise NotImplementedError
 
-    def result(self, account: Tensor, steps: int) -> Tensor:
-        """What the account says after some steps: (B, *out)."""
-        return account
+    def result(self, total: Tensor, steps: int) -> Tensor:
+        """What the total says after some steps: (B, *out)."""
+        return total
 
     def forward(self, a: Tensor) -> Tensor:
         """Currents of one step, (B, *out) → output so far, (B, *out)."""
-        self._kept = self.count(wide(a), self._kept)
+        self._sums = self.accumulate(wide(a), self._sums)
         self._steps += 1
-        return self.result(self._kept[-1], self._steps).to(a.dtype)
+        return self.result(self._sums[-1], self._steps).to(a.dtype)
 
 
 class MeanMembrane(Readout):
@@ -61,18 +61,18 @@ class MeanMembrane(Readout):
 
     def __init__(self, beta: float = 0.9) -> None:
         super().__init__()
-        self.beta = share("beta", beta)
+        self.beta = decay_factor("beta", beta)
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Potential, and its sum."""
-        if not kept:
+        if not sums:
             return a, a
-        u = decayed(kept[0], self.beta, a)
-        return u, kept[1] + u
+        u = decay(sums[0], self.beta, a)
+        return u, sums[1] + u
 
-    def result(self, account: Tensor, steps: int) -> Tensor:
+    def result(self, total: Tensor, steps: int) -> Tensor:
         """Mean over the steps."""
-        return account / steps
+        return total / steps
 
 
 class SpikeCount(Readout):
@@ -92,10 +92,10 @@ class SpikeCount(Readout):
         super().__init__()
         self.neuron = neuron
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Spikes so far."""
         s = self.neuron(a)
-        return (kept[-1] + s if kept else s,)
+        return (sums[-1] + s if sums else s,)
 
 
 class FirstSpike(Readout):
@@ -115,15 +115,15 @@ class FirstSpike(Readout):
         super().__init__()
         self.neuron = neuron
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Steps without a spike so far."""
         s = self.neuron(a)
-        silent = 1 - s if not kept else kept[0] * (1 - s)
-        return silent, silent if not kept else kept[1] + silent
+        silent = 1 - s if not sums else sums[0] * (1 - s)
+        return silent, silent if not sums else sums[1] + silent
 
-    def result(self, account: Tensor, steps: int) -> Tensor:
+    def result(self, total: Tensor, steps: int) -> Tensor:
         """Minus the steps before the first spike."""
-        return 0 - account
+        return 0 - total
 
 
 class MeanOutput(Readout):
@@ -135,13 +135,13 @@ class MeanOutput(Readout):
     [1.0, 0.5]
     """
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Sum so far."""
-        return (kept[-1] + a if kept else a,)
+        return (sums[-1] + a if sums else a,)
 
-    def result(self, account: Tensor, steps: int) -> Tensor:
+    def result(self, total: Tensor, steps: int) -> Tensor:
         """Mean over the steps."""
-        return account / steps
+        return total / steps
 
 
 READOUTS: dict[str, Callable[[Neuron, float], Readout]] = {

@@ -53,7 +53,7 @@ def record(system: nn.Module, x: Tensor) -> list[Recording]:
     ('network.1', torch.Size([5, 10, 8]))
     """
     kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    with _listening(system, kept):
+    with _recording_hooks(system, kept):
         system(x)
     neurons = dict(system.named_modules())
     return [
@@ -68,15 +68,18 @@ def record(system: nn.Module, x: Tensor) -> list[Recording]:
 
 
 @contextmanager
-def _listening(system: nn.Module, kept: dict[str, list[tuple[Tensor, Tensor]]]) -> Iterator[None]:
+def _recording_hooks(
+    system: nn.Module, kept: dict[str, list[tuple[Tensor, Tensor]]]
+) -> Iterator[None]:
     def hook(name: str) -> Any:
-        def keep(module: Neuron, args: Any, spikes: Tensor) -> None:
+        def store(module: Neuron, args: Any, spikes: Tensor) -> None:
             both = (
-                t.detach().to("cpu", torch.float32, copy=True) for t in (spikes, module._past[-1])
+                t.detach().to("cpu", torch.float32, copy=True)
+                for t in (spikes, module.step_state[-1])
             )
             kept.setdefault(name, []).append((next(both), next(both)))
 
-        return keep
+        return store
 
     handles = [
         module.register_forward_hook(hook(name))

@@ -16,37 +16,37 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import InputError
 from noisynets.core.probe import find_nodes
-from noisynets.systems.blackbox.module import BlackBox, Socket
+from noisynets.systems.blackbox.module import BlackBox, BoxLayer
 from noisynets.systems.blackbox.tiles import Distortions
 
 
-def tied(model: nn.Module, sockets: list[Socket]) -> nn.Module:
+def tie_weights(model: nn.Module, box_layers: list[BoxLayer]) -> nn.Module:
     """Give the layers of a model the weights of a box, from the inputs to the output.
 
     Raises:
         InputError: if they do not fit.
 
-    >>> socket = Socket(3, 2)
-    >>> model = tied(nn.Sequential(nn.Linear(3, 2)), [socket])
+    >>> socket = BoxLayer(3, 2)
+    >>> model = tie_weights(nn.Sequential(nn.Linear(3, 2)), [socket])
     >>> model[0].weight is socket.weight
     True
     """
     layers = [node.layer for node in find_nodes(model)]
     shapes = [layer.get_parameter("weight").shape for layer in layers]
-    expected = [socket.weight.shape for socket in sockets]
+    expected = [layer.weight.shape for layer in box_layers]
     if shapes != expected:
         given = ", ".join(str(tuple(shape)) for shape in shapes)
         raise InputError(
             f"the model has weights of shapes {given} where the box has "
             f"{', '.join(str(tuple(shape)) for shape in expected)}"
         )
-    for layer, socket in zip(layers, sockets, strict=True):
-        for name, parameter in socket.named_parameters():
+    for layer, box_layer in zip(layers, box_layers, strict=True):
+        for name, parameter in box_layer.named_parameters():
             layer.register_parameter(name, parameter)
     return model
 
 
-def believed(box: nn.Module) -> nn.Module:
+def box_model(box: nn.Module) -> nn.Module:
     """Return the model of a box.
 
     Raises:
@@ -54,13 +54,13 @@ def believed(box: nn.Module) -> nn.Module:
     """
     if not isinstance(box, BlackBox) or box.model is None:
         raise InputError(
-            f"{type(box).__name__}: has no model apart from itself: train it with bp, or a box "
-            "without a model with mirrored"
+            f"{type(box).__name__} has no model: give BlackBox(box, model=...) one, or train a box "
+            "with mirrored and any other system with bp"
         )
     return box.model
 
 
-class Aware(nn.Module):
+class HardwareAware(nn.Module):
     """The model of a box, with distortions drawn anew in every pass: hardware-aware training.
 
     Of the sizes that the chip's have: errors of the weights, stuck weights and read noise, as
@@ -75,29 +75,30 @@ class Aware(nn.Module):
         seed: of what is drawn.
     """
 
-    def __init__(self, box: nn.Module, nodes: bool = False, seed: int = 0) -> None:
+    def __init__(self, box: nn.Module, node_distortions: bool = False, seed: int = 0) -> None:
         super().__init__()
-        self.model = believed(box)
+        self.model = box_model(box)
         assert isinstance(box, BlackBox)
-        self._nodes = nodes
-        self._box, self._seed = (box,), seed  # its weights are those of the model
+        self._node_distortions = node_distortions
+        self._box, self._seed = (box,), seed  # in a tuple: model and box share their weights
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) → (B, outputs)."""
         (box,) = self._box
         d = box.expected or Distortions()
-        generator = torch.Generator().manual_seed(1_000_003 * self._seed + box.modelled)
-        box.modelled += 1
+        generator = torch.Generator().manual_seed(1_000_003 * self._seed + box.model_draws)
+        box.model_draws += 1
 
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator).to(like)
 
-        moved: dict[str, Tensor] = dict(self.model.named_parameters())
-        for name, weight in moved.items():
+        distorted: dict[str, Tensor] = dict(self.model.named_parameters())
+        for name, weight in distorted.items():
             if weight.dim() > 1:
-                kept = torch.rand(weight.shape, generator=generator).to(weight) >= d.stuck
-                moved[name] = weight * kept * (1 + d.weight_spread * normal(weight))
-        gains, spreads = {}, (d.gain_spread, d.offset_spread) if self._nodes else (0.0, 0.0)
+                working = torch.rand(weight.shape, generator=generator).to(weight) >= d.stuck
+                distorted[name] = weight * working * (1 + d.weight_spread * normal(weight))
+        spreads = (d.gain_spread, d.offset_spread) if self._node_distortions else (0.0, 0.0)
+        gains: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         for node in find_nodes(self.model):
             bias = node.layer.get_parameter("bias")
             gain = (spreads[0] * normal(bias)).exp()
@@ -108,7 +109,7 @@ class Aware(nn.Module):
             return gain * a + offset + d.read_noise * normal(a)
 
         with _hooked(gains, distort):
-            output: Tensor = functional_call(self.model, moved, (x,))
+            output: Tensor = functional_call(self.model, distorted, (x,))
         return output
 
 
@@ -122,38 +123,41 @@ class PhysicsAware(nn.Module):
         ends: the model also knows where the converters end: no credit goes to activities there.
     """
 
-    def __init__(self, box: nn.Module, ends: bool = False) -> None:
+    def __init__(self, box: nn.Module, saturation: bool = False) -> None:
         super().__init__()
-        self.model = believed(box)
+        self.model = box_model(box)
         assert isinstance(box, BlackBox)
         self.box = box
-        self._reach = (box.expected or Distortions()).reach if ends else math.inf
+        self._bound = (box.expected or Distortions()).bound if saturation else math.inf
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) → the box's output (B, outputs), with the gradient of the model."""
         inputs, activities, output = self.box.measure(x)
         layers = [node.layer for node in find_nodes(self.model)]
-        places = {layer: i for i, layer in enumerate(layers)}
-        met: set[nn.Module] = set()
+        index = {layer: i for i, layer in enumerate(layers)}
+        called: set[nn.Module] = set()
 
         def enters(layer: nn.Module, entering: Tensor) -> Tensor:
-            if layer in met:
-                raise InputError("pat: the model calls a layer twice, and the box reports means")
-            met.add(layer)
-            return _as_measured(entering, inputs[places[layer]])
+            if layer in called:
+                raise InputError(
+                    "pat: the model calls a layer more than once per pass, but the box reports "
+                    "only means over a trial: use a model that calls every layer once"
+                )
+            called.add(layer)
+            return _as_measured(entering, inputs[index[layer]])
 
         def leaves(layer: nn.Module, entering: Tensor, a: Tensor) -> Tensor:
-            measured = activities[places[layer]]
-            return _as_measured(torch.where(measured.abs() < self._reach, a, 0), measured)
+            measured = activities[index[layer]]
+            return _as_measured(torch.where(measured.abs() < self._bound, a, 0), measured)
 
-        with _hooked(places, leaves, enters):
-            found: Tensor = self.model(x)
-        return found if output is None else _as_measured(found, output)
+        with _hooked(index, leaves, enters):
+            computed: Tensor = self.model(x)
+        return computed if output is None else _as_measured(computed, output)
 
 
-def _as_measured(modelled: Tensor, measured: Tensor) -> Tensor:
+def _as_measured(computed: Tensor, measured: Tensor) -> Tensor:
     """Return what was measured, with the gradient of the model."""
-    return modelled + (measured - modelled).detach()
+    return computed + (measured - computed).detach()
 
 
 @contextmanager
