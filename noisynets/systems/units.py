@@ -1,4 +1,4 @@
-"""Units without a useful derivative: what a layer's activities become, element by element."""
+"""Activation functions without a useful derivative, applied element by element to activities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from noisynets.systems.checks import not_negative, positive
 
 
 class Step(nn.Module):
-    """1 where a ≥ threshold, else 0: McCulloch and Pitts (1943).
+    """y = 1 if a ≥ threshold, else 0 (McCulloch and Pitts, 1943).
+
+    Args:
+        threshold: in units of the activity.
 
     >>> Step()(torch.tensor([-0.1, 0.0, 2.0]))
     tensor([0., 1., 1.])
@@ -25,24 +28,30 @@ class Step(nn.Module):
         self.threshold = threshold
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Apply to a tensor of any shape."""
         return (a >= self.threshold).to(a)
 
 
 class Sign(nn.Module):
-    """+1 where a ≥ 0, else −1.
+    """y = +1 if a ≥ 0, else −1.
 
     >>> Sign()(torch.tensor([-0.1, 0.0, 2.0]))
     tensor([-1.,  1.,  1.])
     """
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Apply to a tensor of any shape."""
         return (a >= 0).to(a).mul_(2).sub_(1)
 
 
 class Ternary(nn.Module):
-    """+1 where a > threshold, −1 where a < −threshold, else 0.
+    """y = +1 if a > threshold, −1 if a < −threshold, else 0.
+
+    Args:
+        threshold: in units of the activity, at least 0.
+
+    Raises:
+        InputError: for a threshold that is negative or not finite.
 
     >>> Ternary(0.5)(torch.tensor([-0.6, -0.5, 0.2, 0.7]))
     tensor([-1.,  0.,  0.,  1.])
@@ -54,17 +63,22 @@ class Ternary(nn.Module):
         self.threshold = threshold
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Apply to a tensor of any shape."""
         return (a > self.threshold).to(a) - (a < -self.threshold).to(a)
 
 
 class Quantiser(nn.Module):
-    """The nearest of 2^k levels, low + i (high − low)/(2^k − 1); what lies outside is clipped.
+    """y = the nearest of the 2^k levels low + i (high − low)/(2^k − 1), i = 0 … 2^k − 1.
+
+    Activities outside [low, high] are clipped.
 
     Args:
         bits: k, at least 1.
-        low: lowest level.
-        high: highest level.
+        low: lowest level, in units of the activity.
+        high: highest level, in units of the activity.
+
+    Raises:
+        InputError: for less than 1 bit, or low ≥ high.
 
     >>> Quantiser(bits=1)(torch.tensor([-3.0, -0.1, 0.1]))
     tensor([-1., -1.,  1.])
@@ -79,19 +93,22 @@ class Quantiser(nn.Module):
         self.bits, self.low, self.high = bits, low, high
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Apply to a tensor of any shape."""
         step = (self.high - self.low) / (2**self.bits - 1)
         return ((a.clamp(self.low, self.high) - self.low) / step).round() * step + self.low
 
 
 class KWinners(nn.Module):
-    """k-winner-take-all: a_i if it is among the k largest of its sample, else 0.
+    """k-winner-take-all: y_i = a_i if a_i is among the k largest activities of its sample, else 0.
 
-    The winners are found among all nodes of a layer; of equal ones, any. Xiao, Zhong and Zheng,
-    *Enhancing Adversarial Defense by k-Winners-Take-All* (ICLR 2020).
+    The k largest are taken over all nodes of the layer; ties are broken arbitrarily. Xiao, Zhong
+    and Zheng, *Enhancing Adversarial Defense by k-Winners-Take-All* (ICLR 2020).
 
     Args:
-        k: winners per sample.
+        k: nodes per sample that keep their activity.
+
+    Raises:
+        InputError: for k < 1, or, in a call, for k above the number of nodes.
 
     >>> KWinners(k=1)(torch.tensor([[1.0, 3.0], [-2.0, -1.0]]))
     tensor([[ 0.,  3.],
@@ -105,7 +122,7 @@ class KWinners(nn.Module):
         self.k = k
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Set all but the k largest activities to 0: (B, *out) → (B, *out)."""
         rows = a.flatten(1)
         if self.k > rows.shape[1]:
             raise InputError(f"{self.k} winners among {rows.shape[1]} nodes: use a smaller k")
@@ -114,11 +131,14 @@ class KWinners(nn.Module):
 
 
 class Bernoulli(nn.Module):
-    """1 with probability 1/(1 + exp(−a/τ)), else 0: the unit of a Boltzmann machine.
+    """y = 1 with probability 1/(1 + exp(−a/τ)), else 0: the unit of a Boltzmann machine.
 
     Args:
         temperature: τ, in units of the activity.
-        seed: of the draws; None draws one.
+        seed: of the random draws; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a temperature that is not positive and finite.
 
     >>> Bernoulli(temperature=0.01)(torch.tensor([-1.0, 1.0]))
     tensor([0., 1.])
@@ -131,16 +151,19 @@ class Bernoulli(nn.Module):
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Draw y for a tensor of any shape."""
         return self.source.bernoulli((a.detach() / self.temperature).sigmoid())
 
 
 class StochasticRounding(nn.Module):
-    """step (floor(r) + B(frac(r))), r = a/step: rounds up or down so that the mean is a.
+    """y = step (⌊r⌋ + Bernoulli(r − ⌊r⌋)), r = a/step: random rounding whose mean is a.
 
     Args:
-        step: distance of the levels, in units of the activity.
-        seed: of the draws; None draws one.
+        step: distance between levels, in units of the activity.
+        seed: of the random draws; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a step that is not positive and finite.
 
     >>> StochasticRounding()(torch.tensor([-2.0, 1.0]))
     tensor([-2.,  1.])
@@ -153,18 +176,21 @@ class StochasticRounding(nn.Module):
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Draw y for a tensor of any shape."""
         r = a.detach() / self.step
         down = r.floor()
         return self.step * (down + self.source.bernoulli((r - down).clamp_(0, 1)))
 
 
 class Poisson(nn.Module):
-    """A count of mean r dt, with the rate r = max(a, 0): spikes in a window.
+    """y ~ Poisson(r dt), r = max(a, 0): the number of spikes in a time window.
 
     Args:
-        dt: the window, in seconds if a is a rate per second.
-        seed: of the draws; None draws one.
+        dt: length of the window, in seconds if a is a rate per second.
+        seed: of the random draws; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a window that is not positive and finite.
 
     >>> Poisson(dt=1.0)(torch.tensor([-3.0, 0.0]))
     tensor([0., 0.])
@@ -177,18 +203,18 @@ class Poisson(nn.Module):
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Draw y for a tensor of any shape."""
         return self.source.poisson(a.detach().clamp_min(0) * self.dt)
 
 
 class SinglePhoton(nn.Module):
-    """1 with probability 1 − exp(−λ), λ = max(a, 0), else 0: a click of a photon detector.
+    """y = 1 with probability 1 − exp(−λ), λ = max(a, 0), else 0: a single-photon detector.
 
     Ma et al., *Quantum-noise-limited optical neural networks operating at a few quanta per
     activation* (arXiv 2307.15712).
 
     Args:
-        seed: of the draws; None draws one.
+        seed: of the random draws; None: drawn from PyTorch's global generator.
 
     >>> SinglePhoton()(torch.tensor([-3.0, 99.0]))
     tensor([0., 1.])
@@ -199,20 +225,19 @@ class SinglePhoton(nn.Module):
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Draw y for a tensor of any shape."""
         return self.source.bernoulli(-torch.expm1(-a.detach().clamp_min(0)))
 
 
 class StraightThrough(nn.Module):
-    """A unit that autograd takes for another: for backpropagation, the baseline, alone.
+    """The values of one unit with the derivative of another; only backpropagation uses it.
 
-    Values are the unit's, derivatives those of a soft stand-in: Bengio, Léonard and Courville,
-    *Estimating or propagating gradients through stochastic neurons for conditional computation*
-    (arXiv 1308.3432).
+    Bengio, Léonard and Courville, *Estimating or propagating gradients through stochastic neurons
+    for conditional computation* (arXiv 1308.3432).
 
     Args:
-        unit: what acts.
-        soft: what autograd sees, of the same shape.
+        unit: gives the values.
+        soft: differentiable function of the same shape that gives the derivatives.
 
     >>> a = torch.tensor([-0.4, 3.0], requires_grad=True)
     >>> y = StraightThrough(Sign(), lambda a: a.clamp(-1, 1))(a)
@@ -227,7 +252,7 @@ class StraightThrough(nn.Module):
         self.soft = soft
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Apply to a tensor of any shape."""
         soft = self.soft(a)
         hard: Tensor = self.unit(a).detach()
         return hard + (soft - soft.detach())

@@ -1,4 +1,4 @@
-"""Noise and other effects of a system's own, which the trainer can neither read nor stop."""
+"""Device models: noise and other hardware effects on layers, which no training rule can read."""
 
 from noisynets.systems.devices.conductance import StuckAt
 from noisynets.systems.devices.converters import ADC, DAC

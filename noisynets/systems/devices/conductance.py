@@ -1,7 +1,7 @@
-"""Weights as differences of two conductances, and what becomes of them when they are written.
+"""Weights stored as differences of two conductances, and errors in writing them.
 
-A weight is (g⁺ − g⁻) scale, with scale = max|W| of its layer and both conductances as shares of
-g_max: g⁺ = max(W, 0)/scale, g⁻ = max(−W, 0)/scale. The form of aihwkit's
+W = (g⁺ − g⁻) scale, where scale = max|W| of the layer, and both conductances are relative to g_max:
+g⁺ = max(W, 0)/scale, g⁻ = max(−W, 0)/scale. This is the form of aihwkit's
 `SinglePairConductanceConverter`.
 """
 
@@ -17,12 +17,12 @@ from noisynets.systems.devices.pattern import LazyBuffers, Pattern
 
 
 def scale(weight: Tensor) -> Tensor:
-    """max|W|, the weight that g_max stands for; never 0."""
+    """max|W|, the weight that g_max represents; at least the smallest positive float."""
     return weight.detach().abs().amax().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def to_conductances(weight: Tensor, largest: Tensor) -> Tensor:
-    """W (*weight) → (g⁺, g⁻), shares of g_max: (2, *weight).
+    """Convert weights (*weight) to pairs (g⁺, g⁻) relative to g_max, (2, *weight).
 
     >>> to_conductances(torch.tensor([1.0, -0.5]), torch.tensor(1.0))
     tensor([[1.0000, 0.0000],
@@ -35,15 +35,16 @@ def to_conductances(weight: Tensor, largest: Tensor) -> Tensor:
 def from_conductances(
     weights: Weights, g: Tensor, largest: Tensor, noise: Tensor | None = None
 ) -> Weights:
-    """Return the weights that a pair of conductances makes, with the noise of both added.
+    """Convert pairs of conductances to weights, and add the variances of their noise.
 
-    Autograd sees the weights as they were before.
+    The gradient with respect to the result passes unchanged to `weights.mean`.
 
     Args:
-        weights: as they were meant.
-        g: (g⁺, g⁻), (2, *weight), shares of g_max.
+        weights: the weights before they were written to the devices.
+        g: (g⁺, g⁻), (2, *weight), relative to g_max.
         largest: scale of the layer.
-        noise: standard deviation of both in every product, (2, *weight), shares of g_max.
+        noise: standard deviation of each conductance in every product, (2, *weight), relative to
+            g_max; None: no noise.
     """
     mean, variance = weights
     real = (g[0] - g[1]) * largest
@@ -54,24 +55,24 @@ def from_conductances(
 
 
 LEAST_CHANGE = 1e-6
+"""Smallest change of a target, relative to g_max, for which a device is rewritten."""
 
 
 class DeviceArray(LazyBuffers):
-    """Devices that are written whenever their target changes, each time a little off.
+    """Conductances that are rewritten, with a random error, whenever their targets change.
 
-    g = max(g_target + σ z, 0), with a new z ~ N(0, 1) at every writing, for the devices that
-    are written and only for them. A change of less than a millionth of g_max is not worth one;
-    such changes add up until they are.
+    g = max(g_target + σ z, 0), with a new z ~ N(0, 1) whenever a device is written. A device is
+    written only if its target differs from the last written target by more than `LEAST_CHANGE`.
 
     Args:
-        age: of a device at its first read, in seconds.
-        seed: of the writing; None draws one.
+        age: of a device at its first read after writing, in seconds.
+        seed: of the writing errors; None: drawn from PyTorch's global generator.
 
     Attributes:
-        target: what was last written, shares of g_max.
-        written: what came of it, shares of g_max.
-        age: time since then, per device, in seconds, in float64.
-        waiting: time that will have passed at the next read, in seconds.
+        target: targets last written, relative to g_max.
+        written: conductances right after writing, relative to g_max.
+        age: time since writing, per device, in seconds, float64.
+        waiting: time that is added to the ages at the next read, in seconds.
     """
 
     buffer_names = ("target", "written", "age")
@@ -88,7 +89,15 @@ class DeviceArray(LazyBuffers):
 
     @torch.no_grad()
     def write(self, target: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Write what has changed; return conductances and ages, both of the shape of `target`."""
+        """Write the devices whose targets have changed.
+
+        Args:
+            target: target conductances, of any shape, relative to g_max.
+            sigma: σ of the writing error, of the same shape, relative to g_max.
+
+        Returns:
+            Conductances and ages in seconds, both of the shape of `target`.
+        """
         rewritten = (target + sigma * self.source.normal(target)).clamp_min_(0)
         first = torch.full_like(target, self.first_age, dtype=torch.float64)
         if self.target is None or self.written is None or self.age is None:
@@ -104,28 +113,28 @@ class DeviceArray(LazyBuffers):
         return self.written, self.age
 
     def advance_(self, seconds: float) -> None:
-        """Let time pass before the next read; what has changed until then is written first."""
+        """Advance time before the next read; devices with a new target are written before that."""
         self.waiting = self.waiting + seconds
 
     def advance_written_(self, seconds: float) -> None:
-        """Let time pass at once, for what is written now."""
+        """Advance time at once, for the conductances written so far."""
         if self.age is not None:
             self.age = self.age + seconds
 
 
 class StuckAt(Effect):
-    """Devices that cannot be written: a share stays at conductance 0, another at g_max.
+    """Devices that cannot be written: some have conductance 0, others g_max.
 
-    Both conductances of a pair can be stuck. Often quoted: 1.75 % low, 9.04 % high; about 10 % in
-    all on one test chip (MemTorch's `DeviceFaults.py`; Electronics 10 (2021) 2427).
+    Each conductance of a pair is stuck independently. Often quoted: 1.75 % low, 9.04 % high; about
+    10 % together on one test chip (MemTorch's `DeviceFaults.py`; Electronics 10 (2021) 2427).
 
     Args:
-        low: probability of a device to be stuck at 0.
-        high: probability of a device to be stuck at g_max.
-        device_seed: of the chip; None draws one.
+        low: probability that a device is stuck at 0.
+        high: probability that a device is stuck at g_max.
+        device_seed: of the chip; None: drawn from PyTorch's global generator.
 
     Raises:
-        InputError: if they are no probabilities, also together.
+        InputError: if `low`, `high` or their sum is not between 0 and 1.
 
     >>> StuckAt(low=1.0, high=0.0).weights(Weights(torch.ones(2, 2))).mean.sum()
     tensor(0.)
@@ -141,7 +150,7 @@ class StuckAt(Effect):
         self.pattern = Pattern(device_seed, uniform=True)
 
     def weights(self, weights: Weights) -> Weights:
-        """Replace what is stuck; a stuck device has no noise of its own."""
+        """Replace the stuck conductances, and set their noise to 0."""
         largest = scale(weights.mean)
         g = to_conductances(weights.mean, largest)
         u = self.pattern(g)

@@ -1,4 +1,4 @@
-"""What a device keeps: patterns of its making, and states whose shape the first call decides."""
+"""Fixed patterns of a chip, and buffers whose shape is set by the first call."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from noisynets.core.errors import InputError
 
 _PATTERN_STREAM = 0x0F1CED
-"""Separates the stream of patterns from the streams of noise, which may have the same seed."""
+"""Separates the random numbers of patterns from those of noise with the same seed."""
 
 
 class LazyBuffers(nn.Module):
-    """Buffers that take their shape from the first call; saved and loaded at any time.
+    """A module with buffers that get their shape in the first call; saved and loaded in any state.
 
     Attributes:
-        kept: names of the buffers.
+        buffer_names: names of these buffers; each is None before the first call.
     """
 
     buffer_names: tuple[str, ...] = ()
@@ -39,12 +39,13 @@ class LazyBuffers(nn.Module):
 
 
 class Pattern(LazyBuffers):
-    """One fixed random number per device, drawn when the chip is made: device-to-device spread.
+    """One fixed random number per device of a chip: device-to-device variation.
+
+    The numbers are drawn on the CPU, so that a seed gives the same chip on every machine. Equal
+    seeds give equal patterns: every layer of a chip needs its own seed, as assigned by `Chip`.
 
     Args:
-        seed: of the chip; None draws one from PyTorch's global stream. The numbers are drawn on
-            the CPU, so that a seed means the same chip everywhere. Equal seeds give equal
-            patterns: a chip's layers need one each, as `Chip` gives them.
+        seed: of the chip; None: drawn from PyTorch's global generator.
         uniform: draw from U(0, 1) instead of N(0, 1).
 
     >>> made = Pattern(seed=7)
@@ -63,10 +64,10 @@ class Pattern(LazyBuffers):
         self.uniform = uniform
 
     def forward(self, like: Tensor) -> Tensor:
-        """Return the numbers, of the shape, dtype and device of `like`, at every call the same.
+        """Return the same numbers in every call, with the shape, dtype and device of `like`.
 
         Raises:
-            InputError: for another shape than at the first call.
+            InputError: for another shape than in the first call.
         """
         if self.value is None:
             sequence = np.random.SeedSequence([int(self.seed), _PATTERN_STREAM])
