@@ -1,4 +1,4 @@
-"""Spiking networks: neurons, when they fire, what goes in and what comes out of a trial."""
+"""Spiking networks: neurons, firing mechanisms, encoders of inputs and read-outs of trials."""
 
 from noisynets.core.trial import trial
 from noisynets.systems.spiking.adapt import adapt

@@ -1,4 +1,4 @@
-"""adapt(network): snnTorch's neurons become ours, with the same parameters and the same steps."""
+"""adapt(network): replaces snnTorch's neurons by equivalent ones of this package."""
 
 from __future__ import annotations
 
@@ -27,20 +27,23 @@ SUPPORTED = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic")
 
 
 def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> nn.Module:
-    """Return the network with snnTorch's neurons replaced by ours.
+    """Return the network with snnTorch's neurons replaced by those of this package.
 
-    The layers are the very same objects, so that what is trained here is trained there; the given
-    network stays as it is. snnTorch's modules are told by their class alone: the library is not
-    imported, and its list of all neurons ever built gets no longer.
+    Constants and equations stay the same. The layers are shared with the given network, so that
+    training the result trains both; the given network is not changed. snnTorch is not imported (its
+    modules are recognised by their class), and no neuron is added to its global list.
 
     Args:
-        network: an snnTorch neuron, or a module that calls its neurons with a current and takes
-            spikes back, as they behave with `init_hidden=True`.
-        firing: makes what every neuron fires by, such as `lambda: EscapeRate(0.1)`; None: a
-            hard threshold, with the surrogate gradient that the neuron was given.
+        network: an snnTorch neuron, or a module that calls its neurons with a current and expects
+            spikes in return, as with `init_hidden=True`.
+        firing: makes the firing mechanism of every neuron, such as `lambda: EscapeRate(0.1)`; None:
+            a hard threshold with the surrogate gradient of the given neuron.
+
+    Returns:
+        A module like the given one; the given one itself if it contains no snnTorch neuron.
 
     Raises:
-        SystemRefused: naming neurons, or settings of neurons, that have no counterpart.
+        SystemRefused: for neurons or settings without a counterpart here, naming each.
 
     >>> import snntorch
     >>> net = nn.Sequential(nn.Linear(4, 3), snntorch.Leaky(beta=0.9, init_hidden=True))
@@ -55,14 +58,14 @@ def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> 
 
 
 def is_snntorch(module: nn.Module) -> bool:
-    """Whether a module is one of snnTorch's neurons, by its class."""
+    """True if a module's class is defined in snnTorch."""
     return type(module).__module__.startswith("snntorch.")
 
 
 def _replace_neurons(
     module: nn.Module, firing: Callable[[], nn.Module] | None, done: dict[nn.Module, nn.Module]
 ) -> nn.Module:
-    """Return a module with all neurons below it replaced; what is shared stays shared."""
+    """Return a copy of a module with all neurons in it replaced; shared modules stay shared."""
     if module in done:
         return done[module]
     if is_snntorch(module):
@@ -85,7 +88,7 @@ _COPIED = ("_parameters", "_buffers", "_non_persistent_buffers_set")
 
 
 def _surrogate(given: Any) -> Callable[[Tensor], Tensor] | None:
-    """A surrogate of the user's choice; None for snnTorch's default, which is ours too."""
+    """Return the neuron's surrogate; None for snnTorch's default, which is also ours."""
     function = given.spike_grad
     if getattr(function, "__qualname__", "").startswith("atan."):
         slope = [cell.cell_contents for cell in function.__closure__ or ()]

@@ -1,4 +1,4 @@
-"""Spiking(network): a network of layers and neurons, run step by step through a trial."""
+"""Spiking(network): a network of layers and neurons that is run step by step through a trial."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from noisynets.systems.spiking.readouts import MeanMembrane, Readout
 
 
 class Spiking(Stepped):
-    """Runs a network through the T steps of a trial, from rest, and reads out.
+    """Runs a network through a trial of T steps, from rest, and reads out the result.
 
-    Nothing is left of a trial when it is over: two networks never touch each other's state.
+    All state is discarded after a trial, and networks never share state.
 
     Args:
-        network: what happens in one step, (B, *in) → (B, *out): layers and neurons.
-        steps: T, for inputs that are the same in every step; None: the inputs' own T.
-        readout: of what the network gives in each step; None: `MeanMembrane()`.
+        network: one step, (B, *in) → (B, *out): layers and neurons.
+        steps: T for inputs that are the same in every step; None: T of the inputs.
+        readout: of the network's outputs in each step; None: `MeanMembrane()`.
 
     Raises:
-        InputError: for T < 1, or inputs of another length.
+        InputError: for T < 1; in a call, for inputs with another number of steps.
         SystemRefused: for snnTorch's own neurons; see `adapt`.
 
     >>> from noisynets.systems.spiking import Leaky
@@ -53,7 +53,7 @@ class Spiking(Stepped):
         self.readout = MeanMembrane() if readout is None else readout
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs (B, T, *in), or (B, 1, *in) if they stay the same → output (B, *out)."""
+        """Run a trial: (B, T, *in), or (B, 1, *in) for constant inputs → output (B, *out)."""
         length = x.shape[1] if x.dim() > 1 else 0
         steps = length if self.steps is None else self.steps
         if length < 1 or length not in (1, steps):
@@ -79,7 +79,10 @@ class Spiking(Stepped):
 
 @contextmanager
 def computed_once(layer: nn.Module) -> Iterator[None]:
-    """Compute a layer without noise and state once for as long as its input stays the same.
+    """Recompute a layer only if its input or weights changed since its last call.
+
+    Args:
+        layer: deterministic and without state.
 
     >>> layer, x = nn.Linear(2, 3), torch.ones(1, 2)
     >>> with computed_once(layer):
@@ -111,7 +114,7 @@ def computed_once(layer: nn.Module) -> Iterator[None]:
 
 
 def _same_storage(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are the same numbers in the same place."""
+    """True if two tensors share memory, shape, strides and dtype."""
     return (
         one.data_ptr() == other.data_ptr()
         and one.shape == other.shape
