@@ -1,4 +1,4 @@
-"""Black boxes: systems that torch does not see, and the contract by which they are trained."""
+"""Black boxes: hardware and external simulators, and the contract for training them."""
 
 from noisynets.core.errors import BoxFailed
 from noisynets.systems.blackbox.contract import (

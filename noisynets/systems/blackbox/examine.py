@@ -1,4 +1,4 @@
-"""Asking a box, before anything is trained on it, whether it keeps the contract and can learn."""
+"""Checks of a box before training: the contract, its noise, and the effect of its weights."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from noisynets.systems.blackbox.contract import Array, Box, Reading, Weights, problems
 
 SHARED = 5.0
-"""A mean over rows or nodes that scatters so many times more than a mean of independent noise."""
+"""Noise is shared if the variance of its mean over rows or nodes is so many times too large."""
 SATURATED = 0.2
-"""Share of activities at an end of their range, above which little is left to be learnt."""
+"""Largest share of activities at an end of their range without a note."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        grade: 'ok', 'note' (can be trained, but worse) or 'failed' (cannot).
+        grade: 'ok', 'note' (training works, but less well) or 'failed' (training cannot work).
         message: one line.
     """
 
@@ -31,15 +31,18 @@ class Finding:
 
 
 def examine(box: Box, rows: int = 200, seed: int = 0) -> Iterator[Finding]:
-    """Look at a box's layers, readings, weights, noise, repeatability and range, in turn.
+    """Check a box's layers, readings, inputs, noise, range, weights and repeatability.
 
     Args:
-        box: any.
-        rows: of random inputs from 0 to 1, in every trial.
+        box: any box.
+        rows: number of random inputs between 0 and 1 in every trial.
         seed: of the inputs and the weights, which are He-normal.
 
+    Yields:
+        One finding per check.
+
     Raises:
-        BoxFailed: where the box cannot go on.
+        BoxFailed: if the box cannot continue.
 
     >>> from noisynets.systems.blackbox import NumpyChip
     >>> {finding.grade for finding in examine(NumpyChip((20, 10, 3)))}
@@ -104,7 +107,7 @@ def _check_inputs(x: Array, reading: Reading) -> Iterator[Finding]:
 
 
 def _check_noise(i: int, first: Reading, second: Reading) -> Iterator[Finding]:
-    """The same inputs and weights twice: what differs is noise, and should be each node's own."""
+    """Two trials with equal inputs and weights must differ, by noise independent between rows."""
     a, b = (np.asarray(r.layers[i].activities, np.float64) for r in (first, second))
     delta = (b - a) / 2**0.5
     sigma, spread = float(delta.std()), float(a.std())
@@ -135,7 +138,7 @@ def _check_range(i: int, reading: Reading) -> Iterator[Finding]:
 
 
 def _check_weights(i: int, other: Reading, first: Reading, second: Reading) -> Iterator[Finding]:
-    """Other weights must change the layer's activities by more than noise does."""
+    """New weights must change the layer's activities by more than the noise."""
     a, b, c = (np.asarray(r.layers[i].activities, np.float64) for r in (first, second, other))
     change, noise = np.square(c - a).mean(), np.square(b - a).mean()
     if change < 1.5 * noise:
@@ -157,5 +160,5 @@ def _check_repeatability(second: Reading, again: Reading) -> Finding:
 
 
 def failed(findings: Sequence[Finding]) -> bool:
-    """Whether something stands in the way of training."""
+    """True if a check failed."""
     return any(finding.grade == "failed" for finding in findings)

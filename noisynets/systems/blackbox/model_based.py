@@ -1,6 +1,6 @@
-"""What people do who have a model of their chip: train the model, or send credit back through it.
+"""Training with a model of the box: on the model, or with its derivatives.
 
-They are baselines: all of them read the weights, and take derivatives of the model.
+These are baselines: they read the weights and take derivatives of the model.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from noisynets.systems.blackbox.tiles import Distortions
 
 
 def tie_weights(model: nn.Module, box_layers: list[BoxLayer]) -> nn.Module:
-    """Give the layers of a model the weights of a box, from the inputs to the output.
+    """Replace the weights of a model's layers by those of a box, from the inputs to the output.
 
     Raises:
-        InputError: if they do not fit.
+        InputError: if the shapes differ.
 
-    >>> socket = BoxLayer(3, 2)
-    >>> model = tie_weights(nn.Sequential(nn.Linear(3, 2)), [socket])
-    >>> model[0].weight is socket.weight
+    >>> box_layer = BoxLayer(3, 2)
+    >>> model = tie_weights(nn.Sequential(nn.Linear(3, 2)), [box_layer])
+    >>> model[0].weight is box_layer.weight
     True
     """
     layers = [node.layer for node in find_nodes(model)]
@@ -50,7 +50,7 @@ def box_model(box: nn.Module) -> nn.Module:
     """Return the model of a box.
 
     Raises:
-        InputError: if this is no box, or nobody knows.
+        InputError: if `box` is not a `BlackBox`, or has no model.
     """
     if not isinstance(box, BlackBox) or box.model is None:
         raise InputError(
@@ -61,18 +61,18 @@ def box_model(box: nn.Module) -> nn.Module:
 
 
 class HardwareAware(nn.Module):
-    """The model of a box, with distortions drawn anew in every pass: hardware-aware training.
+    """The model of a box with new random distortions in every pass: hardware-aware training.
 
-    Of the sizes that the chip's have: errors of the weights, stuck weights and read noise, as
-    aihwkit has them when it trains before a chip is programmed (Rasch et al., *Hardware-aware
-    training for large-scale and diverse deep learning inference workloads using in-memory
-    computing-based accelerators*, 2023). Converters are left out: rounding has no derivative.
+    Weight errors, stuck weights and read noise have the sizes expected of the chip, as in aihwkit's
+    training before a chip is programmed (Rasch et al., *Hardware-aware training for large-scale and
+    diverse deep learning inference workloads using in-memory computing-based accelerators*, 2023).
+    Converters are left out, because rounding has no useful derivative.
 
     Args:
-        box: with a model.
-        nodes: gains and offsets of the nodes are drawn, too: then all kinds of distortions are
-            there that the chip has, as in domain randomisation (Tobin et al. 2017).
-        seed: of what is drawn.
+        box: a `BlackBox` with a model.
+        node_distortions: also draw gains and offsets of the nodes, so that every kind of distortion
+            of the chip is covered: domain randomisation (Tobin et al. 2017).
+        seed: of the distortions.
     """
 
     def __init__(self, box: nn.Module, node_distortions: bool = False, seed: int = 0) -> None:
@@ -83,7 +83,7 @@ class HardwareAware(nn.Module):
         self._box, self._seed = (box,), seed  # in a tuple: model and box share their weights
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) → (B, outputs)."""
+        """Run the distorted model: (B, ...) → (B, outputs)."""
         (box,) = self._box
         d = box.expected or Distortions()
         generator = torch.Generator().manual_seed(1_000_003 * self._seed + box.model_draws)
@@ -114,13 +114,14 @@ class HardwareAware(nn.Module):
 
 
 class PhysicsAware(nn.Module):
-    """Forward through the box, backward through its model at what was measured.
+    """Forward through the box, backward through its model at the measured values.
 
     Wright et al., *Deep physical neural networks trained with backpropagation* (Nature 601, 2022).
 
     Args:
-        box: with a model that calls every layer once.
-        ends: the model also knows where the converters end: no credit goes to activities there.
+        box: a `BlackBox` with a model that calls every layer once.
+        saturation: also use the range of the box's converters: activities outside it get no
+            gradient.
     """
 
     def __init__(self, box: nn.Module, saturation: bool = False) -> None:
@@ -131,7 +132,7 @@ class PhysicsAware(nn.Module):
         self._bound = (box.expected or Distortions()).bound if saturation else math.inf
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) → the box's output (B, outputs), with the gradient of the model."""
+        """Run the box: (B, ...) → its output (B, outputs), with the gradient of the model."""
         inputs, activities, output = self.box.measure(x)
         layers = [node.layer for node in find_nodes(self.model)]
         index = {layer: i for i, layer in enumerate(layers)}
@@ -156,7 +157,7 @@ class PhysicsAware(nn.Module):
 
 
 def _as_measured(computed: Tensor, measured: Tensor) -> Tensor:
-    """Return what was measured, with the gradient of the model."""
+    """Return the measured value with the gradient of the computed one."""
     return computed + (measured - computed).detach()
 
 
@@ -166,7 +167,7 @@ def _hooked(
     leaves: Callable[[nn.Module, Tensor, Tensor], Tensor],
     enters: Callable[[nn.Module, Tensor], Tensor] | None = None,
 ) -> Iterator[None]:
-    """Change what enters and leaves layers, for one pass."""
+    """Replace the inputs and outputs of layers within the context."""
     handles: list[RemovableHandle] = []
     for layer in layers:
         if enters is not None:

@@ -1,4 +1,4 @@
-"""A box as a module: torch holds what is programmed, the box does everything else."""
+"""A box as a PyTorch module: the module holds the weights, the box does all computations."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from noisynets.systems.blackbox.tiles import Distortions
 
 
 class BoxLayer(nn.Linear):
-    """A layer of a box: weights to be programmed, and activities that were measured."""
+    """A layer of a box: it holds the weights to program, and returns the measured activities."""
 
     def forward(self, input: Tensor, measured: Tensor | None = None) -> Tensor:
-        """What entered (R, inputs) and what was measured (R, outputs) → what was measured."""
+        """Return `measured` (R, outputs), which the box computed from the input (R, inputs)."""
         if measured is None:
             raise SystemRefused("a layer of a box cannot run on its own: call the whole box")
         return measured
 
 
 def _box_layer(inputs: int, outputs: int) -> BoxLayer:
-    """Make a layer whose weights are drawn as by He et al., the same every time."""
+    """Make a layer with the initial weights of He et al., the same in every call."""
     layer = skip_init(BoxLayer, inputs, outputs)
     generator = torch.Generator().manual_seed(inputs)
     with torch.no_grad():
@@ -36,17 +36,23 @@ def _box_layer(inputs: int, outputs: int) -> BoxLayer:
 
 
 class BoxUnits(Population):
-    """The units behind a layer of a box: known by what went in and what came out alone."""
+    """The units behind a layer of a box, of which only inputs and outputs are measured."""
 
     signals = ("activity", "output")
 
     def forward(self, activity: Tensor, output: Tensor) -> Tensor:
-        """Activities (R, n) and outputs (R, n), as measured → the outputs."""
+        """Return `output` (R, n), which the box computed from `activity` (R, n)."""
         return output
 
 
 class MeasuredTensors(NamedTuple):
-    """A reading as tensors: what entered each layer, their activities, and the output."""
+    """A reading of a box as tensors.
+
+    Attributes:
+        inputs: of every layer, (R, inputs) each.
+        activities: of every layer, (R, outputs) each.
+        output: (R, outputs); None: the activities of the last layer.
+    """
 
     inputs: list[Tensor]
     activities: list[Tensor]
@@ -54,18 +60,19 @@ class MeasuredTensors(NamedTuple):
 
 
 class BlackBox(Sealed):
-    """A box as a system: nothing is known of it but its reports.
+    """Trains a box as a system: only what the box measures is used.
 
     Args:
-        box: keeps the contract.
-        model: what its owner believes it to be: (box_layers) → a module with their weights that
-            autograd can follow. It serves the rules that train a model instead (`offline`,
-            `aware`, `robust`, `pat`), and no other. None: nobody knows.
-        expected: sizes of the distortions that its owner expects; None: the usual ones.
+        box: hardware or a simulator that follows the contract `Box`.
+        model: (box layers) → a differentiable model of the box that shares their weights. Used only
+            by the rules that train on a model (`offline`, `aware`, `robust`, `pat`, `pat-ends`).
+            None: there is no model.
+        expected: sizes of the distortions assumed by `aware`, `robust` and `pat-ends`; None: the
+            defaults of `Distortions`.
 
     Attributes:
-        trials: so far.
-        model_draws: models with distortions that were drawn so far, by `HardwareAware`.
+        trials: number of trials so far.
+        model_draws: number of distorted models drawn so far by `HardwareAware`.
 
     >>> from noisynets.systems.blackbox import NumpyChip
     >>> system = BlackBox(NumpyChip((4, 8, 3)))
@@ -90,19 +97,20 @@ class BlackBox(Sealed):
 
     @property
     def box_layers(self) -> list[BoxLayer]:
-        """The layers."""
+        """The layers, from the inputs to the output, unless they are wrapped."""
         return [layer for layer in self.layers if isinstance(layer, BoxLayer)]
 
     @property
     def model(self) -> nn.Module | None:
-        """What the box is box_model to be."""
+        """The model of the box; None if there is none."""
         return self._model[0]
 
     def measure(self, x: Tensor) -> MeasuredTensors:
-        """Run rows of inputs (R, ...) through the box: one trial.
+        """Run one trial of the box with inputs (R, ...), one per row.
 
         Raises:
-            BoxFailed: for a reading that breaks the contract, naming layer, row and what it was.
+            BoxFailed: for a reading that breaks the contract, naming trial, layer, row and value.
+            SystemRefused: if a layer of the box is wrapped.
         """
         if len(self.box_layers) < len(self.layers):
             raise SystemRefused(
@@ -127,7 +135,7 @@ class BlackBox(Sealed):
         return MeasuredTensors(inputs, activities, output)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows of inputs (R, ...) → the box's output (R, outputs)."""
+        """Run one trial: inputs (R, ...) → output of the box (R, outputs)."""
         inputs, activities, output = self.measure(x)
         out = x.detach().flatten(1)
         for i, (layer, entered, activity) in enumerate(
@@ -138,9 +146,9 @@ class BlackBox(Sealed):
         return out if output is None else self.units[-1](out, output)
 
     def get_extra_state(self) -> Tensor:
-        """Return the numbers of trials and of distorted models so far, for `state_dict()`."""
+        """Return the counts of trials and of distorted models, for `state_dict()`."""
         return torch.tensor([self.trials, self.model_draws])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on with the trial after the last, for `load_state_dict()`."""
+        """Restore the counts, for `load_state_dict()`."""
         self.trials, self.model_draws = map(int, state)

@@ -1,4 +1,4 @@
-"""Two chips in NumPy, whose distortions nobody but themselves knows."""
+"""Two simulated chips in NumPy, a perceptron and a spiking network, with hidden distortions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class NumpyChip:
     """A perceptron on a simulated chip.
 
     Args:
-        widths: of the inputs and of every layer.
-        distortions: of the chip; None: the usual ones.
+        widths: numbers of inputs and of the outputs of every layer.
+        distortions: of the chip; None: the defaults of `Distortions`.
         unit: behind every hidden layer, a key of `UNITS`.
         slope: of leaky units for negative activities.
-        chip: number of the chip: what is drawn once.
+        chip: number of the chip, the seed of its fixed distortions.
         seed: of the noise in every run.
 
     >>> chip = NumpyChip((3, 2))
     >>> weights = [Weights(np.ones((2, 3), np.float32), np.zeros(2, np.float32))]
-    >>> [seen], output = chip.run(weights, np.ones((5, 3), np.float32), trial=0)
-    >>> seen.activities.shape, output, bool((seen.activities[0] == 3).all())
+    >>> [layer], output = chip.run(weights, np.ones((5, 3), np.float32), trial=0)
+    >>> layer.activities.shape, output, bool((layer.activities[0] == 3).all())
     ((5, 2), None, False)
     """
 
@@ -48,7 +48,7 @@ class NumpyChip:
         self._unit, self._slope, self._seed = UNITS[unit], slope, seed
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
-        """Program the layers, and run rows of inputs (R, n) through them."""
+        """Run one trial; see `Box`."""
         noise = trial_noise(self._seed, trial)
         measured: list[Measured] = []
         for i, actual in enumerate(self._tiles.actual_weights(weights, trial)):
@@ -61,18 +61,18 @@ class NumpyChip:
 class SpikingChip:
     """A network of leaky integrate-and-fire neurons on a simulated chip.
 
-    In every step of a trial u ← β u + a − θ s, with the spikes s of the step before, and s = 1
-    where u > θ; the inputs are currents that stay the same. The output is the mean potential of
-    neurons that do not fire. Noise and converters act in every step; what is measured are means
-    over the trial: of the spikes that entered a layer, and of its currents a.
+    In every step u ← β u + a − θ s, with the spikes s of the previous step; s = 1 if u > θ. The
+    inputs are constant currents, and the output is the mean potential of neurons that do not fire.
+    Noise and converters act in every step. The measurements are means over the trial: of the spikes
+    that enter a layer, and of its currents a.
 
     Args:
-        widths: of the inputs and of every layer.
-        distortions: of the chip; None: the usual ones.
+        widths: numbers of inputs and of the outputs of every layer.
+        distortions: of the chip; None: the defaults of `Distortions`.
         steps: T of a trial.
-        beta: share of a potential that is left after a step.
+        beta: β, decay factor of the potential per step.
         threshold: θ.
-        chip: number of the chip: what is drawn once.
+        chip: number of the chip, the seed of its fixed distortions.
         seed: of the noise in every run.
 
     >>> chip = SpikingChip((3, 4, 2))
@@ -100,7 +100,7 @@ class SpikingChip:
         self._seed = seed
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
-        """Program the layers, and run rows of inputs (R, n) through a trial."""
+        """Run one trial; see `Box`."""
         noise = trial_noise(self._seed, trial)
         actual = self._tiles.actual_weights(weights, trial)
         first, last = self._tiles.product(actual[0], x), len(actual) - 1
@@ -128,7 +128,7 @@ class SpikingChip:
 
 
 def layers_of(widths: Sequence[int]) -> list[Layer]:
-    """Return the layers between widths.
+    """Return the layers of a chain with the given widths.
 
     >>> layers_of((784, 256, 10))
     [Layer(inputs=784, outputs=256), Layer(inputs=256, outputs=10)]

@@ -1,4 +1,4 @@
-"""A box in a process of its own, behind pipes: asked, awaited, and started again where it stops."""
+"""A box in another process, reached through pipes, and restarted if it fails."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from noisynets.systems.blackbox.serve import request
 
 
 class ProcessBox:
-    """Talks to a command that answers as docs/blackbox.md says; `serve` does in Python.
+    """Runs a command as a box, with the messages of docs/blackbox.md; `serve` is the other side.
 
-    Where the process ends or does not answer in time, it is started again and asked the same
-    once more: a simulator that draws its noise from the number of the trial then gives the same
-    bits as if nothing had happened.
+    If the process ends or does not answer in time, it is restarted and the trial is repeated. A
+    simulator that seeds its noise with the trial number then gives the same bits as without a
+    failure.
 
     Args:
         command: the program and its arguments.
-        timeout: seconds in which it has to answer, also after its start.
-        retries: of one trial, before `BoxFailed` is raised.
+        timeout: seconds for each answer, including the first message after the start.
+        retries: repetitions of one trial before `BoxFailed` is raised.
 
     Raises:
-        BoxFailed: if it does not start, or says nothing about its layers.
+        BoxFailed: if the process cannot be started, or its first message does not list its layers.
 
     >>> import sys
     >>> code = "from noisynets.systems.blackbox import NumpyChip, serve; serve(NumpyChip((3, 2)))"
@@ -49,7 +49,7 @@ class ProcessBox:
         self.layers = [Layer(int(n), int(m)) for n, m in greeting["layers"]]
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
-        """Ask for one trial."""
+        """Run one trial in the process; see `Box`."""
         answer = self._with_restarts(
             lambda process: process.ask(request(list(weights), x, trial), self.timeout)
         )
@@ -66,17 +66,17 @@ class ProcessBox:
 
     @property
     def pid(self) -> int | None:
-        """Identifier of the running process; None if none runs."""
+        """Identifier of the running process; None if none is running."""
         return None if self._process is None else self._process.pid
 
     def close(self) -> None:
-        """End the process; the next trial would start it again."""
+        """End the process; the next trial starts a new one."""
         if self._process is not None:
             self._process.close()
             self._process = None
 
     def _with_restarts(self, answer: Callable[[_Process], dict[str, Any]]) -> dict[str, Any]:
-        """Get an answer from the process, which is started again as often as is needed."""
+        """Return an answer of the process, restarting it up to `retries` times."""
         for attempt in range(self.retries + 1):
             try:
                 return answer(self._running())
@@ -102,14 +102,14 @@ class ProcessBox:
 
 
 class _ProcessFailed(Exception):
-    """A process that ended, does not answer, or says what nobody understands."""
+    """The process ended, did not answer in time, or sent bytes that are not a message."""
 
 
 class _Process:
-    """One life of the process.
+    """One running process.
 
     Attributes:
-        greeting: what it said first.
+        greeting: its first message.
     """
 
     greeting: dict[str, Any]
@@ -131,7 +131,7 @@ class _Process:
         self._end = weakref.finalize(self, _end, self._popen, self._reader, self._stderr)
 
     def ask(self, message: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
-        """Send a message, and wait for one."""
+        """Send a message, if any, and return the next message of the process."""
         future = self._reader.submit(self._exchange, message)
         try:
             answer = future.result(timeout)
@@ -158,7 +158,7 @@ class _Process:
             return ""
 
     def last_error_line(self) -> str:
-        """Return the last line that it wrote to its standard error."""
+        """Return the last line of the standard error, as the end of an error message."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return f"; stderr: {lines[-1]}" if lines else ""

@@ -1,8 +1,8 @@
-"""The box's side of the pipes: answers trial after trial on its standard input and output.
+"""The box's side of the pipes: answers trials on standard input and output.
 
-A box in Python calls `serve(box)`; one in any other language writes the messages itself, as
-docs/blackbox.md describes them. As a command, `python -m noisynets.systems.blackbox.serve`, this
-serves a simulated chip.
+A box in Python calls `serve(box)`; a box in another language implements the messages of
+docs/blackbox.md. As a command, `python -m noisynets.systems.blackbox.serve` serves a simulated
+chip.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from noisynets.systems.blackbox.tiles import Distortions
 
 
 def serve(box: Box) -> None:
-    """Answer until the other side closes the pipe; what is printed meanwhile goes to stderr."""
+    """Answer requests until standard input is closed; `print` goes to standard error meanwhile."""
     with _streams() as (given, answered):
         frames.write(answered, {"layers": np.array(box.layers, dtype=np.int64)})
         while (message := frames.read(given)) is not None:
@@ -34,7 +34,7 @@ def serve(box: Box) -> None:
 
 
 def request(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
-    """Return the message that asks for a trial."""
+    """Return the message that requests a trial."""
     message = {"trial": np.array(trial, dtype=np.int64), "x": x}
     for i, layer in enumerate(weights):
         message |= {f"weight{i}": layer.weight, f"bias{i}": layer.bias}
@@ -42,7 +42,7 @@ def request(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
 
 
 def respond(box: Box, message: dict[str, Any]) -> dict[str, Any]:
-    """Return the message with a box's answer."""
+    """Run the trial of a request, and return the message with the measurements."""
     weights = [Weights(message[f"weight{i}"], message[f"bias{i}"]) for i in range(len(box.layers))]
     reading: Reading = box.run(weights, message["x"], int(message["trial"]))
     answer = {} if reading.output is None else {"output": reading.output}
@@ -53,7 +53,7 @@ def respond(box: Box, message: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Take standard input and output for messages alone; what is printed goes to stderr."""
+    """Reserve standard input and output for messages; redirect `print` to standard error."""
     sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
@@ -77,12 +77,12 @@ def main(
     """Serve a simulated chip in NumPy.
 
     Args:
-        widths: of the inputs and of every layer.
+        widths: numbers of inputs and of the outputs of every layer.
         unit: leaky, sign or lif.
         slope: of leaky units for negative activities.
-        spread: of weights, gains and offsets.
+        spread: standard deviation of the relative weight errors, log gains and offsets.
         read_noise: standard deviation of the noise in every activity.
-        chip: its number.
+        chip: number of the chip, the seed of its fixed distortions.
         seed: of the noise.
     """
     distortions = Distortions.of(spread, read_noise)

@@ -1,4 +1,4 @@
-"""The analog part of a simulated chip: products with weights that are not what was programmed."""
+"""The analog part of a simulated chip: products with distorted weights, and their read-out."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from noisynets.systems.blackbox.contract import Array, Layer, Weights
 
 @dataclass(frozen=True)
 class Distortions:
-    """How a chip differs from what it is programmed to be; drawn once for every chip.
+    """Sizes of the differences between a chip and its ideal model; drawn once per chip.
 
     Attributes:
         weight_spread: standard deviation of the relative error of each weight.
-        stuck: share of weights that stay at 0, whatever they are programmed to.
+        stuck: share of weights that are 0, whatever value is programmed.
         gain_spread: standard deviation of the logarithm of each node's gain.
         offset_spread: standard deviation of each node's offset, in units of the activity.
-        bits: of the converters of activities; 0: none.
-        bound: largest activity that they convert.
-        read_noise: standard deviation of what is added to each activity in each run.
-        drift: exponent ν: in trial n, weights are (1 + n/1000)^−ν of what they were; PCM drifts so
+        bits: of the converters of the activities; 0: no converter.
+        bound: largest activity that the converters represent.
+        read_noise: standard deviation of the noise added to each activity in each run, in units of
+            the activity.
+        drift: exponent ν: in trial n the weights are multiplied by (1 + n/1000)^−ν, as PCM drifts
             with time (aihwkit, `PCMLikeNoiseModel`).
     """
 
@@ -39,32 +40,32 @@ class Distortions:
 
     @staticmethod
     def of(spread: float, read_noise: float = 0.1) -> Distortions:
-        """Return those of a chip with one spread for weights, gains and offsets."""
+        """Return distortions with one spread for weights, gains and offsets."""
         return Distortions(spread, 0.05, spread, spread, read_noise=read_noise)
 
 
 PERFECT = Distortions(0, 0, 0, 0, bits=0, read_noise=0, drift=0)
-"""A chip that does what it is programmed to do."""
+"""A chip without any distortion."""
 
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Find the libraries that compute products; they stay the same as long as the process."""
+    """Find the libraries that compute matrix products, once per process."""
     return ThreadpoolController()
 
 
 def trial_noise(seed: int, trial: int) -> np.random.Generator:
-    """Return the noise of a trial."""
+    """Return the random generator of a trial."""
     return np.random.Generator(np.random.SFC64([seed, trial, 1]))
 
 
 class Tiles:
-    """One tile per layer: y = ADC(g ∘ (W ∘ f) x + b) + o + noise), with f, g, o fixed per chip.
+    """One tile per layer: a = ADC(g ∘ ((W ∘ f) x + b) + o + noise), with f, g, o fixed per chip.
 
     Args:
         layers: their sizes.
         distortions: of the chip.
-        chip: number of the chip: what is drawn once.
+        chip: number of the chip, the seed of f, g and o.
     """
 
     def __init__(self, layers: Sequence[Layer], distortions: Distortions, chip: int) -> None:
@@ -80,19 +81,19 @@ class Tiles:
             self._offsets.append((d.offset_spread * fixed.standard_normal(m)).astype(np.float32))
 
     def actual_weights(self, weights: Sequence[Weights], trial: int) -> list[Weights]:
-        """Return what the tiles hold in a trial, of what they were to hold."""
+        """Return the weights on the tiles in a trial, after weight errors and drift."""
         drift = np.float32((1 + trial / 1000) ** -self.distortions.drift)
         pairs = zip(weights, self._factors, strict=True)
         return [Weights(w.weight * factor * drift, w.bias) for w, factor in pairs]
 
     def product(self, actual: Weights, x: Array) -> Array:
-        """Return W x + b of rows (R, n), on one thread: more would give other bits."""
+        """Return W x + b for rows (R, n), on one thread: the bits depend on their number."""
         with _libraries().limit(limits=1, user_api="blas"):
             product: Array = x @ actual.weight.T + actual.bias
         return product
 
     def activity(self, layer: int, product: Array, noise: np.random.Generator) -> Array:
-        """Return what is read of a layer's product (R, outputs)."""
+        """Apply gain, offset, noise and converter of a layer to its products (R, outputs)."""
         d = self.distortions
         a: Array = self._gains[layer] * product
         a += self._offsets[layer]
