@@ -1,21 +1,21 @@
-"""The vocabulary that every other file speaks.
+"""The types that all other modules share.
 
-Symbols, with their shapes; the same names stand in the code and in the docs:
+Symbols and shapes, used in code and documentation alike:
 
 ======== ====================================================== ===============
 symbol   meaning                                                shape
 ======== ====================================================== ===============
 B, K     samples in the batch; noisy passes per reference pass
-P        noisy passes in all: K, or K per node where nodes are
-         perturbed in turn
+P        all noisy passes: K, or K per node where nodes are
+         perturbed one at a time
 T        time steps of a trial
-x        a layer's input in the reference pass                  (B, *in)
-a        a node's activity: W x + b, with whatever noise the
-         system adds                                            (B, *out)
-xi       noise that we inject at a node                         (K, B, *out)
-delta    a(noisy) − a(reference), as measured                   (K, B, *out)
-dloss    loss(noisy) − loss(reference), per sample              (P, B)
-credit   the estimate of ∂loss/∂a that a rule gives each node   (B, *out)
+x        input of a layer in the reference pass                 (B, *in)
+a        activity of a node: W x + b, with any noise of the
+         system's own                                           (B, *out)
+xi       noise injected at a node                               (K, B, *out)
+delta    a(noisy pass) − a(reference pass), as measured         (K, B, *out)
+dloss    loss(noisy pass) − loss(reference pass), per sample    (P, B)
+credit   estimate of ∂loss/∂a at a node                         (B, *out)
 ======== ====================================================== ===============
 """
 
@@ -30,25 +30,25 @@ import torch
 from torch import Tensor, nn
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs (R, ...), targets (R, ...)) → one loss per row (R,): `reduction="none"`."""
+"""(outputs (R, ...), targets (R, ...)) → one loss per row (R,), as with `reduction="none"`."""
 
 
 class Sampler(Protocol):
-    """Draws white noise of zero mean and unit variance."""
+    """Draws white noise with mean 0 and variance 1."""
 
     def __call__(self, shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
         """Return a tensor of `shape`, with the dtype and on the device of `like`."""
 
 
 class Wrapper(nn.Module):
-    """A module around one layer that is part of the layer's node.
+    """A module around one layer, which together form one node.
 
-    What comes out of the wrapper is the node's activity; the layer inside holds the
-    weights. Wrappers nest.
+    The output of the wrapper is the activity of the node; the layer inside holds the weights.
+    Wrappers can be nested.
 
     Attributes:
-        layer: what is wrapped: a layer, or another wrapper.
-        deterministic: adds no noise to what the layer does.
+        layer: a layer, or another wrapper.
+        deterministic: True if the wrapper adds no noise.
     """
 
     layer: nn.Module
@@ -56,7 +56,7 @@ class Wrapper(nn.Module):
 
     @property
     def core(self) -> tuple[str, nn.Module]:
-        """The layer inside all wrappers, and the prefix of its parameters within `layer`."""
+        """The prefix of the innermost layer's parameters within `layer`, and that layer."""
         prefix, module = "", self.layer
         while isinstance(module, Wrapper):
             prefix, module = f"{prefix}layer.", module.layer
@@ -64,12 +64,11 @@ class Wrapper(nn.Module):
 
 
 class Weights(NamedTuple):
-    """The weights with which a layer multiplies.
+    """The weights with which a layer multiplies its inputs.
 
     Attributes:
         mean: (*weight), in units of the weights.
-        variance: of the noise that each weight has by itself in every single product, (*weight);
-            None where there is none.
+        variance: of noise drawn for every weight in every product, (*weight); None: no noise.
     """
 
     mean: Tensor
@@ -77,43 +76,43 @@ class Weights(NamedTuple):
 
 
 class Effect(nn.Module):
-    """What a device does to a layer; it belongs to the layer's node.
+    """An effect of a device on a layer; both belong to one node.
 
-    `Noisy(layer, effect)` wraps a layer with it; an effect on the activities alone may also
-    follow its layer in an `nn.Sequential`. It may act in three places, and leaves alone those
-    that it does not override: x → `inputs` → product with `weights` → `forward` → a.
+    `Noisy(layer, effect)` applies it to a layer; an effect on activities alone may also follow its
+    layer in an `nn.Sequential`. A subclass overrides one or more of three methods, applied in this
+    order: x → `inputs` → product with `weights` → `forward` → a.
     """
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What enters the product: (B, *in) → (B, *in)."""
+        """Transform the inputs of the product: (B, *in) → (B, *in)."""
         return x
 
     def weights(self, weights: Weights) -> Weights:
-        """What the inputs are multiplied with."""
+        """Transform the weights of the product."""
         return weights
 
     def forward(self, a: Tensor) -> Tensor:
-        """What comes out: (B, *out) → (B, *out)."""
+        """Transform the activities: (B, *out) → (B, *out)."""
         return a
 
     @property
     def acts_within(self) -> bool:
-        """Whether it acts on inputs or weights, so that it must wrap its layer."""
+        """True if the effect acts on inputs or weights, and therefore must wrap its layer."""
         return type(self).inputs is not Effect.inputs or self.acts_on_weights
 
     @property
     def acts_on_weights(self) -> bool:
-        """Whether it acts on weights."""
+        """True if the effect acts on weights."""
         return type(self).weights is not Effect.weights
 
 
 class Stateful(nn.Module):
-    """Keeps something from step to step of a trial, and nothing from trial to trial.
+    """A module with state from step to step of a trial, cleared between trials.
 
-    What it keeps is neither copied nor saved with it.
+    The state is neither copied nor saved with the module.
 
     Attributes:
-        fresh: names of the attributes that it keeps, and what they are at the start of a trial.
+        fresh: names of the state attributes, with their values at the start of a trial.
     """
 
     fresh: Mapping[str, Any] = MappingProxyType({})
@@ -123,7 +122,7 @@ class Stateful(nn.Module):
         self.forget()
 
     def forget(self) -> None:
-        """Drop the state: the next call begins a trial."""
+        """Clear the state, so that the next call starts a trial."""
         for name, value in self.fresh.items():
             setattr(self, name, value)
 
@@ -132,14 +131,14 @@ class Stateful(nn.Module):
 
 
 class Population(Stateful):
-    """Nodes that act each for itself through the steps of a trial: neurons, or a read-out.
+    """A population of independent units through the steps of a trial: neurons, or a read-out.
 
-    What goes in and what comes out can be measured, and `signals` names it; what is inside cannot,
-    but for the membrane potential of a population that says so.
+    Only the quantities named in `signals` can be measured: inputs and outputs, and the membrane
+    potential if it is declared readable.
 
     Attributes:
-        signals: what an experimenter can measure.
-        final: what comes out counts at the last step alone; else at every step.
+        signals: names of the measurable quantities.
+        final: True if only the output of the last step is used; else the outputs of all steps are.
     """
 
     signals: tuple[str, ...] = ("current", "spikes")
@@ -147,37 +146,37 @@ class Population(Stateful):
 
     @property
     def membrane(self) -> Tensor | None:
-        """Potential after the last step, (B, *out), where it is among the signals."""
+        """Potential after the last step, (B, *out), if it is among the signals; else None."""
         return None
 
 
 class Stepped(nn.Module):
-    """Runs a network step by step through a trial."""
+    """A module that runs a network step by step through a trial."""
 
     network: nn.Module
 
 
 class Sealed(nn.Module):
-    """Reports what it measured, and computes it elsewhere: nothing can be injected into it."""
+    """A system that is computed elsewhere and returns measurements; it takes no injected noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What became of episodes.
+    """Rewards of episodes.
 
     Attributes:
-        rewards: in every step, 0 once an episode is over, (R, T).
-        alive: whether an episode was still running when the network acted, (R, T).
+        rewards: of every step, (R, T); 0 after the end of an episode.
+        alive: True if the episode was still running when the network acted, (R, T).
     """
 
     rewards: Tensor
     alive: Tensor
 
     def to_go(self, discount: float = 1.0) -> Tensor:
-        """Σ_{s ≥ t} γ^(s−t) r_s, what was still to come from every step on, (R, T).
+        """Σ_{s ≥ t} γ^(s−t) r_s: the return from every step on, (R, T).
 
         Args:
-            discount: γ, weight of a reward that is one step later.
+            discount: γ, weight of a reward one step later.
 
         >>> course = Course(torch.tensor([[1.0, 2.0, 4.0]]), torch.ones(1, 3, dtype=torch.bool))
         >>> course.to_go(), course.to_go(0.5)
@@ -192,15 +191,15 @@ class Course:
 
 
 class RollOut(Stateful):
-    """Lets a network act: in each step its inputs depend on what it did in those before.
+    """A network that acts in an environment, so that its inputs depend on its earlier outputs.
 
-    So the passes of a pair part for good, each with inputs of its own. A row of the system's
-    input names an episode, and its output is the return, (R, 1).
+    The passes of a pair therefore have different inputs after the first step. A row of the system's
+    input identifies an episode; its output is the return, (R, 1).
 
     Attributes:
-        network: called once for every step, (R, *in) → (R, *out).
-        course: of the episodes run last, until it is forgotten.
-        steps: of all episodes in training so far, added up; a buffer of one whole number.
+        network: called once per step, (R, *in) → (R, *out).
+        course: rewards of the last episodes, until `forget()`.
+        steps: total number of training steps in all episodes so far; a buffer with one integer.
     """
 
     network: nn.Module
@@ -211,13 +210,13 @@ class RollOut(Stateful):
 
 @dataclass(frozen=True)
 class Node:
-    """A layer with weights, and the modules between which its activity arises.
+    """A layer with weights, and the modules between which its activity is computed.
 
     Attributes:
         name: path of the outlet in the system, as in `named_modules()`.
-        layer: owns the weights; what enters it is x.
-        inlet: what enters it is the raw input: the layer itself, or the wrapper around it.
-        outlet: what leaves it is the activity a: the inlet, or the last effect that follows it.
+        layer: the layer that owns the weights; its input is x.
+        inlet: receives the raw input: the layer itself, or the wrapper around it.
+        outlet: returns the activity a: the inlet, or the last effect that follows it.
     """
 
     name: str
@@ -228,24 +227,24 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one node measured in one call, or on average over a trial: all that a rule may know.
+    """Measurements at one node in one call, or their means over a trial: all that a rule may use.
 
     Attributes:
-        node: where it was measured.
+        node: where they were measured.
         x: input of the layer in the reference pass, (B, *in).
         raw: the same before any decorrelation, (B, *in).
         delta: measured differences of the activity, (K, B, *out).
-        own: the noisy passes, among P, whose noise entered at this node: `delta` and `xi`
-            hold these, and `dloss[own]` is theirs.
-        xi: injected noise, (K, B, *out), where the rule reads it.
-        sigma: its standard deviation, in units of a; None where nothing is injected.
-        a: the activity in the reference pass, (B, *out), where the rule asks for it.
-        shift: differences of the raw input, (K, B, *in), where the rule asks for them; None
-            also where the passes have not parted yet.
-        steps: x in every step of a trial, (B, T, *in), where the rest is a mean over them and
-            the rule asks for it.
-        draws: independent draws of noise in each mean: the variance of what entered at the node
-            is smaller by this factor.
+        own: slice of the P noisy passes in which noise entered at this node: `delta` and `xi`
+            contain these passes, and `dloss[own]` has their losses.
+        xi: injected noise, (K, B, *out), if the rule needs it.
+        sigma: its standard deviation, in units of a; None: nothing is injected.
+        a: activity in the reference pass, (B, *out), if the rule needs it.
+        shift: differences of the raw input, (K, B, *in), if the rule needs them; None also while
+            the inputs of all passes are equal.
+        steps: x of every step of a trial, (B, T, *in), if the rule needs it; the other fields are
+            then means over the trial.
+        draws: number of independent noise draws in each mean: the variance of the noise is divided
+            by it.
     """
 
     node: Node
@@ -263,15 +262,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What one node met and did in every call, in all passes, where these went their own ways.
+    """Inputs and activities of one node in every call, for passes whose inputs differ.
 
     Attributes:
-        node: where it was measured.
+        node: where they were measured.
         x: input of the layer, (1 + P, B, T, *in).
         raw: the same before any decorrelation, in the reference pass, (B, T, *in).
         a: activity, (1 + P, B, T, *out).
-        own: the noisy passes, among P, whose noise entered at this node.
-        xi: injected noise, (K, B, T, *out); None where nothing is injected.
+        own: slice of the P noisy passes in which noise entered at this node.
+        xi: injected noise, (K, B, T, *out); None: nothing is injected.
         sigma: its standard deviation, in units of a.
     """
 
@@ -286,18 +285,18 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a population measured in one trial, as means over the steps.
+    """Measurements of a population in one trial, as means over the steps.
 
     Attributes:
         name: path of the population in the system.
-        current: what went in, in the reference pass, (B, *out).
-        shift: its differences, (K, B, *out).
-        spikes: what came out, in the reference pass, (B, *out); of a read-out, at the last step.
-        change: its differences, (K, B, *out).
-        membrane: potential after the last step, (B, *out); None where it cannot be measured.
-        steps: current and spikes in every step of the reference pass, (2, B, T, *out), where the
-            rule asks for them.
-        pairs: the same in all passes, of some samples, (2, 1 + K, R, T, *out).
+        current: input in the reference pass, (B, *out).
+        shift: differences of the input, (K, B, *out).
+        spikes: output in the reference pass, (B, *out); of a read-out, in the last step.
+        change: differences of the output, (K, B, *out).
+        membrane: potential after the last step, (B, *out); None if it cannot be measured.
+        steps: current and spikes of every step of the reference pass, (2, B, T, *out), if the rule
+            needs them.
+        pairs: the same in all passes, for some of the samples, (2, 1 + K, R, T, *out).
     """
 
     name: str
@@ -312,13 +311,13 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an estimator saw while it wrote `.grad`; nothing here was read back to the host.
+    """Losses and outputs that an estimator computed; nothing is copied to the host.
 
     Attributes:
         loss: per sample, in the reference pass, (B,).
-        output: of the system in the reference pass, (B, ...); a list or dict of such where the
-            system returns several tensors. One that has not the batch first is left whole.
-        sample_forwards: forward passes made, times samples.
+        output: of the system in the reference pass, (B, ...); a list or dict if the system returns
+            several tensors. A tensor whose first dimension is not the batch is returned whole.
+        sample_forwards: number of forward passes times samples.
     """
 
     loss: Tensor
@@ -327,13 +326,13 @@ class Estimate:
 
 
 class Estimator(Protocol):
-    """Accumulates an estimate of the gradient of the mean loss in `.grad`."""
+    """Adds an estimate of the gradient of the mean loss to `.grad`."""
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Estimate from one batch: inputs (B, ...), targets (B, ...)."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what must be kept to continue with the same bits."""
+        """Return the state needed to continue with the same bits."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""

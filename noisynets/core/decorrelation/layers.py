@@ -89,7 +89,7 @@ class Decorrelated(Wrapper):
 
     @property
     def matrix(self) -> Tensor:
-        """The matrix applied to a column x_raw: R, or Rᵀ if the variant multiplies from the right."""
+        """The matrix applied to a column x_raw: R, or Rᵀ if R multiplies from the right."""
         return self.R.T if self.variant == "rescaled" else self.R
 
     def decorrelate(self, raw: Tensor) -> Tensor:
