@@ -39,7 +39,7 @@ def test_encoders_add_the_time_axis_after_the_batch_axis(shape, steps: int, name
         assert set(spikes.unique().tolist()) <= {-1.0, 0.0, 1.0}
 
 
-def test_rate_has_its_probability_and_its_own_generator() -> None:
+def test_rate_has_its_probability_and_uses_the_given_generator() -> None:
     """Mean of 20,000 steps within 4 standard errors; the global stream is left alone."""
     x = torch.tensor([[0.0, 0.3, 0.9, 1.7]])
     before = torch.get_rng_state()
@@ -64,7 +64,7 @@ def test_latency_agrees_with_snntorch() -> None:
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=5), st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
-def test_delta_sends_until_it_is_within_a_threshold(values: list[float], steps: int) -> None:
+def test_delta_sends_spikes_until_within_a_threshold(values: list[float], steps: int) -> None:
     x, threshold = torch.tensor([values], dtype=torch.float64), 0.1
     sent = torch.zeros_like(x)
     for s in delta(x, steps, threshold=threshold).unbind(1):
@@ -73,7 +73,7 @@ def test_delta_sends_until_it_is_within_a_threshold(values: list[float], steps: 
         sent = sent + threshold * s
 
 
-def test_delta_counts_whole_thresholds_however_many() -> None:
+def test_delta_sends_one_spike_per_threshold() -> None:
     k = torch.arange(1.0, 101.0)
     assert torch.equal(delta(0.1 * k.unsqueeze(0), 120).sum(1)[0], k)
 

@@ -102,7 +102,7 @@ def test_surrogate_gradients_agree_with_snntorch(kind: str) -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("current", [0.05, 0.3, 0.95, 1.5])
-def test_leaky_has_the_closed_form_rate(beta: float, current: float) -> None:
+def test_leaky_fires_at_the_closed_form_rate(beta: float, current: float) -> None:
     """From rest, reset to zero: u_n = a (1 − β^n)/(1 − β) passes θ after n steps, then again.
 
     The reset takes place in the step after the spike, which integrates the same current, so that
@@ -131,7 +131,7 @@ def test_an_escape_rate_neuron_fires_at_its_rate() -> None:
         assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n)
 
 
-def test_reset_at_once_touches_those_that_fired_and_no_others() -> None:
+def test_immediate_reset_applies_only_to_neurons_that_fired() -> None:
     class Never(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.zeros_like(x)
@@ -153,7 +153,7 @@ def test_a_noisy_threshold_fires_with_the_normal_probability() -> None:
         assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n)
 
 
-def test_membrane_noise_adds_up_as_an_ornstein_uhlenbeck_process() -> None:
+def test_membrane_noise_is_an_ornstein_uhlenbeck_process() -> None:
     """u ← β u + N(0, σ²) without spikes has the variance σ²/(1 − β²); 4 standard errors."""
     beta, sigma, n = 0.8, 0.1, 50_000
     neuron = Leaky(beta, threshold=100.0, membrane_noise=sigma, readable=True, seed=3)
@@ -166,7 +166,7 @@ def test_membrane_noise_adds_up_as_an_ornstein_uhlenbeck_process() -> None:
         assert abs(float(u.var()) - expected) < 4 * expected * math.sqrt(2 / n)
 
 
-def test_the_membrane_is_hidden_unless_it_is_readable() -> None:
+def test_the_membrane_is_available_only_if_readable() -> None:
     neuron = Leaky(0.9)
     neuron(torch.ones(1, 2))
     assert neuron.membrane is None and "membrane" not in neuron.signals
@@ -181,7 +181,7 @@ def lif(seed: int = 0) -> Spiking:
     return Spiking(nn.Sequential(nn.Linear(4, 8), hidden, nn.Linear(8, 3)), steps=7)
 
 
-def test_trials_start_from_rest_and_leave_nothing() -> None:
+def test_trials_start_from_rest_and_leave_no_state() -> None:
     net, other = lif(), lif()
     x = torch.rand(5, 1, 4)
     first = net(x)
@@ -196,7 +196,7 @@ def test_trials_start_from_rest_and_leave_nothing() -> None:
         assert {name: getattr(module, name) for name in module.fresh} == dict(module.fresh)
 
 
-def test_a_trial_begins_from_rest_whatever_was_left() -> None:
+def test_a_trial_starts_from_rest_after_calls_outside_of_trials() -> None:
     net = lif()
     x = torch.rand(5, 1, 4)
     first = net(x)
@@ -223,7 +223,7 @@ def test_another_batch_within_a_trial_is_refused() -> None:
         wrong(torch.ones(3, 1))
 
 
-def test_a_failed_trial_leaves_nothing_either() -> None:
+def test_a_failed_trial_leaves_no_state() -> None:
     net = lif()
     with pytest.raises(RuntimeError):
         net(torch.rand(5, 1, 9))
@@ -269,7 +269,7 @@ class Custom(nn.Module):
         return self.two(self.lif(self.one(x)))
 
 
-def test_adapt_goes_into_modules_with_a_forward_of_their_own() -> None:
+def test_adapt_replaces_neurons_in_modules_with_their_own_forward() -> None:
     given = Custom()
     calls: list[nn.Module] = []
     given.register_forward_hook(lambda module, *_: calls.append(module))
@@ -282,7 +282,7 @@ def test_adapt_goes_into_modules_with_a_forward_of_their_own() -> None:
     assert calls == [given]
 
 
-def test_what_is_shared_stays_shared_and_surrogates_are_kept() -> None:
+def test_shared_modules_stay_shared_and_surrogates_are_kept() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -312,12 +312,12 @@ def test_what_is_shared_stays_shared_and_surrogates_are_kept() -> None:
         (lambda: snntorch.SLSTM(4, 4, init_hidden=True), "no counterpart"),
     ],
 )
-def test_what_has_no_counterpart_is_refused(make, words: str) -> None:
+def test_neurons_without_a_counterpart_are_refused(make, words: str) -> None:
     with pytest.raises(SystemRefused, match=words):
         adapt(nn.Sequential(nn.Linear(4, 4), make()))
 
 
-def test_snntorchs_own_neurons_are_not_run_through_trials() -> None:
+def test_snntorchs_neurons_are_refused_in_spiking() -> None:
     net = nn.Sequential(nn.Linear(2, 2), snntorch.Leaky(beta=0.9, init_hidden=True))
     with pytest.raises(SystemRefused, match=r"'1': snnTorch's neurons .* Spiking\(adapt\(network"):
         Spiking(net)
@@ -360,7 +360,7 @@ def test_one_to_one_recurrence_is_a_node_with_the_autograd_gradient() -> None:
         torch.testing.assert_close(outer(layer, x, credit)["weight"], layer.weight.grad)
 
 
-def test_cleared_differs_from_leaky_only_in_its_reset_to_zero() -> None:
+def test_late_reset_to_zero_also_clears_the_input() -> None:
     a = torch.tensor([[0.7]])
     out = {}
     for kind in (Leaky, LateResetLeaky):
