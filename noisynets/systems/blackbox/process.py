@@ -114,10 +114,6 @@ class _Process:
 
     greeting: dict[str, Any]
 
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
-
     def __init__(self, command: list[str]) -> None:
         self._stderr = tempfile.TemporaryFile()
         try:
@@ -144,6 +140,10 @@ class _Process:
         if answer is None:
             raise _ProcessFailed(f"ended{self._status()}")
         return answer
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
 
     def _exchange(self, message: dict[str, Any] | None) -> dict[str, Any] | None:
         assert self._popen.stdin is not None and self._popen.stdout is not None
