@@ -12,7 +12,7 @@ import numpy as np
 from noisynets.systems.blackbox.contract import Array, Box, Reading, Weights, problems
 
 SHARED = 5.0
-"""Noise is shared if the variance of its mean over rows or nodes is so many times too large."""
+"""Noise is shared if its mean's variance exceeds that of independent noise by this factor."""
 SATURATED = 0.2
 """Largest share of activities at an end of their range without a note."""
 
