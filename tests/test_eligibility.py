@@ -290,7 +290,7 @@ def test_neurons_without_a_trial_of_their_own_start_every_batch_from_rest(estima
     first = make(x, y).loss
     for _ in range(2):
         assert torch.equal(make(x, y).loss, first)
-    assert net[1]._past == ()
+    assert net[1].step_state == ()
 
 
 def test_long_sums_are_kept_in_wide_numbers() -> None:

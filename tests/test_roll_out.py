@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import negative_return
 from noisynets.core.noise import Stream, gaussian
-from noisynets.core.types import Course
 from noisynets.core.trial import RollOut
+from noisynets.core.types import Course
 from noisynets.estimators.roll_out import ENTERED, RollOutPerturbation
 from noisynets.estimators.roll_out_credit import RollOutFeedback
 from noisynets.rules import SCALINGS

@@ -34,7 +34,7 @@ def check_box(arguments: CheckArguments) -> None:
     findings = []
     for finding in examine(_box(box, timeout), rows):
         findings.append(finding)
-        print(f"{finding.grade:6s}  {finding.what}")
+        print(f"{finding.grade:6s}  {finding.message}")
     if failed(findings):
         print(f"noisynets: {box}: cannot be trained as it is", file=sys.stderr)
         sys.exit(2)

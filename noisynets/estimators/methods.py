@@ -26,7 +26,7 @@ from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
 from noisynets.rules import RULES, Corrected, InTime, OverTrial, Rule, RuleEntry
 from noisynets.rules.credit.feedback import Feedback
-from noisynets.systems.blackbox import Aware, PhysicsAware, believed
+from noisynets.systems.blackbox import HardwareAware, PhysicsAware, box_model
 
 if TYPE_CHECKING:
     from noisynets.estimators.settings import PerturbationSettings
@@ -167,13 +167,13 @@ def _backpropagation(system: nn.Module, loss: Loss, p: PerturbationSettings) -> 
 
 
 def _offline(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
-    return Backpropagation(believed(system), loss)
+    return Backpropagation(box_model(system), loss)
 
 
 def _aware(
     system: nn.Module, loss: Loss, p: PerturbationSettings, *, nodes: bool = False
 ) -> Estimator:
-    return Backpropagation(Aware(system, nodes, p.injection_seed), loss)
+    return Backpropagation(HardwareAware(system, nodes, p.injection_seed), loss)
 
 
 def _physics_aware(
