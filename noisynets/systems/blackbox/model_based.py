@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import InputError
-from noisynets.core.probe import find_nodes
+from noisynets.core.nodes import find_nodes
 from noisynets.systems.blackbox.module import BlackBox, BoxLayer
 from noisynets.systems.blackbox.tiles import Distortions
 
