@@ -66,9 +66,9 @@ def test_bytes_are_fractions() -> None:
     [
         (torch.zeros(2, 3), torch.tensor([0, -1]), "label -1 of example 1"),
         (torch.zeros(2, 3), torch.tensor([0, 10]), "label 10 of example 1"),
-        (torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 1]), "input 1 holds NaN"),
-        (torch.zeros(3, 3), torch.tensor([0, 1]), "do not pair"),
-        (torch.zeros(0, 3), torch.tensor([], dtype=torch.long), "do not pair"),
+        (torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 1]), "input 1 contains NaN"),
+        (torch.zeros(3, 3), torch.tensor([0, 1]), "3 inputs and 2 targets"),
+        (torch.zeros(0, 3), torch.tensor([], dtype=torch.long), "0 inputs and 0 targets"),
     ],
     ids=["negative label", "large label", "nan", "unpaired", "empty"],
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 import torch
 from PIL import Image
@@ -95,7 +96,7 @@ def test_an_incomplete_folder_is_filled_and_a_folder_of_ones_own_is_not(cache: P
     assert (cache / "toy" / "b.bin").read_bytes() == b"of old"  # nothing of the user's is lost
     own = cache / "own"
     own.mkdir()
-    with pytest.raises(InputError, match="no a.bin; place a.bin"):
+    with pytest.raises(InputError, match="no a.bin: place a.bin"):
         locate(files(writes(GOOD)), own)
     assert list(own.iterdir()) == []
 
@@ -175,7 +176,7 @@ def test_a_sum_of_the_archive_alone_is_checked_when_it_comes(tmp_path: Path, mon
         (path / fname).write_bytes(b"altered")
         return str(path / fname)
 
-    monkeypatch.setattr(store.pooch, "retrieve", comes)
+    monkeypatch.setattr(pooch, "retrieve", comes)
     with pytest.raises(InputError, match="cifar-100-binary.tar.gz has md5 .* expected"):
         fetch(cifar.CIFAR100_FILES)
 
