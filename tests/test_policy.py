@@ -34,8 +34,8 @@ from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.spiking import Leaky, Spiking
 from noisynets.tasks.environments import ENVIRONMENTS, Episodes, environment_task, is_environment
 from noisynets.tasks.environments.episodes import mixed, period
-from noisynets.tasks.environments.film import pictures
-from noisynets.tasks.environments.spaces import muscles, senses
+from noisynets.tasks.environments.pictures import draw_episode
+from noisynets.tasks.environments.spaces import action_adapter, observation_adapter
 
 SHORT = ("max_episode_steps=12",)
 
@@ -95,8 +95,8 @@ def seeds(*numbers: int) -> Tensor:
 def alone(net: nn.Sequential, env: gymnasium.Env, seed: int, steps: int) -> list[float]:
     """One episode in NumPy, step by step."""
     weight, bias = (p.detach().numpy() for p in net[0].parameters())
-    see = senses(env.observation_space, "here").see
-    act = muscles(env.action_space, "here").act
+    see = observation_adapter(env.observation_space, "here").see
+    act = action_adapter(env.action_space, "here").act
     seen, _ = env.reset(seed=mixed([seed]))
     rewards = []
     for _ in range(steps):
@@ -132,10 +132,11 @@ def test_a_fast_vector_runs_its_first_episodes() -> None:
     system = Episodes(net, "CartPole-v1")
     found = system(seeds(1, 2, 3))[:, 0]
     envs = gymnasium.make_vec("CartPole-v1", 3)
+    see = observation_adapter(envs.single_observation_space, "here").see
     seen, _ = envs.reset(seed=mixed([1, 2, 3]))
     total, over = np.zeros(3), np.zeros(3, dtype=bool)
     while not over.all():
-        x = system._senses.see(seen).astype(np.float64)
+        x = see(seen).astype(np.float64)
         seen, reward, ended, cut, _ = envs.step(net(torch.from_numpy(x)).argmax(1).numpy())
         total += np.where(over, 0, reward)
         over |= ended | cut
@@ -170,7 +171,7 @@ def test_whatever_a_network_says_is_an_action(data) -> None:
         spaces.Box(-3.0, 7.0, (2, 2)),
     )
     space = data.draw(st.sampled_from(kinds))
-    made = muscles(space, "here")
+    made = action_adapter(space, "here")
     y = data.draw(hnp.arrays(np.float64, (3, made.outputs), elements=st.floats(-1e9, 1e9)))
     for action in made.act(y):
         assert space.contains(np.int64(action) if isinstance(space, spaces.Discrete) else action)
@@ -178,13 +179,14 @@ def test_whatever_a_network_says_is_an_action(data) -> None:
 
 def test_what_a_network_sees() -> None:
     box = spaces.Box(np.float32([-1, 0, -np.inf, 3]), np.float32([3, 10, np.inf, 3]))
-    made = senses(box, "here")
+    made = observation_adapter(box, "here")
     assert made.see(np.array([[3, 5, 7, 3]])).tolist() == [[1, 0, 7, 3]]
-    assert senses(spaces.Discrete(3, start=1), "here").see(np.array([3])).tolist() == [[0, 0, 1]]
-    spikes = senses(spaces.MultiBinary((8, 4)), "here")
+    one_hot = observation_adapter(spaces.Discrete(3, start=1), "here")
+    assert one_hot.see(np.array([3])).tolist() == [[0, 0, 1]]
+    spikes = observation_adapter(spaces.MultiBinary((8, 4)), "here")
     assert (spikes.shape, spikes.steps) == ((4,), 8)
     huge = spaces.Box(np.float32([-3e38]), np.float32([3e38]))
-    assert np.isfinite(senses(huge, "here").see(np.array([[3e38]]))).all()
+    assert np.isfinite(observation_adapter(huge, "here").see(np.array([[3e38]]))).all()
 
 
 def test_a_spiking_network_acts() -> None:
@@ -268,18 +270,18 @@ def test_stopped_and_continued_with_the_same_bits(
     import noisynets.run.train as loop
 
     saved, parts = [], create(tmp_path / "parts", config)
-    save = loop._save
+    save = loop.save_state
 
-    def stop(folder, session) -> None:
-        save(folder, session)
-        saved.append(session.progress.epoch)
+    def stop(path: Path, state: dict) -> None:
+        save(path, state)
+        saved.append(path)
         if len(saved) == 2:  # after the first epoch
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_save", stop)
+    monkeypatch.setattr(loop, "save_state", stop)
     with pytest.raises(KeyboardInterrupt):
         train(parts, progress_bar=False)
-    monkeypatch.setattr(loop, "_save", save)
+    monkeypatch.setattr(loop, "save_state", save)
     train(parts, progress_bar=False)
     assert same(final(whole), final(parts))
 
@@ -292,9 +294,9 @@ def test_stopped_and_continued_with_the_same_bits(
         (["noisy-cartpole", "--env", "sgma=2"], "unknown setting 'sgma'; known: sigma"),
         (["noisynets/DelayedCartPole-v0", "--env", "steps=-1"], "steps -1 must be a whole number"),
         (["cartpole", "--env", "steps"], "--env steps: write NAME=VALUE"),
-        (["cartpole", "--env", "max_episode_steps=0"], "episodes need a limit"),
-        (["tests/Endless-v0"], "tests/Endless-v0: episodes need a limit"),
-        (["tests/Pairs-v0"], "observations in Tuple(Discrete(2), Discrete(3)): a network sees"),
+        (["cartpole", "--env", "max_episode_steps=0"], "episodes need a time limit"),
+        (["tests/Endless-v0"], "tests/Endless-v0: episodes need a time limit"),
+        (["tests/Pairs-v0"], "observations in Tuple(Discrete(2), Discrete(3)) are not supported"),
         (["cartpole", "--rule", "bp"], "an environment has no derivative"),
         (["cartpole", "--system", "noisy-policy", "--rule", "np"], "nothing is injected in intri"),
         (["cartpole", "--system", "conv"], "a convolutional system needs pictures"),
@@ -327,9 +329,9 @@ def test_every_policy_acts() -> None:
 
 
 def test_an_episode_is_drawn(monkeypatch) -> None:
-    found = pictures(Episodes(linear(8, 2), "noisynets_envs:noisynets/NoisyArm-v0").float())
+    found = draw_episode(Episodes(linear(8, 2), "noisynets_envs:noisynets/NoisyArm-v0").float())
     assert set(found) == {"episode.png", "episode.gif"}
-    found = pictures(Episodes(linear(3, 2), "tests/Counter-v0"))
+    found = draw_episode(Episodes(linear(3, 2), "tests/Counter-v0"))
     assert set(found) == {"episode.png"}
 
 
