@@ -16,7 +16,7 @@ import tyro
 from torch import Tensor, nn
 
 from noisynets import Backpropagation, NodePerturbation, cross_entropy
-from noisynets.bench.speed import memory
+from noisynets.bench.steps import memory
 from noisynets.systems.spiking import Spiking, adapt
 
 KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, steps")

@@ -1,4 +1,4 @@
-"""Memory that is kept: counted by the system, in a process of its own."""
+"""Freed memory is kept: page faults of a separate process, counted by the operating system."""
 
 import os
 import subprocess

@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 1 disk or pipe, 2 bad input, 3 diverged."""
+"""The command line `noisynets`; it may import every other package.
+
+Exit codes: 1 for disk and pipe errors, 2 for bad input, 3 for a run that diverged.
+"""
 
 from __future__ import annotations
 
