@@ -20,7 +20,7 @@ from noisynets.diagnose import credit as measured
 from noisynets.diagnose.advice import Finding
 from noisynets.diagnose.gradients import true_gradients
 from noisynets.diagnose.ladder import Rung
-from noisynets.diagnose.listen import Batches, Listener
+from noisynets.diagnose.pairs import Batches, PairSource
 from noisynets.diagnose.rates import Trial
 from noisynets.diagnose.statistics import ENDLESS, signal_to_noise
 from noisynets.estimators.node_perturbation import NodePerturbation
@@ -133,8 +133,8 @@ def test_a_map_is_measured_by_the_best_that_noise_allows() -> None:
     session, steps = d.warmed(config(system="noisy-mlp"), TINY, 300)
     _, top = d.measure(session, TINY, steps=steps, trial_steps=0).nodes
     # δa = W δx + noise of variance 2 · 0.1²
-    listener, batches = Listener(session, 16), Batches(session, TINY)
-    pair = listener(*batches.draw(300))
+    source, batches = PairSource(session, 16), Batches(session, TINY)
+    pair = source(*batches.draw(300))
     made = pair.reports[1].shift.flatten(0, 1) @ list(session.system.parameters())[2].T
     power = float(made.detach().square().mean())
     assert top.ridge == pytest.approx(power / (power + 0.02), abs=0.03)

@@ -1,4 +1,4 @@
-"""How the nodes of a system respond."""
+"""Responses of a system's nodes to noise and to samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.types import Node, Report
-from noisynets.diagnose.listen import Batches, Listener
+from noisynets.diagnose.pairs import Batches, PairSource
 from noisynets.diagnose.statistics import (
     Ridge,
     explained,
@@ -21,22 +21,23 @@ from noisynets.rules.credit.mirror import Mirror, forward, has_mirror, shown
 from noisynets.run.session import Session
 
 ROWS, RESAMPLES = 200, 4
-"""Samples and noisy passes of a batch that is listened to."""
+"""Samples and noisy passes of each recorded batch."""
 ROWS_PER_INPUT = 40
-"""Pairs of rows per input of a layer on which least squares are solved: its R² is then lower than
-the best by 1/40 of what noise leaves unexplained."""
+"""Rows for least squares, per input of a layer. R² on other rows is then below its upper limit by
+1/40 of the variance that noise leaves unexplained."""
 MOST_FITS = 16
+"""Largest number of batches for least squares."""
 TESTS = 3
-PICTURES = 64
-"""Of a batch whose patches are looked at, for a convolution: there are many in each."""
+"""Number of batches on which responses are measured."""
+IMAGES = 64
+"""Samples of a batch whose patches are used for a convolution; each has many patches."""
 
 
 @dataclass
-class Response:
-    """How one node responds, from batches that were listened to.
+class NodeResponse:
+    """Measured response of one node.
 
-    Attributes:
-        sigma: as in `NodeMeasures`, and so the others.
+    The attributes are those of the same name in `NodeMeasures`.
     """
 
     sigma: float | None = None
@@ -47,7 +48,7 @@ class Response:
 
 
 def learnt_maps(session: Session) -> Maps | None:
-    """Return what the run's feedback has learnt of its nodes; None where it learns nothing."""
+    """Return the maps that the run's feedback has learnt; None if it learns none."""
     rule = getattr(session.estimator, "rule", None)
     while isinstance(rule, InTime | Corrected):
         rule = rule.feedback
@@ -55,7 +56,14 @@ def learnt_maps(session: Session) -> Maps | None:
 
 
 def innovation(report: Report, maps: dict[str, Tensor]) -> Tensor:
-    """ε of a call, (K, B, *out): ξ where it is injected, else δa − M δx with a fitted map."""
+    """Return the noise ε of a call, (K, B, *out).
+
+    It is ξ if noise is injected, otherwise δa − M δx with the fitted map M of the node.
+
+    Args:
+        report: record of the call.
+        maps: fitted maps by node.
+    """
     if report.xi is not None:
         return report.xi
     known = maps.get(report.node.name)
@@ -66,9 +74,14 @@ def innovation(report: Report, maps: dict[str, Tensor]) -> Tensor:
 
 
 def rows(report: Report, start: int) -> tuple[Tensor, Tensor] | None:
-    """Rows of the node's product: differences of inputs (N, n_in), and what became of them.
+    """Return rows of a call's linear map: input differences and the resulting output differences.
 
-    None for a node without a map, or one whose inputs do not differ.
+    Args:
+        report: record of the call.
+        start: offset of the rows that are taken for a convolution.
+
+    Returns:
+        (N, n_in) and (N, n_out); None if the node has no map, or its inputs do not differ.
     """
     layer = geometry(report.node)
     if report.shift is None or not has_mirror(layer) or not bool(report.shift.any()):
@@ -76,17 +89,25 @@ def rows(report: Report, start: int) -> tuple[Tensor, Tensor] | None:
     made = report.delta if report.xi is None else report.delta - report.xi
     inputs, outputs = report.shift.flatten(0, 1), made.flatten(0, 1)
     if not isinstance(layer, nn.Linear):
-        inputs, outputs = inputs[:PICTURES], outputs[:PICTURES]
+        inputs, outputs = inputs[:IMAGES], outputs[:IMAGES]
     assert isinstance(layer.weight, Tensor)
     positions = outputs[0].numel() // len(layer.weight)
     return shown(layer, inputs, outputs, len(inputs) * positions, start)
 
 
-def fit(listener: Listener, batches: Batches) -> dict[str, Tensor]:
-    """Solve for the map of every node that has one, by least squares on many pairs."""
+def fit(source: PairSource, batches: Batches) -> dict[str, Tensor]:
+    """Fit the map of every node that has one by least squares on many pairs.
+
+    Args:
+        source: makes the pairs.
+        batches: batches over which they are made.
+
+    Returns:
+        Maps (n_out, n_in) by node; empty if the system does not support the recording of pairs.
+    """
     found: dict[str, Ridge] = {}
     for turn in range(MOST_FITS):
-        pair = listener(*batches.draw(ROWS))
+        pair = source(*batches.draw(ROWS))
         if pair is None:
             return {}
         short = False
@@ -103,14 +124,24 @@ def fit(listener: Listener, batches: Batches) -> dict[str, Tensor]:
 
 
 def responses(
-    session: Session, listener: Listener, batches: Batches, maps: dict[str, Tensor]
-) -> dict[str, Response]:
-    """Measure every node's response on fresh batches; empty where the system cannot be heard."""
+    session: Session, source: PairSource, batches: Batches, maps: dict[str, Tensor]
+) -> dict[str, NodeResponse]:
+    """Measure the response of every node on new batches.
+
+    Args:
+        session: session of the run.
+        source: makes the pairs.
+        batches: batches over which they are made.
+        maps: fitted maps by node.
+
+    Returns:
+        Responses by node; empty if the system does not support the recording of pairs.
+    """
     learnt = learnt_maps(session)
     sums: dict[str, list[dict[str, float | None]]] = {}
     units: dict[str, list[Tensor]] = {}
     for turn in range(TESTS):
-        pair = listener(*batches.draw(ROWS))
+        pair = source(*batches.draw(ROWS))
         if pair is None:
             return {}
         for call, report in enumerate(pair.reports):
@@ -126,7 +157,7 @@ def responses(
             sums.setdefault(name, []).append(entry)
             units.setdefault(name, []).append(_reliability(pair, call))
     return {
-        name: Response(
+        name: NodeResponse(
             **{key: mean([entry.get(key) for entry in entries]) for key in _KEYS},
             dead=dead(torch.stack(units[name])),
         )
@@ -136,15 +167,16 @@ def responses(
 
 _KEYS = ("sigma", "relative_sigma", "learnt", "ridge")
 SILENT = 0.02
-"""Mean over units of the correlation over samples of their outputs in two passes, below which a
-layer says nothing of the samples. Chance makes it 0.007 for ten units, less for more."""
+"""Limit of the correlation between a unit's outputs in two passes, over samples and averaged over
+units, below which a layer carries no information about the samples. By chance it is 0.007 for ten
+units, and less for more."""
 
 
 def dead(correlations: Tensor) -> float:
-    """Share of units that never change; all of them if the others change by noise alone.
+    """Return the fraction of units that never change; 1 if the others change by noise alone.
 
     Args:
-        correlations: of `repeated`, of some batches, (batches, units).
+        correlations: results of `repeated` for some batches, (batches, units).
 
     >>> dead(torch.tensor([[0.5, torch.nan], [0.6, torch.nan]]))
     0.5
@@ -152,14 +184,14 @@ def dead(correlations: Tensor) -> float:
     1.0
     """
     still = correlations.isnan().all(0)
-    says = correlations[:, ~still].nanmean()  # NaN if all are still
-    return float(still.double().mean()) if bool(says >= SILENT) else 1.0
+    others = correlations[:, ~still].nanmean()  # NaN if there are none
+    return float(still.double().mean()) if bool(others >= SILENT) else 1.0
 
 
 def _scales(report: Report, epsilon: Tensor) -> dict[str, float | None]:
-    assert report.a is not None, "a listener's reports carry states"
+    assert report.a is not None, "recorded pairs contain the activities"
     spread = float(report.a.double().std(0).square().mean().sqrt())
-    noisy_passes = 1 if report.xi is not None else 2  # of the two, in a difference
+    noisy_passes = 1 if report.xi is not None else 2  # a difference of two noisy passes has both
     sigma = (float(epsilon.double().square().mean()) / noisy_passes) ** 0.5
     return {
         "sigma": sigma * report.draws**0.5,
@@ -168,7 +200,7 @@ def _scales(report: Report, epsilon: Tensor) -> dict[str, float | None]:
 
 
 def _reliability(pair: Pair, call: int) -> Tensor:
-    """`repeated` of what the units behind a call hand on; of its activity, where none are."""
+    """Return `repeated` of the outputs of the units after a call, or of its activity if none."""
     report = pair.reports[call]
     unit = pair.wiring.behind.get(call)
     if unit is None or unit in pair.wiring.blind:
@@ -179,12 +211,12 @@ def _reliability(pair: Pair, call: int) -> Tensor:
 
 
 def _unit_first(y: Tensor, node: Node, more: int = 0) -> Tensor:
-    """Bring the units to where `repeated` wants them: behind the samples."""
+    """Move the axis of the units to where `repeated` has it, after that of the samples."""
     linear = isinstance(geometry(node), nn.Linear)
     return y.movedim(-1, 1 + more) if linear and y.dim() > 2 + more else y
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of what was measured; None where nothing was."""
+    """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

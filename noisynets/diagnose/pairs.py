@@ -1,4 +1,4 @@
-"""Listening to a system: what pairs of passes show, whatever its rule makes of them."""
+"""Pairs of passes of a run's system with its rule's noise, recorded without any update."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from noisynets.systems.catalogue import SYSTEMS
 from noisynets.tasks.data import Examples
 
 QUIET_SIGMA = 1e-2
-"""What is injected to listen to a system that neither has noise nor gets any from its rule."""
+"""σ injected into systems that have no noise of their own and whose rule injects none at nodes."""
 
 
 @contextmanager
 def unchanged(session: Session) -> Iterator[None]:
-    """Put everything that a run saves back to what it was, whatever happens in between.
+    """Restore on exit everything that a checkpoint contains, also after an error.
 
-    Weights, what feedback has learnt, all streams of noise and the state of devices are in it.
+    This includes weights, learnt feedback, all random generators and the state of devices.
     """
     kept = copy.deepcopy(session.state())
     try:
@@ -38,45 +38,45 @@ def unchanged(session: Session) -> Iterator[None]:
 
 
 @dataclass
-class Ear:
-    """A feedback that hears what pairs show, and gives no credit."""
+class PairRecorder:
+    """A rule that keeps the last pair and gives no credit."""
 
-    heard: list[Pair] = field(default_factory=list)
+    recorded: list[Pair] = field(default_factory=list)
 
     def __call__(self, pair: Pair) -> list[Tensor | None]:
-        """Keep the pair."""
-        self.heard = [pair]
+        """Keep the pair and return no credit."""
+        self.recorded = [pair]
         return [None] * len(pair.reports)
 
     def state(self) -> dict[str, Tensor]:
-        """Return nothing: nothing is learnt."""
+        """Return an empty state: nothing is learnt."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Do nothing."""
+        """Do nothing: there is no state."""
 
 
-class Listener:
-    """Makes passes as the run's rule would make them, and returns what they showed.
+class PairSource:
+    """Makes pairs of passes of a run's system, with noise as its rule would use it.
 
     Args:
-        session: whose system is listened to.
+        session: session of the run.
         resamples: K.
-        seed: of what is injected.
+        seed: seed of the injected noise.
 
     Attributes:
-        sigma: of what is injected; None: the noise is the system's own.
+        sigma: σ of the injected noise; None: nothing is injected, the system's own noise is used.
     """
 
     def __init__(self, session: Session, resamples: int, seed: int = 1) -> None:
         self._session = session
-        self._ear = Ear()
-        self.sigma = listening_sigma(session)
+        self._recorder = PairRecorder()
+        self.sigma = probing_sigma(session)
         c = session.config
         self._passes = NodePerturbation(
             session.system,
             session.task.measure.loss,
-            self._ear,
+            self._recorder,
             sigma=self.sigma,
             resamples=resamples,
             noise=c.noise or METHODS[c.rule].noise,
@@ -85,19 +85,25 @@ class Listener:
         )
 
     def __call__(self, x: Tensor, y: Tensor) -> Pair | None:
-        """Return what passes over a batch showed; None where the system cannot be listened to.
+        """Return the pair of passes over a batch.
 
-        So it is where the output is not made of activities alone, or is no single tensor.
+        Args:
+            x: inputs (B, ...), before encoding.
+            y: targets (B, ...).
+
+        Returns:
+            The pair; None if the system does not support the recording, because its output does
+            not consist of activities alone or is not a single tensor.
         """
         try:
             self._passes.credit(self._session.encode(x, self._session.encoding), y)
         except SystemRefused:
             return None
-        return self._ear.heard[0]
+        return self._recorder.recorded[0]
 
 
-def listening_sigma(session: Session) -> float | None:
-    """What to inject while listening: the rule's own σ at the nodes, or next to nothing."""
+def probing_sigma(session: Session) -> float | None:
+    """Return the σ to inject at nodes: the rule's, a small one, or None for a noisy system."""
     c = session.config
     if METHODS[c.rule].perturbs == "nodes":
         return c.injected
@@ -109,12 +115,12 @@ def listening_sigma(session: Session) -> float | None:
 
 @dataclass
 class Batches:
-    """Training batches, in a random order of its own.
+    """Random batches of examples, independent of the run's own order.
 
     Args:
-        session: gives dtype and device.
-        examples: to draw from.
-        seed: of the order.
+        session: session that determines dtype and device.
+        examples: examples from which batches are drawn.
+        seed: seed of the draws.
     """
 
     session: Session
@@ -125,7 +131,7 @@ class Batches:
         self._generator = torch.Generator().manual_seed(self.seed)
 
     def draw(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return another batch, as it is before any encoding."""
+        """Return inputs (size, ...), before encoding, and targets of randomly drawn examples."""
         n = len(self.examples)
         index = torch.randperm(n, generator=self._generator)[:size].to(self.examples.y.device)
         return self.examples.batch(index, DTYPES[self.session.config.dtype])
