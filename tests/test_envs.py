@@ -241,7 +241,7 @@ def test_random_stacks_stay_in_their_spaces_and_agree_with_their_vector(
         (lambda: on("FrozenLake-v1", ne.Gaussian()), "Gaussian needs a Box of float32 or float64"),
         (lambda: on("FrozenLake-v1", ne.Dropout()), "set hold=True"),
         (lambda: on("Blackjack-v1", ne.Delay()), "flatten it first"),
-        (lambda: on("CartPole-v1", "Gaussian"), "'Gaussian' is no channel"),
+        (lambda: on("CartPole-v1", "Gaussian"), "'Gaussian' is not a channel"),
         (lambda: on("CartPole-v1", {"entry_point": "noisynets_envs:Nois"}), "unknown channel"),
         (lambda: ne.Act(gymnasium.make("Pendulum-v1"), ne.LatencyCode()), "only observations may"),
         (lambda: ne.Reward(gymnasium.make("CartPole-v1"), ne.Quantiser()), "give low and high"),
