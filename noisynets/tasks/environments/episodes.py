@@ -107,11 +107,11 @@ class Episodes(RollOut):
     @torch.no_grad()
     def act(self, observations: Array) -> Array:
         """Map observations (R, ...) to actions (R, ...) by one call of the network."""
-        x = torch.from_numpy(self._observations.see(observations))
+        x = torch.from_numpy(self._observations.convert(observations))
         if isinstance(self.network, Stepped) and not self._observations.steps:
             x = x[:, None]
         output: Tensor = self.network(x.to(next(self.network.parameters())))
-        return self._actions.act(output.to("cpu", torch.float64).numpy())
+        return self._actions.convert(output.to("cpu", torch.float64).numpy())
 
     def _envs(self, n: int, number: int) -> Envs:
         """Return the vector environment of n rows with this number; make it at its first use."""

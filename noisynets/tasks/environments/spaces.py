@@ -22,12 +22,12 @@ class ObservationAdapter:
     Attributes:
         shape: shape of the network's input in one step of the environment.
         steps: T, for observations that are spike trains (T, n); 0: without a time axis.
-        see: observations (R, ...) → inputs (R, *shape) or (R, T, *shape), float32.
+        convert: observations (R, ...) → inputs (R, *shape) or (R, T, *shape), float32.
     """
 
     shape: tuple[int, ...]
     steps: int
-    see: Callable[[Array], Array]
+    convert: Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class ActionAdapter:
 
     Attributes:
         outputs: number of network outputs.
-        act: outputs (R, outputs), float64 → actions (R, ...).
+        convert: outputs (R, outputs), float64 → actions (R, ...).
     """
 
     outputs: int
-    act: Callable[[Array], Array]
+    convert: Callable[[Array], Array]
 
 
 def observation_adapter(space: spaces.Space[Any], owner: str) -> ObservationAdapter:
@@ -58,7 +58,7 @@ def observation_adapter(space: spaces.Space[Any], owner: str) -> ObservationAdap
 
     >>> low, high = np.array([[0, -np.inf], [4, np.inf]], dtype=np.float32)
     >>> made = observation_adapter(spaces.Box(low, high), "mine")
-    >>> made.shape, made.see(np.array([[3.0, 7.0]])).tolist()
+    >>> made.shape, made.convert(np.array([[3.0, 7.0]])).tolist()
     ((2,), [[0.5, 7.0]])
     """
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
@@ -95,9 +95,9 @@ def action_adapter(space: spaces.Space[Any], owner: str) -> ActionAdapter:
         InputError: if the space is of another kind.
 
     >>> discrete = action_adapter(spaces.Discrete(3, start=1), "mine")
-    >>> discrete.act(np.array([[0.1, 0.3, 0.2]])).tolist()
+    >>> discrete.convert(np.array([[0.1, 0.3, 0.2]])).tolist()
     [2]
-    >>> action_adapter(spaces.Box(-2.0, 2.0, (1,)), "mine").act(np.array([[0.5], [9.0]])).tolist()
+    >>> action_adapter(spaces.Box(-2.0, 2.0, (1,)), "mine").convert(np.array([[0.5], [9.0]])).tolist()
     [[1.0], [2.0]]
     """
     if isinstance(space, spaces.Discrete):
@@ -108,11 +108,11 @@ def action_adapter(space: spaces.Space[Any], owner: str) -> ActionAdapter:
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         centre, size = _bounds(space)
 
-        def act(y: Array) -> Array:
+        def convert(y: Array) -> Array:
             scaled = centre + size * y.reshape(-1, *space.shape)
             return np.clip(scaled, space.low, space.high).astype(space.dtype)
 
-        return ActionAdapter(int(np.prod(space.shape)), act)
+        return ActionAdapter(int(np.prod(space.shape)), convert)
     raise InputError(
         f"{owner}: actions in {_short(space)} are not supported: wrap the environment so that they "
         "are in a Discrete space, a Box of floats or a MultiBinary space"
