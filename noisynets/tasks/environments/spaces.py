@@ -97,7 +97,8 @@ def action_adapter(space: spaces.Space[Any], owner: str) -> ActionAdapter:
     >>> discrete = action_adapter(spaces.Discrete(3, start=1), "mine")
     >>> discrete.convert(np.array([[0.1, 0.3, 0.2]])).tolist()
     [2]
-    >>> action_adapter(spaces.Box(-2.0, 2.0, (1,)), "mine").convert(np.array([[0.5], [9.0]])).tolist()
+    >>> box = action_adapter(spaces.Box(-2.0, 2.0, (1,)), "mine")
+    >>> box.convert(np.array([[0.5], [9.0]])).tolist()
     [[1.0], [2.0]]
     """
     if isinstance(space, spaces.Discrete):
