@@ -1,7 +1,8 @@
-"""Gymnasium environments for noisy control; importing this registers them.
+"""Gymnasium environments for noisy control, registered by importing this package.
 
-An observation's way: `physics` or Gymnasium's own task, then `channel`s one after another
-(`noise`, `delay`, `sensor`, `encoding`) along a `path` inside `wrappers` or `vector`.
+The package needs only Gymnasium and NumPy and never imports `noisynets`. An observation comes from
+`physics` or one of Gymnasium's own tasks and passes through one or more `channel`s (`noise`,
+`delay`, `sensor`, `encoding`), which a `path` inside `wrappers` or `vector` applies in order.
 """
 
 from .arm import Arm

@@ -1,11 +1,13 @@
-"""A planar two-link arm with noisy, slow muscles: reaching for a target in the horizontal plane.
+"""A planar two-link arm with noisy, slow muscles that reaches for a target in a horizontal plane.
 
     M(θ) θ̈ + C(θ, θ̇) + B θ̇ = T a,    τ ȧ = u (1 + k z) − a,    z ~ N(0, 1) in every step
 
-Arm and constants: Li and Todorov, *Iterative linear quadratic regulator design for nonlinear
-biological movement systems*, ICINCO 2004. The noise of a muscle grows with its
-command: Harris and Wolpert, *Signal-dependent noise determines motor planning*, Nature 394 (1998)
-780. A muscle's activation a follows the command u as a filter of first order.
+The activation a of a muscle is its command u, passed through a first-order low-pass filter. The
+noise of a muscle is proportional to its command.
+
+Source: arm and constants, Li and Todorov, *Iterative linear quadratic regulator design for
+nonlinear biological movement systems* (ICINCO 2004); noise, Harris and Wolpert, *Signal-dependent
+noise determines motor planning* (Nature 394, 1998, 780).
 """
 
 from __future__ import annotations
@@ -22,30 +24,30 @@ from .render import Stroke, picture
 from .types import Array, Parameter
 
 FASTEST = 20.0
-"""rad/s at which the reported speed saturates."""
+"""Speed at which the observed speed saturates, rad/s."""
 
 LENGTHS = (0.30, 0.33)
-"""m, of the arm that reaches every target."""
+"""Default lengths of the links, m; an arm of these lengths can reach every target."""
 
 
 @dataclass(frozen=True)
 class Arm(Physics):
-    """Joint angles θ₁ (shoulder), θ₂ (elbow) move the hand; the reward is minus its distance.
+    """Arm with joint angles θ₁ (shoulder) and θ₂ (elbow); the reward is minus the hand's distance.
 
     The state has 8 components: θ₁, θ₂, θ̇₁, θ̇₂, the activations a₁, a₂, and the target's x, y.
-    Targets lie within reach of an arm of the usual lengths. The elbow has no stop, and nothing ends
-    an episode.
+    An arm of the default lengths can reach every target. The elbow's angle is not limited. An
+    episode ends by its time limit only.
 
     Args:
         l1: length of the upper arm, m.
-        l2: of the forearm and hand, m.
-        m2: mass of the forearm and hand, kg.
-        s2: distance of its centre of mass from the elbow, m.
+        l2: length of forearm and hand, m.
+        m2: mass of forearm and hand, kg.
+        s2: distance of the centre of mass of forearm and hand from the elbow, m.
         i1: moment of inertia of the upper arm about the shoulder, kg m².
-        i2: of the forearm and hand about the elbow, kg m².
-        friction: of each joint, N m s; half of it couples the joints.
-        torque: T, at full activation, N m. Chosen here: a reach takes about half a second.
-        tau: time constant of the muscles, s. Chosen here, near the usual 30 to 60 ms.
+        i2: moment of inertia of forearm and hand about the elbow, kg m².
+        friction: viscous friction of each joint, N m s; half of it couples the joints.
+        torque: T, torque at full activation, N m. Chosen here: a reach takes about half a second.
+        tau: τ, time constant of the muscles, s. Chosen here, near the usual 30 to 60 ms.
         noise: k, standard deviation of the command's noise relative to the command. Chosen here.
         dt: time step, s.
     """
@@ -68,24 +70,24 @@ class Arm(Physics):
         not_negative(self, friction=self.friction, torque=self.torque, noise=self.noise)
         if np.any(self.i2 < self.m2 * self.s2**2):
             raise ValueError(
-                f"Arm: i2 {self.i2} is less than m2 s2² = {self.m2 * self.s2**2}, which no body "
-                "has about the elbow: raise i2"
+                f"Arm: i2 {self.i2} is less than m2 s2² = {self.m2 * self.s2**2}, the lower limit "
+                "of a moment of inertia about the elbow: raise i2"
             )
 
     @property
     def action_space(self) -> Space[Any]:
-        """Return the space of the commands to the muscles."""
+        """Space of the commands to both muscles."""
         return Box(-1.0, 1.0, (2,), np.float32)
 
     @property
     def observation_space(self) -> Space[Any]:
-        """Return the space of cos θ, sin θ of both joints, both speeds, and the target's x, y."""
+        """Space of cos θ and sin θ of both joints, both speeds, and the target's x, y."""
         reach = sum(LENGTHS)
         high = np.array([1, 1, 1, 1, FASTEST, FASTEST, reach, reach], dtype=np.float32)
         return Box(-high, high)
 
     def start(self, n: int, rng: np.random.Generator) -> Array:
-        """Rest near θ = (45°, 90°), with a target anywhere in front of the shoulder."""
+        """Draw states at rest near θ = (45°, 90°) and targets in front of the shoulder, (8, n)."""
         low, high = [-0.1, -0.1, 0.0, np.pi / 6], [0.1, 0.1, np.pi * 3 / 4, np.pi * 5 / 6]
         drawn = rng.uniform(low, high, size=(n, 4)).T
         posture = drawn[:2] + np.array([[np.pi / 4], [np.pi / 2]])
@@ -94,7 +96,7 @@ class Arm(Physics):
     def step(
         self, state: Array, actions: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Command the muscles and move; the command is held for the step."""
+        """Advance by one time step, in which the commands are constant."""
         motion, activation, target = state[:4], state[4:6], state[6:]
         u = np.clip(actions, -1.0, 1.0).T.astype(np.float64)
         command = u * (1 + self.noise * rng.standard_normal(u.shape))
@@ -123,7 +125,7 @@ class Arm(Physics):
         return a1 + 2 * a2, self.i2 + a2, self.i2
 
     def observe(self, state: Array) -> Array:
-        """Return what the joints and the eyes report, (n, 8)."""
+        """Return cos θ and sin θ of both joints, both speeds, and the target's x, y, (n, 8)."""
         angles, speeds, target = state[:2], state[2:4].clip(-FASTEST, FASTEST), state[6:]
         cos, sin = np.cos(angles), np.sin(angles)
         seen = np.stack([cos[0], sin[0], cos[1], sin[1], *speeds, *target], axis=1)

@@ -1,9 +1,9 @@
-"""Channels: what a signal passes through between the physics and the agent.
+"""Channels: stages that a signal passes through between the physics and the agent.
 
     physics ──observation──► channel ──► channel ──► agent ──action──► channel ──► physics
 
-A channel is a frozen dataclass of settings with pure functions on batches (n, *shape), one row per
-environment. Single and vector wrappers share them, so that they cannot differ.
+A channel is a frozen dataclass of settings with pure functions on batches (n, *shape), one row for
+each environment. Single and vector wrappers use the same functions.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from .types import Array, Values
 
 
 class Channel(ABC):
-    """One stage on a signal's way; all randomness comes from the generator it is handed.
+    """One stage of a signal's path; random only through the generator in its arguments.
 
     Attributes:
-        overshoots: whether what leaves may lie outside `space` and has to be clipped to it.
+        overshoots: True if outputs can lie outside `space` and must be clipped to it.
     """
 
     overshoots: ClassVar[bool] = False
 
     @abstractmethod
     def space(self, space: Space[Any]) -> Space[Any]:
-        """Return the space of what leaves, for one row.
+        """Return the space of one output signal.
 
         Args:
-            space: of what enters, for one row.
+            space: space of one input signal.
 
         Raises:
-            ValueError: for a space that the channel cannot carry.
+            ValueError: if the channel does not support the space.
         """
 
     def start(self, x: Array, space: Space[Any], rng: np.random.Generator) -> Array:
-        """Return the state of rows at the start of an episode, (n, ...); by default none.
+        """Return the channel's state at the start of an episode, (n, ...); by default empty.
 
         Args:
-            x: the first signals of their episodes, (n, *shape).
-            space: of one signal.
-            rng: of the environment.
+            x: first signals of the episodes, (n, *shape).
+            space: space of one input signal.
+            rng: random generator of the environment.
         """
         return np.empty((len(x), 0))
 
@@ -55,25 +55,28 @@ class Channel(ABC):
     def step(
         self, x: Array, state: Array, space: Space[Any], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Pass signals on.
+        """Apply the channel to one signal of every row.
 
         Args:
-            x: signals, (n, *shape).
-            state: of all rows, (n, ...).
-            space: of one signal.
-            rng: of the environment.
+            x: input signals, (n, *shape).
+            state: state of all rows, (n, ...).
+            space: space of one input signal.
+            rng: random generator of the environment.
 
         Returns:
-            What leaves, (n, ...), and the new state.
+            Output signals (n, ...) and the new state.
         """
 
 
 Channels: TypeAlias = Channel | Mapping[str, Any] | Sequence[Channel | Mapping[str, Any]]
-"""A channel, several in series, or what `describe` makes of them."""
+"""A channel or several in series, each as an object or as the mapping made by `describe`."""
 
 
 def describe(channel: Channel) -> dict[str, Any]:
-    """Turn a channel into plain data, for a spec and its JSON.
+    """Return a channel as plain data that a spec can store as JSON.
+
+    Raises:
+        ValueError: if the channel is not a dataclass.
 
     >>> from noisynets_envs import Delay
     >>> describe(Delay(2))
@@ -82,19 +85,19 @@ def describe(channel: Channel) -> dict[str, Any]:
     kind: Any = type(channel)
     entry_point = f"{kind.__module__}:{kind.__qualname__}"
     if not dataclasses.is_dataclass(kind):
-        raise ValueError(f"{entry_point} must be a dataclass: its fields are what a spec keeps")
+        raise ValueError(f"{entry_point} must be a dataclass, so that a spec can store its fields")
     settings = {f.name: _plain(getattr(channel, f.name)) for f in dataclasses.fields(kind)}
     return {"entry_point": entry_point, **settings}
 
 
 def build(channels: object) -> tuple[Channel, ...]:
-    """Return channels from what the user gave, or from what a spec kept.
+    """Return channels as objects.
 
     Args:
-        channels: `Channels`.
+        channels: `Channels`, given by the user or stored in a spec.
 
     Raises:
-        ValueError: for something else, an unknown channel or an unknown setting.
+        ValueError: if the argument is of another kind, or a channel or setting is unknown.
 
     >>> build({"entry_point": "noisynets_envs.delay:Delay", "stepz": 2})
     Traceback (most recent call last):
@@ -107,15 +110,15 @@ def build(channels: object) -> tuple[Channel, ...]:
 
 
 def made(kind: type[Any], settings: Mapping[str, Any], owner: str = "") -> Any:
-    """Make a dataclass from settings by name.
+    """Make an instance of a dataclass from settings by name.
 
     Args:
         kind: the dataclass.
-        settings: from names of its fields to values.
-        owner: who is named in errors; the dataclass itself unless given.
+        settings: values by field name.
+        owner: name in error messages; by default that of the dataclass.
 
     Raises:
-        ValueError: for a name that is none of its settings.
+        ValueError: if a setting is unknown, or one without a default is missing.
     """
     known = [field.name for field in dataclasses.fields(kind)]
     for name in settings:
@@ -125,15 +128,23 @@ def made(kind: type[Any], settings: Mapping[str, Any], owner: str = "") -> Any:
             )
     try:
         return kind(**settings)
-    except TypeError as error:  # one without a default is missing
+    except TypeError as error:  # a setting without a default is missing
         raise ValueError(f"{owner or kind.__name__}: {error}") from error
 
 
 def floats(owner: object, space: Space[Any], **values: Values | None) -> Box:
-    """Return the space as a box of floats for which each value has the right number of components.
+    """Check that a space is a box of floats and that settings have the shape of its components.
+
+    Args:
+        owner: the channel, or its name for error messages.
+        space: the space.
+        **values: settings by name, each one number or one for each component.
+
+    Returns:
+        The space.
 
     Raises:
-        ValueError: for another space, or a wrong number of values.
+        ValueError: if the space is of another kind, or a setting has another shape.
 
     >>> floats("Gaussian", Discrete(4))
     Traceback (most recent call last):
@@ -154,10 +165,17 @@ def floats(owner: object, space: Space[Any], **values: Values | None) -> Box:
 
 
 def arrays(owner: object, space: Space[Any]) -> Space[Any]:
-    """Return the space if its elements are arrays or numbers.
+    """Check that the elements of a space are arrays or numbers.
+
+    Args:
+        owner: the channel, or its name for error messages.
+        space: the space.
+
+    Returns:
+        The space.
 
     Raises:
-        ValueError: for another space.
+        ValueError: if it is of another kind.
     """
     if not isinstance(space, (Box, Discrete, MultiBinary, MultiDiscrete)):
         raise ValueError(
@@ -168,10 +186,11 @@ def arrays(owner: object, space: Space[Any]) -> Space[Any]:
 
 
 def _build(channel: Any) -> Channel:
+    """Return one channel as an object."""
     if isinstance(channel, Channel):
         return channel
     if not isinstance(channel, Mapping) or "entry_point" not in channel:
-        raise ValueError(f"{channel!r} is no channel: give one such as Gaussian(0.1)")
+        raise ValueError(f"{channel!r} is not a channel: give one such as Gaussian(0.1)")
     module, _, name = str(channel["entry_point"]).partition(":")
     try:
         kind = getattr(importlib.import_module(module), name)
@@ -182,4 +201,5 @@ def _build(channel: Any) -> Channel:
 
 
 def _plain(value: Any) -> Any:
+    """Return a setting as a value that JSON can store."""
     return np.asarray(value).tolist() if isinstance(value, (Sequence, np.ndarray)) else value

@@ -1,4 +1,4 @@
-"""Settings refused where they mean nothing: one line that says what was given and what to do."""
+"""Checks of settings; each error states in one line the value found and the values allowed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .types import Values
 
 
 def not_negative(owner: object, **values: Values) -> None:
-    """Refuse settings below zero, or not finite.
+    """Raise ValueError for settings that are below zero or not finite.
 
     >>> not_negative("Gaussian", sigma=-1)
     Traceback (most recent call last):
@@ -21,7 +21,7 @@ def not_negative(owner: object, **values: Values) -> None:
 
 
 def positive(owner: object, **values: Values) -> None:
-    """Refuse settings that are not above zero, or not finite.
+    """Raise ValueError for settings that are not above zero or not finite.
 
     >>> positive("OrnsteinUhlenbeck", tau=0)
     Traceback (most recent call last):
@@ -32,7 +32,7 @@ def positive(owner: object, **values: Values) -> None:
 
 
 def probability(owner: object, **values: Values) -> None:
-    """Refuse settings that are no probabilities.
+    """Raise ValueError for settings that are not probabilities.
 
     >>> probability("Dropout", p=1.5)
     Traceback (most recent call last):
@@ -43,7 +43,7 @@ def probability(owner: object, **values: Values) -> None:
 
 
 def whole(owner: object, *, least: int, **values: int) -> None:
-    """Refuse settings that are no whole numbers, or below `least`.
+    """Raise ValueError for settings that are not whole numbers or below `least`.
 
     >>> whole("Delay", least=0, steps=-1)
     Traceback (most recent call last):
@@ -59,6 +59,7 @@ def whole(owner: object, *, least: int, **values: int) -> None:
 
 
 def _all(owner: object, must: str, test: Any, values: dict[str, Values]) -> None:
+    """Raise ValueError for a setting that fails a test; `must` is the rest of the message."""
     for name, value in values.items():
         try:
             numbers = np.asarray(value, dtype=np.float64)
@@ -69,5 +70,5 @@ def _all(owner: object, must: str, test: Any, values: dict[str, Values]) -> None
 
 
 def title(owner: object) -> str:
-    """Return the name under which errors speak of something."""
+    """Return the name of an object in error messages: its class, or the string itself."""
     return owner if isinstance(owner, str) else type(owner).__name__

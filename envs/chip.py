@@ -1,10 +1,10 @@
-"""A simulated noisy device in the loop: drive its inputs so that what it reports tracks a target.
+"""A simulated noisy chip in a control loop, with inputs driven so that outputs track targets.
 
-    y = g (t/t₀)^−ν u + o ± A + σ z, reported between ±bound
+    y = g (t/t₀)^−ν u + o ± A + σ z,    clipped to ±bound
 
-Gain g, offset o and drift exponent ν differ from output to output and are drawn anew with every
-episode: a new chip. The sign of the telegraph noise flips with probability p per step. None of
-this can be read: the agent sees the last report and the next target.
+Gain g, offset o and drift exponent ν differ between outputs and are drawn anew for every episode,
+which thus has a new chip. The sign of the telegraph noise ±A flips with probability p per step.
+The agent observes only the last output and the next target.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ OUTPUTS = 4
 
 @dataclass(frozen=True)
 class Chip(Physics):
-    """Four outputs, each driven by one input; the reward is minus the mean squared error reported.
+    """Chip with four outputs, each driven by one input; the reward is minus the mean squared error.
 
-    The state has 7 components for each output, (7, 4, n): g, o, ν, sign, phase of the target,
-    time, and the last report. Nothing ends an episode.
+    The state has 7 components for each output, (7, 4, n): g, o, ν, the sign of the telegraph
+    noise, the phase of the target, the time since the start, and the last output. An episode ends
+    by its time limit only.
 
     Args:
-        gain: spread of ln g. 0.3 is aihwkit's usual relative spread between devices.
-        offset: standard deviation of o, in units of the report. No agreed value; chosen here.
+        gain: standard deviation of ln g. 0.3 is aihwkit's usual relative spread between devices.
+        offset: standard deviation of o, in units of the output. No agreed value; chosen here.
         drift: mean of ν. 0.05 is usual for phase-change memory (aihwkit, `noise/pcm.py`).
-        drift_spread: standard deviation of ν, which stays positive.
-        t0: t₀, s, at which an episode starts; 20 s in aihwkit.
+        drift_spread: standard deviation of ν before its absolute value is taken.
+        t0: t₀, time at which an episode starts, s; 20 s in aihwkit.
         dt: time step, s.
-        telegraph: A, half the distance of the two levels. Chosen here.
-        flips: p per step. 0.0809 in artcogsys/MTJ-Node-Perturbation.
-        noise: σ, white noise of every report. 0.06 is aihwkit's usual output noise.
-        bound: at which the reports saturate.
+        telegraph: A, half the distance between the two levels. Chosen here.
+        flips: p, probability of a flip per step. 0.0809 in artcogsys/MTJ-Node-Perturbation.
+        noise: σ, standard deviation of the white noise. 0.06 is aihwkit's usual output noise.
+        bound: output at which the chip saturates.
         target: amplitude of the targets, which are sine waves of random phase.
-        period: of the targets, s.
+        period: period of the targets, s.
     """
 
     gain: Parameter = 0.3
@@ -67,17 +68,17 @@ class Chip(Physics):
 
     @property
     def action_space(self) -> Space[Any]:
-        """Return the space of the drives."""
+        """Space of the inputs u."""
         return Box(-1.0, 1.0, (OUTPUTS,), np.float32)
 
     @property
     def observation_space(self) -> Space[Any]:
-        """Return the space of the last report and the next target of every output."""
+        """Space of the last value and the next target of every output."""
         high = [np.max(self.bound)] * OUTPUTS + [max(np.max(self.target), 1e-6)] * OUTPUTS
         return Box(-np.array(high, np.float32), np.array(high, np.float32))
 
     def start(self, n: int, rng: np.random.Generator) -> Array:
-        """Take a new chip from the drawer; it has reported 0 so far."""
+        """Draw n new chips and targets, (7, 4, n); the last output is 0."""
         z = rng.standard_normal((3, OUTPUTS, n))
         sign = 1.0 - 2.0 * (rng.random((OUTPUTS, n)) < 0.5)
         phase = rng.uniform(0, 2 * np.pi, size=(OUTPUTS, n))
@@ -88,7 +89,7 @@ class Chip(Physics):
     def step(
         self, state: Array, actions: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Drive the chip and read its report."""
+        """Apply the inputs for one time step and read the outputs."""
         gain, offset, nu, sign, phase, time, _ = state
         u = np.clip(actions, -1.0, 1.0).T.astype(np.float64)
         sign = np.where(rng.random(u.shape) < self.flips, -sign, sign)
@@ -100,17 +101,17 @@ class Chip(Physics):
         return state, reward, np.zeros(len(reward), np.bool_)
 
     def wave(self, phase: Array, time: Array) -> Array:
-        """Return the targets at a time after the start, in s."""
+        """Return the targets at a time since the start, in s."""
         target: Array = self.target * np.sin(2 * np.pi * time / self.period + phase)
         return target
 
     def observe(self, state: Array) -> Array:
-        """Return the last reports and the next targets, (n, 8)."""
+        """Return the last outputs and the next targets, (n, 8)."""
         *_, phase, time, report = state
         return np.concatenate([report, self.wave(phase, time)]).T.astype(np.float32)
 
     def draw(self, state: Array) -> Array:
-        """Draw the last report of every output as a bar, and its next target as a dot."""
+        """Draw the last value of every output as a bar, and its next target as a dot."""
         reports, targets = np.split(self.observe(state)[0].astype(np.float64), 2)
         places = np.linspace(-0.6, 0.6, OUTPUTS)
         bars = [

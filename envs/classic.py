@@ -1,8 +1,8 @@
-"""Gymnasium's MountainCar, Pendulum and Acrobot for many rows at once.
+"""Vectorised versions of Gymnasium's MountainCar, Pendulum and Acrobot.
 
-The same equations, constants and order of draws as `gymnasium.envs.classic_control` (Farama
-Foundation, Gymnasium 1.4), with parameters of the same names; CartPole has a vector environment of
-its own there. Equal to the single environments up to the rounding of float64.
+Equations, constants, parameter names and the order of random draws are those of
+`gymnasium.envs.classic_control` (Farama Foundation, Gymnasium 1.4); results equal those of the
+single environments up to float64 rounding. For CartPole, Gymnasium has a vector environment.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ PI = np.pi
 
 @dataclass(frozen=True)
 class MountainCar(Physics):
-    """v ← v + (a − 1) force − gravity cos 3x, x ← x + v; −1 per step until x ≥ 0.5 (Moore 1990).
+    """v ← v + (a − 1) force − gravity cos 3x, x ← x + v; reward −1 per step until x ≥ 0.5.
 
     Args:
-        force: of the engine, per step².
-        gravity: per step².
+        force: acceleration by the engine, per step².
+        gravity: acceleration by gravity, per step².
+
+    Source: Moore 1990, as in Gymnasium.
     """
 
     force: Parameter = 0.001
@@ -33,23 +35,23 @@ class MountainCar(Physics):
 
     @property
     def action_space(self) -> Space[Any]:
-        """Return the space of left, coast, right."""
+        """Space of the actions left, coast and right."""
         return Discrete(3)
 
     @property
     def observation_space(self) -> Space[Any]:
-        """Position and velocity."""
+        """Space of position and velocity."""
         high = np.array([0.6, 0.07], dtype=np.float32)
         return Box(np.array([-1.2, -0.07], dtype=np.float32), high)
 
     def start(self, n: int, rng: np.random.Generator) -> Array:
-        """Stand somewhere in the valley: x, v, (2, n)."""
+        """Draw positions in the valley, at rest: x, v, (2, n)."""
         return np.stack([rng.uniform(-0.6, -0.4, size=n), np.zeros(n)])
 
     def step(
         self, state: Array, actions: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Drive; the wall on the left stops the car."""
+        """Advance by one step; a car that hits the wall on the left is stopped."""
         x, v = state
         v = v + ((actions - 1) * self.force + np.cos(3 * x) * -self.gravity)
         v = np.clip(v, -0.07, 0.07)
@@ -64,7 +66,7 @@ class MountainCar(Physics):
 
 @dataclass(frozen=True)
 class Pendulum(Physics):
-    """θ̈ = 3g/(2l) sin θ + 3u/(m l²), cost θ² + 0.1 θ̇² + 0.001 u², θ = 0 upright.
+    """θ̈ = 3g/(2l) sin θ + 3u/(m l²); reward −(θ² + 0.1 θ̇² + 0.001 u²); θ = 0 is upright.
 
     Args:
         g: gravity, m/s².
@@ -80,24 +82,24 @@ class Pendulum(Physics):
 
     @property
     def action_space(self) -> Space[Any]:
-        """Return the space of the torque, N m."""
+        """Space of the torque u, N m."""
         return Box(-2.0, 2.0, (1,), np.float32)
 
     @property
     def observation_space(self) -> Space[Any]:
-        """Return the space of cos θ, sin θ, θ̇."""
+        """Space of cos θ, sin θ and θ̇."""
         high = np.array([1.0, 1.0, 8.0], dtype=np.float32)
         return Box(-high, high)
 
     def start(self, n: int, rng: np.random.Generator) -> Array:
-        """Hang anywhere: θ, θ̇, (2, n)."""
+        """Draw angles from −π to π and speeds from −1 to 1 rad/s: θ, θ̇, (2, n)."""
         high = np.array([PI, 1.0])
         return rng.uniform(-high, high, size=(n, 2)).T.copy()
 
     def step(
         self, state: Array, actions: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Turn, at no more than 8 rad/s."""
+        """Advance by one time step; the speed is limited to 8 rad/s."""
         angle, speed = state
         u = np.clip(actions, -2.0, 2.0)[:, 0]
         upright = ((angle + PI) % (2 * PI)) - PI
@@ -114,18 +116,19 @@ class Pendulum(Physics):
 
 @dataclass(frozen=True)
 class Acrobot(Physics):
-    """Two links, torque at the elbow only; −1 per step until the tip is above the line.
-
-    Sutton and Barto, Reinforcement Learning, section 11.3 of the first edition, as in Gymnasium.
+    """Two links with a torque at the elbow; reward −1 per step until the tip is above the line.
 
     Args:
-        LINK_LENGTH_1: l₁, m.
-        LINK_MASS_1: m₁, kg.
-        LINK_MASS_2: m₂, kg.
+        LINK_LENGTH_1: l₁, length of the first link, m.
+        LINK_MASS_1: m₁, mass of the first link, kg.
+        LINK_MASS_2: m₂, mass of the second link, kg.
         LINK_COM_POS_1: distance of the first link's centre of mass from its joint, m.
-        LINK_COM_POS_2: of the second.
-        LINK_MOI: moment of inertia of both, kg m².
+        LINK_COM_POS_2: distance of the second link's centre of mass from its joint, m.
+        LINK_MOI: moment of inertia of each link, kg m².
         dt: time step, s.
+
+    Source: Sutton and Barto, *Reinforcement Learning*, first edition, section 11.3, as in
+    Gymnasium.
     """
 
     LINK_LENGTH_1: Parameter = 1.0
@@ -138,23 +141,23 @@ class Acrobot(Physics):
 
     @property
     def action_space(self) -> Space[Any]:
-        """Return the space of torques −1, 0, 1 N m."""
+        """Space of the torques −1, 0 and 1 N m."""
         return Discrete(3)
 
     @property
     def observation_space(self) -> Space[Any]:
-        """Cosine and sine of both angles, and both speeds."""
+        """Space of cosine and sine of both angles, and both speeds."""
         high = np.array([1.0, 1.0, 1.0, 1.0, 4 * PI, 9 * PI], dtype=np.float32)
         return Box(-high, high)
 
     def start(self, n: int, rng: np.random.Generator) -> Array:
-        """Hang almost still: θ₁, θ₂, θ̇₁, θ̇₂, (4, n)."""
+        """Draw states near the rest position: θ₁, θ₂, θ̇₁, θ̇₂, (4, n)."""
         return rng.uniform(-0.1, 0.1, size=(n, 4)).astype(np.float32).T.astype(np.float64)
 
     def step(
         self, state: Array, actions: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Swing."""
+        """Advance by one time step; speeds are limited to 4π and 9π rad/s."""
         torque = actions - 1.0
         state = rk4(lambda s: self.derivative(s, torque), state, self.dt)
         state[:2] = wrapped(state[:2])
@@ -164,7 +167,7 @@ class Acrobot(Physics):
         return state, np.where(above, 0.0, -1.0), above
 
     def derivative(self, state: Array, torque: Array) -> Array:
-        """Return θ̇₁, θ̇₂, θ̈₁, θ̈₂."""
+        """Return θ̇₁, θ̇₂, θ̈₁, θ̈₂ for θ₁, θ₂, θ̇₁, θ̇₂ and a torque in N m, (4, n)."""
         angle1, angle2, speed1, speed2 = state
         m1, m2, inertia = self.LINK_MASS_1, self.LINK_MASS_2, self.LINK_MOI
         l1, c1, c2, g = self.LINK_LENGTH_1, self.LINK_COM_POS_1, self.LINK_COM_POS_2, 9.8
@@ -191,7 +194,7 @@ class Acrobot(Physics):
 
 
 def wrapped(angle: Array) -> Array:
-    """Turn angles back into −π to π, by full turns.
+    """Return angles in −π to π that differ from the given ones by full turns.
 
     >>> wrapped(np.array([0.5, 3 * PI - 0.5])).round(3)
     array([0.5  , 2.642])

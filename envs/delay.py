@@ -1,4 +1,4 @@
-"""Delays: nerves, radio links, queues."""
+"""Delays, as in nerves, radio links and queues."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .types import Array
 
 @dataclass(frozen=True)
 class Delay(Channel):
-    """y_t = x_{t−k}; the first signal of an episode stands in for what would come before it.
+    """y_t = x_{t−k}; before that, the first signal of the episode.
 
-    An action's first command therefore acts at once, and is held until the second arrives: no
-    task has to say what doing nothing is.
+    The first action of an episode therefore acts at once and is repeated until the second one
+    arrives, so that tasks need not define a neutral action.
 
     Args:
         steps: k, in steps of the environment.
@@ -30,17 +30,17 @@ class Delay(Channel):
         whole(self, least=0, steps=self.steps)
 
     def space(self, space: Space[Any]) -> Space[Any]:
-        """Leave the space as it is."""
+        """Return the space unchanged."""
         return arrays(self, space)
 
     def start(self, x: Array, space: Space[Any], rng: np.random.Generator) -> Array:
-        """Return the k signals under way, the oldest first, (n, k, *shape)."""
+        """Return the k signals in transit, the oldest first, (n, k, *shape)."""
         return np.repeat(x[:, None], self.steps, axis=1)
 
     def step(
         self, x: Array, state: Array, space: Space[Any], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Send x off and let the oldest arrive."""
+        """Return the oldest signal in transit and append the new one."""
         if self.steps == 0:
             return x, state
         return state[:, 0], np.concatenate([state[:, 1:], x[:, None]], axis=1)

@@ -1,6 +1,6 @@
-"""Spike codes: a number becomes spikes over T steps of time within one step of the environment.
+"""Spike codes: each number is encoded by spikes over T time steps in one step of the environment.
 
-The range from low to high is scaled to u = (x − low)/(high − low), clipped to [0, 1].
+The codes use u = (x − low)/(high − low), clipped to 0..1.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .types import Array, Values
 
 @dataclass(frozen=True)
 class RateCode(Channel):
-    """A spike in each of T time steps with probability u, independently: a Bernoulli rate code.
+    """Bernoulli rate code: an independent spike with probability u in each of T time steps.
 
     Args:
         steps: T, time steps per observation.
-        low: value that never fires, one number or one per component; None: the space's lower
-            bound.
-        high: value that fires in every step; None: the space's upper bound.
+        low: value that never causes spikes, one number or one for each component; None: the lower
+            bound of the space.
+        high: value that causes a spike in every time step, likewise; None: the upper bound.
     """
 
     steps: int = 8
@@ -43,7 +43,7 @@ class RateCode(Channel):
     def step(
         self, x: Array, state: Array, space: Space[Any], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """(n, *shape) → (n, T, *shape), 0 or 1."""
+        """Map signals (n, *shape) to spikes (n, T, *shape), 0 or 1."""
         u = _unit(self, x, space)[:, None]
         drawn = rng.random((len(x), self.steps, *x.shape[1:]), dtype=np.float32)
         return (drawn < u).astype(np.int8), state
@@ -51,12 +51,13 @@ class RateCode(Channel):
 
 @dataclass(frozen=True)
 class LatencyCode(Channel):
-    """One spike per component, the earlier the larger the value: at step (T − 1)(1 − u), rounded.
+    """Latency code: one spike per component, at time step (T − 1)(1 − u), rounded.
 
     Args:
         steps: T, time steps per observation.
-        low: value that fires last, one number or one per component; None: the space's lower bound.
-        high: value that fires first; None: the space's upper bound.
+        low: value that causes the latest spike, one number or one for each component; None: the
+            lower bound of the space.
+        high: value that causes the earliest spike, likewise; None: the upper bound.
     """
 
     steps: int = 8
@@ -74,13 +75,14 @@ class LatencyCode(Channel):
     def step(
         self, x: Array, state: Array, space: Space[Any], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """(n, *shape) → (n, T, *shape), 0 or 1."""
+        """Map signals (n, *shape) to spikes (n, T, *shape), 0 or 1."""
         when = np.rint((self.steps - 1) * (1 - _unit(self, x, space)))[:, None]
         clock = np.arange(self.steps).reshape(1, -1, *[1] * (x.ndim - 1))
         return (when == clock).astype(np.int8), state
 
 
 def _unit(code: RateCode | LatencyCode, x: Array, space: Space[Any]) -> Array:
+    """Return u, from 0 to 1."""
     low, high = span(code.low, code.high, space)
     u: Array = np.clip((x - low) / (high - low), 0, 1)
     return u

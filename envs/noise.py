@@ -13,15 +13,16 @@ from .checks import not_negative, positive, probability
 from .types import Array, Values
 
 REACH = 6.0
-"""σ by which noise widens a space; beyond it, once in 5e8 draws, the signal is clipped."""
+"""Number of σ by which a noisy channel widens a space. Signals beyond it are clipped, which happens
+once in 5e8 draws."""
 
 
 @dataclass(frozen=True)
 class Gaussian(Channel):
-    """x + σ z, z ~ N(0, 1), new for every component in every step.
+    """y = x + σ z with z ~ N(0, 1), independent for every component and step.
 
     Args:
-        sigma: σ, standard deviation in units of the signal; one number, or one per component.
+        sigma: σ, standard deviation in units of the signal, one number or one for each component.
             0.1, 0.2 and 0.3 are popgym's three levels for CartPole's observations.
 
     >>> Gaussian(0.5).space(Box(-1, 1, (2,)))
@@ -41,22 +42,23 @@ class Gaussian(Channel):
     def step(
         self, x: Array, state: Array, space: Space[Any], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Add the noise."""
+        """Add noise to the signal."""
         return x + _scale(self.sigma, x) * _normal(rng, x), state
 
 
 @dataclass(frozen=True)
 class OrnsteinUhlenbeck(Channel):
-    """x + ξ, with ξ an Ornstein-Uhlenbeck process: Gaussian noise with a correlation time.
+    """y = x + ξ, where ξ is an Ornstein-Uhlenbeck process: Gaussian noise correlated in time.
 
-    ξ ← ρ ξ + σ √(1 − ρ²) z with ρ = exp(−1/τ), the exact solution from step to step (Gillespie,
-    Physical Review E 54 (1996) 2084). Episodes start in the stationary state: variance σ²,
-    autocorrelation exp(−k/τ) over k steps.
+    ξ ← ρ ξ + σ √(1 − ρ²) z with ρ = exp(−1/τ), the exact solution over one step. Episodes start in
+    the stationary state, with variance σ² and autocorrelation exp(−k/τ) over k steps.
 
     Args:
-        sigma: σ, stationary standard deviation in units of the signal; one number, or one per
+        sigma: σ, stationary standard deviation in units of the signal, one number or one for each
             component.
         tau: τ, correlation time in steps.
+
+    Source: Gillespie, Physical Review E 54 (1996) 2084.
     """
 
     sigma: Values = 0.1
@@ -78,7 +80,7 @@ class OrnsteinUhlenbeck(Channel):
     def step(
         self, x: Array, state: Array, space: Space[Any], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Add ξ, then let it move on."""
+        """Add ξ to the signal, then advance ξ by one step."""
         rho = np.exp(-1 / self.tau)
         kick = _scale(self.sigma, x) * _normal(rng, x)
         return x + state, (rho * state + np.sqrt(1 - rho**2) * kick).astype(x.dtype)
@@ -86,10 +88,10 @@ class OrnsteinUhlenbeck(Channel):
 
 @dataclass(frozen=True)
 class RandomAction(Channel):
-    """With probability p, one of the n actions, all equally likely, instead of the one chosen.
+    """Replaces a discrete action with probability p by one drawn uniformly from all actions.
 
     Args:
-        p: probability in every step.
+        p: probability of replacement in each step.
     """
 
     p: float = 0.1
@@ -98,7 +100,7 @@ class RandomAction(Channel):
         probability(self, p=self.p)
 
     def space(self, space: Space[Any]) -> Space[Any]:
-        """Take discrete signals."""
+        """Return the space unchanged; it must be Discrete."""
         if not isinstance(space, Discrete):
             raise ValueError(f"RandomAction needs a Discrete space, not {space}: use Gaussian")
         return space
@@ -106,7 +108,7 @@ class RandomAction(Channel):
     def step(
         self, x: Array, state: Array, space: Space[Any], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Replace some actions."""
+        """Replace some of the actions."""
         assert isinstance(space, Discrete)
         replaced = rng.random(len(x)) < self.p
         drawn = space.start + rng.integers(space.n, size=len(x), dtype=space.dtype)

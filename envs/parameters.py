@@ -1,4 +1,4 @@
-"""Parameter randomisation: another body in every episode."""
+"""Randomisation of physical parameters: new values in every episode."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ranges = Mapping[str, Sequence[float]]
 
 @singledispatch
 def names(env: object) -> list[str]:
-    """Return which parameters an environment has: its public attributes that are floats."""
+    """Return the names of an environment's parameters: its public attributes that are floats."""
     found = {name: inspect.getattr_static(env, name) for name in dir(env) if name[0] != "_"}
     return [name for name, value in found.items() if isinstance(value, float)]
 
@@ -40,7 +40,12 @@ def _(env: PhysicsEnv | PhysicsVectorEnv) -> list[str]:
 
 @singledispatch
 def change(env: Any, values: Mapping[str, float | Array]) -> None:
-    """Set parameters, and what is derived from them; of a vector environment, one per row."""
+    """Set parameters and the quantities derived from them.
+
+    Args:
+        env: the environment, without wrappers.
+        values: values by name; for a vector environment, one value for each row, (n,).
+    """
     for name, value in values.items():
         setattr(env, name, value)
 
@@ -59,19 +64,19 @@ def _(env: PhysicsEnv | PhysicsVectorEnv, values: Mapping[str, Any]) -> None:
 
 
 class RandomParameters(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Physical parameters, drawn at every reset, before the state is.
+    """Draws physical parameters at every reset, before the environment draws its state.
 
-    Each is uniform in its range, and nothing tells the agent. A reset with a seed resets twice:
-    once to seed the generator, once with the new parameters.
+    Each parameter is uniform in its range; the agent does not observe it. A reset with a seed
+    resets the environment twice: once to seed its generator, once with the new parameters.
 
     Args:
         env: the environment.
-        ranges: from the name of a parameter (`noisynets_envs.parameters.names(env.unwrapped)`) to
-            its lowest and highest value, in its own units.
+        ranges: lowest and highest value of each parameter, by its name, in its own units;
+            `noisynets_envs.parameters.names(env.unwrapped)` lists the names.
 
     Raises:
-        ValueError: for an unknown name or an empty range, and for a parameter that would change
-            the observation space.
+        ValueError: if a name is unknown, a range is empty, or a parameter would change the
+            observation space.
 
     >>> env = RandomParameters(gym.make("CartPole-v1"), {"length": (0.4, 0.6)})
     >>> _ = env.reset(seed=0)
@@ -86,7 +91,7 @@ class RandomParameters(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         super().__init__(env)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
-        """Draw parameters, and begin an episode."""
+        """Draw parameters and start an episode."""
         if seed is not None:
             self.env.reset(seed=seed, options=options)
         drawn = {name: self.np_random.uniform(*pair) for name, pair in self._ranges.items()}
@@ -95,11 +100,11 @@ class RandomParameters(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 class VectorRandomParameters(Rows):
-    """As `RandomParameters`, with parameters of its own for every row.
+    """`RandomParameters` for vector environments, with different values in every row.
 
     Args:
         env: the vector environment: CartPole's, or one of this package.
-        ranges: from the name of a parameter to its lowest and highest value.
+        ranges: lowest and highest value of each parameter, by its name.
     """
 
     def __init__(self, env: Envs, ranges: Ranges) -> None:
@@ -108,7 +113,7 @@ class VectorRandomParameters(Rows):
         self._drawn: dict[str, Array] = {}
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
-        """Draw parameters, and begin an episode, in every row."""
+        """Draw parameters and start an episode in every row."""
         if seed is not None:
             super().reset(seed=seed, options=options)
         every = np.ones(self.num_envs, dtype=np.bool_)
@@ -117,7 +122,7 @@ class VectorRandomParameters(Rows):
         return super().reset(options=options)
 
     def step(self, actions: Any) -> Steps:
-        """Draw the parameters of the rows that reset, and step."""
+        """Draw the parameters of the rows that reset, then step."""
         if self.done.any():
             self._draw(self.done)
         return super().step(actions)
@@ -133,8 +138,13 @@ class VectorRandomParameters(Rows):
 def checked(env: Any, ranges: Ranges) -> dict[str, tuple[float, float]]:
     """Return the ranges as pairs of floats.
 
+    Args:
+        env: the environment, without wrappers.
+        ranges: lowest and highest value of each parameter, by its name.
+
     Raises:
-        ValueError: for an unknown name, or something that is no range.
+        ValueError: if a name is unknown, a range is not a range, or a parameter would change the
+            observation space.
     """
     known, owner = names(env), type(env).__name__
     pairs = {}
@@ -153,8 +163,11 @@ def checked(env: Any, ranges: Ranges) -> dict[str, tuple[float, float]]:
 
 
 def _same_space(env: PhysicsEnv | PhysicsVectorEnv, pairs: dict[str, tuple[float, float]]) -> None:
+    """Check that no parameter changes the observation space within its range."""
     for name, pair in pairs.items():
         for value in pair:
             other = dataclasses.replace(env.physics, **{name: value})
             if other.observation_space != env.physics.observation_space:
-                raise ValueError(f"{name} sets the observation space: it cannot be redrawn")
+                raise ValueError(
+                    f"{name} sets the observation space: it cannot be randomised, leave it out"
+                )

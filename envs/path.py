@@ -1,4 +1,4 @@
-"""Channels in series, and their states: the one stateful object, shared by all wrappers."""
+"""`Path`: channels in series with their states; the only stateful object, used by all wrappers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from .types import Array
 
 
 class Link(NamedTuple):
-    """A channel in its place: the space of what enters, and the bounds of what leaves."""
+    """A channel in a path, with the space of its input and the bounds of its output.
+
+    Attributes:
+        channel: the channel.
+        space: space of one input signal.
+        bounds: lowest and highest output, to which outputs are clipped; None: no clipping.
+    """
 
     channel: Channel
     space: Space[Any]
@@ -20,19 +26,21 @@ class Link(NamedTuple):
 
 
 class Path:
-    """What n signals pass through, channel after channel.
+    """A series of channels, applied to n signals at once.
 
     Args:
-        channels: in the order in which they act.
-        space: of one signal that enters.
-        keep: what leaves must be as what enters (actions, rewards), and is clipped to its bounds;
-            otherwise (observations) each channel adapts the space.
+        channels: channels, in the order in which they act.
+        space: space of one input signal.
+        keep: True for actions and rewards: outputs must have the kind and shape of the inputs and
+            are clipped to their bounds. False for observations: every channel defines the space of
+            its outputs.
 
     Attributes:
-        space: of one signal that leaves.
+        space: space of one output signal.
 
     Raises:
-        ValueError: for a channel that cannot carry its space, or has to keep it and does not.
+        ValueError: if a channel does not support its input space, or changes it although `keep` is
+            set.
     """
 
     def __init__(
@@ -44,7 +52,7 @@ class Path:
             if keep and not _alike(adapted, space):
                 raise ValueError(
                     f"{type(channel).__name__} turns {space} into {adapted}: only observations "
-                    "may change their kind"
+                    "may change their kind, not actions or rewards"
                 )
             leaves = space if keep else adapted
             self.links.append(
@@ -58,12 +66,12 @@ class Path:
         """Pass signals through all channels.
 
         Args:
-            x: signals, (n, *shape).
-            restart: rows in which an episode begins with this signal, (n,).
-            rng: of the environment.
+            x: input signals, (n, *shape).
+            restart: True for rows in which this is the first signal of an episode, (n,).
+            rng: random generator of the environment.
 
         Returns:
-            What leaves, (n, ...).
+            Output signals, (n, ...).
         """
         every, some = bool(restart.all()), bool(restart.any())
         states, self._states = self._states or [np.empty(0)] * len(self.links), []
@@ -80,10 +88,12 @@ class Path:
 
 
 def _bounds(space: Space[Any]) -> tuple[Array, Array] | None:
+    """Return lower and upper bounds of a box; None if it has none, or for another space."""
     if not isinstance(space, Box) or not (space.bounded_below | space.bounded_above).any():
         return None
     return space.low, space.high
 
 
 def _alike(one: Space[Any], other: Space[Any]) -> bool:
+    """Return True if two spaces have the same kind, shape and dtype."""
     return type(one) is type(other) and one.shape == other.shape and one.dtype == other.dtype

@@ -1,7 +1,7 @@
-"""Physics: batches of states and their equations of motion, and the environments made of them.
+"""Physics: equations of motion for batches of states, and environments made from them.
 
-States are arrays (..., n): components first, rows last, so that a parameter may be one number or
-one per row. What the agent sends and gets has the rows first, (n, ...).
+States are arrays (..., n) with the rows on the last axis, so that a parameter can be one number or
+one for each row. Actions and observations have the rows on the first axis, (n, ...).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Derivative = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Physics(ABC):
-    """A frozen dataclass of physical parameters with their units, and functions of a state."""
+    """Base of physical systems: a frozen dataclass of parameters, with functions of a state."""
 
     @property
     @abstractmethod
     def action_space(self) -> Space[Any]:
-        """The space of one action."""
+        """Space of one action."""
 
     @property
     @abstractmethod
     def observation_space(self) -> Space[Any]:
-        """The space of one observation."""
+        """Space of one observation."""
 
     @abstractmethod
     def start(self, n: int, rng: np.random.Generator) -> Array:
@@ -45,15 +45,15 @@ class Physics(ABC):
     def step(
         self, state: Array, actions: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Move on by one step.
+        """Advance by one step.
 
         Args:
             state: (..., n).
             actions: (n, ...).
-            rng: of the environment.
+            rng: random generator of the environment.
 
         Returns:
-            The new state (..., n), rewards (n,), and where the episode has ended, (n,).
+            New state (..., n), rewards (n,), and True for rows whose episode has ended, (n,).
         """
 
     @abstractmethod
@@ -61,15 +61,15 @@ class Physics(ABC):
         """Return observations (n, ...) of states (..., n)."""
 
     def draw(self, state: Array) -> Array:
-        """Return a picture (height, width, 3) of one state, (..., 1)."""
+        """Return an image (height, width, 3), uint8, of one state, (..., 1)."""
         raise NotImplementedError(f"{type(self).__name__} cannot be drawn")
 
 
 class PhysicsEnv(gym.Env[Any, Any]):
-    """One environment: a batch of one row.
+    """A single environment: a batch of one row.
 
     Args:
-        physics: the equations and their parameters.
+        physics: equations of motion with their parameters.
         render_mode: None, or "rgb_array".
     """
 
@@ -82,30 +82,30 @@ class PhysicsEnv(gym.Env[Any, Any]):
         self.action_space, self.observation_space = physics.action_space, physics.observation_space
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
-        """Begin an episode."""
+        """Start an episode."""
         super().reset(seed=seed)
         self._state = self.physics.start(1, self.np_random)
         return self.physics.observe(self._state)[0], {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
-        """Move on by one step; only a time limit around it truncates."""
+        """Advance by one step; episodes are truncated only by a time-limit wrapper."""
         actions = np.asarray(action)[None]
         self._state, reward, terminated = self.physics.step(self._state, actions, self.np_random)
         seen = self.physics.observe(self._state)[0]
         return seen, float(reward[0]), bool(terminated[0]), False, {}
 
     def render(self) -> Any:
-        """Return a picture if asked for at the start."""
+        """Return an image if the render mode is "rgb_array", otherwise None."""
         return self.physics.draw(self._state) if self.render_mode else None
 
 
 class PhysicsVectorEnv(VectorEnv[Any, Any, Any]):
-    """Many environments at once.
+    """A vector environment of n rows.
 
     Args:
-        physics: the equations and their parameters.
+        physics: equations of motion with their parameters.
         num_envs: n.
-        max_episode_steps: after which an episode is truncated; None: never.
+        max_episode_steps: number of steps after which an episode is truncated; None: no limit.
     """
 
     metadata: dict[str, Any] = {
@@ -127,7 +127,7 @@ class PhysicsVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
-        """Begin an episode in every row."""
+        """Start an episode in every row."""
         super().reset(seed=seed)
         self._state = self.physics.start(self.num_envs, self.np_random)
         self._steps = np.zeros(self.num_envs, dtype=np.int64)
@@ -135,7 +135,7 @@ class PhysicsVectorEnv(VectorEnv[Any, Any, Any]):
         return self.physics.observe(self._state), {}
 
     def step(self, actions: Any) -> tuple[Any, Array, Array, Array, Info]:
-        """Move on by one step; rows whose episode has ended begin the next one instead."""
+        """Advance by one step; rows whose episode has ended start a new episode instead."""
         done, rng = self._done, self.np_random
         reward, terminated = np.zeros(self.num_envs), np.zeros_like(done)
         if not done.all():
@@ -143,7 +143,8 @@ class PhysicsVectorEnv(VectorEnv[Any, Any, Any]):
                 self._state, np.asarray(actions), rng
             )
         if done.any():
-            fresh = self.physics.start(self.num_envs, rng)  # a parameter may have a value per row
+            # drawn for all rows, because a parameter can have one value for each row
+            fresh = self.physics.start(self.num_envs, rng)
             self._state = np.where(done, fresh, self._state)
         self._steps = np.where(done, 0, self._steps + 1)
         terminated, truncated = terminated & ~done, self._steps >= self.max_episode_steps
@@ -153,12 +154,15 @@ class PhysicsVectorEnv(VectorEnv[Any, Any, Any]):
 
 
 def rk4(derivative: Derivative, y: Array, dt: Any) -> Array:
-    """Integrate dy/dt = f(y) over dt, by the classical Runge-Kutta method of fourth order.
+    """Integrate dy/dt = f(y) over dt by the classical fourth-order Runge-Kutta method.
 
     Args:
         derivative: f.
-        y: (..., n).
+        y: y at the start of the step, (..., n).
         dt: time step.
+
+    Returns:
+        y at the end of the step, (..., n).
 
     >>> float(rk4(lambda y: -y, np.array(1.0), 0.1).round(6))  # exp(-0.1)
     0.904838

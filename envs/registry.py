@@ -1,7 +1,7 @@
-"""The ids: `gymnasium.make("noisynets_envs:noisynets/NoisyCartPole-v0")`.
+"""Registration of the ids, as in `gymnasium.make("noisynets_envs:noisynets/NoisyCartPole-v0")`.
 
-The part before the colon lets Gymnasium import this package, which registers them; after
-`import noisynets_envs` it can be left out.
+Gymnasium imports the package named before the colon, which registers the ids. After
+`import noisynets_envs` this prefix can be omitted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HERE = "noisynets_envs.variants"
 
 
 def specs() -> dict[str, dict[str, Any]]:
-    """Return what `gymnasium.register` gets for each id.
+    """Return the keyword arguments of `gymnasium.register` for each id.
 
     >>> len(specs())
     19
@@ -29,7 +29,7 @@ def specs() -> dict[str, dict[str, Any]]:
             "kwargs": {"task": task, "variant": variant, **settings},
         }
         for variant, made in VARIANTS.items()
-        for task, settings in made.usual.items()
+        for task, settings in made.defaults.items()
     }
     found["noisynets/NoisyArm-v0"] = {
         "entry_point": f"{HERE}:noisy_arm",
@@ -46,7 +46,7 @@ def specs() -> dict[str, dict[str, Any]]:
 
 
 def register() -> None:
-    """Tell Gymnasium of every id that it does not know yet."""
+    """Register every id that is not registered yet."""
     for name, spec in specs().items():
         if name not in gymnasium.registry:
             gymnasium.register(name, **spec)

@@ -1,4 +1,4 @@
-"""Pictures from thick strokes, without a graphics library."""
+"""Images made of thick strokes, without a graphics library."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .types import Array
 
 
 class Stroke(NamedTuple):
-    """A line with round ends from one point to another; a dot if they are the same.
+    """A line with round ends between two points; a dot if these coincide.
 
     Attributes:
         start: x, y.
         end: x, y.
-        radius: half the width.
+        radius: half the width of the line.
         colour: red, green, blue, 0 to 255.
     """
 
@@ -27,15 +27,15 @@ class Stroke(NamedTuple):
 
 
 def picture(strokes: Sequence[Stroke], extent: float, size: int = 240) -> Array:
-    """Draw strokes on white, later ones on top, with soft edges one pixel wide.
+    """Draw strokes on a white image, later ones on top, with edges that are one pixel soft.
 
     Args:
-        strokes: in units of the extent.
+        strokes: the strokes, with coordinates in the unit of `extent`.
         extent: half the width of the square that is shown; its centre is the origin.
-        size: pixels along a side.
+        size: number of pixels along each side.
 
     Returns:
-        Pixels (size, size, 3), uint8, y upwards.
+        Pixels (size, size, 3), uint8; y points upwards.
 
     >>> dot = Stroke(np.zeros(2), np.zeros(2), 0.5, (255, 0, 0))
     >>> picture([dot], extent=1.0, size=9)[4, 4].tolist()

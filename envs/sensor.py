@@ -1,4 +1,4 @@
-"""What sensors and converters do to a signal: failures, and a finite number of levels."""
+"""Sensors and converters: failures of components, and quantisation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from .types import Array, Values
 
 @dataclass(frozen=True)
 class Dropout(Channel):
-    """In every step each component fails with probability p: it reads 0, or its last report.
+    """Each component fails with probability p in each step; its value is then 0 or its last one.
 
     Args:
-        p: probability, per component and step.
-        hold: report the last value instead of 0 (the first report of an episode never fails).
+        p: probability of failure, for each component and step.
+        hold: True: a failing component keeps its last value, and the first signal of an episode
+            does not fail. False: it has the value 0.
     """
 
     p: float = 0.1
@@ -29,24 +30,27 @@ class Dropout(Channel):
         probability(self, p=self.p)
 
     def space(self, space: Space[Any]) -> Space[Any]:
-        """Stretch a box so that it holds 0."""
+        """Return the space, a box extended if necessary to contain 0."""
         if self.hold or isinstance(space, MultiBinary):
             return arrays(self, space)
         if not isinstance(space, Box):
-            raise ValueError(f"Dropout would report 0 for {space}: set hold=True")
+            raise ValueError(
+                f"Dropout would replace signals in {space} by 0, which may lie outside: "
+                "set hold=True"
+            )
         low, high = (
             np.asarray(f(v, 0)) for f, v in ((np.minimum, space.low), (np.maximum, space.high))
         )
         return Box(low, high, space.shape, dtype=space.dtype)
 
     def start(self, x: Array, space: Space[Any], rng: np.random.Generator) -> Array:
-        """Return the last report, (n, *shape)."""
+        """Return the last signal, (n, *shape), which is needed with `hold` only."""
         return x.copy() if self.hold else super().start(x, space, rng)
 
     def step(
         self, x: Array, state: Array, space: Space[Any], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Let some components fail."""
+        """Replace the components that fail."""
         failed = rng.random(x.shape) < self.p
         if not self.hold:
             return np.where(failed, np.zeros((), x.dtype), x), state
@@ -56,13 +60,13 @@ class Dropout(Channel):
 
 @dataclass(frozen=True)
 class Quantiser(Channel):
-    """The nearest of 2^bits levels, evenly spaced from low to high; clipped beyond them.
+    """Rounds to the nearest of 2^bits levels, evenly spaced from low to high, and clips to them.
 
     Args:
-        bits: of the converter.
-        low: lowest level in units of the signal, one number or one per component; None: the
-            space's lower bound.
-        high: highest level; None: the space's upper bound.
+        bits: number of bits of the converter.
+        low: lowest level in units of the signal, one number or one for each component; None: the
+            lower bound of the space.
+        high: highest level, likewise; None: the upper bound of the space.
 
     >>> four = Quantiser(bits=2, low=0.0, high=3.0)
     >>> four.step(np.array([[-1.0, 1.2, 2.6]]), np.empty(0), Box(-9, 9, (3,)), None)[0]
@@ -77,7 +81,7 @@ class Quantiser(Channel):
         whole(self, least=1, bits=self.bits)
 
     def space(self, space: Space[Any]) -> Space[Any]:
-        """Return the box of the levels."""
+        """Return the box from the lowest to the highest level."""
         low, high = limits(self, self.low, self.high, space)
         return Box(low, high, dtype=low.dtype.type)
 
@@ -94,10 +98,19 @@ class Quantiser(Channel):
 def limits(
     owner: object, low: Values | None, high: Values | None, space: Space[Any]
 ) -> tuple[Array, Array]:
-    """Return a range for every component: what was given, or else the bounds of the space.
+    """Return a finite range for every component.
+
+    Args:
+        owner: the channel, or its name for error messages.
+        low: lower end, one number or one for each component; None: the lower bound of the space.
+        high: upper end, likewise; None: the upper bound of the space.
+        space: space of one signal.
+
+    Returns:
+        Lower and upper ends, each of the shape of a signal.
 
     Raises:
-        ValueError: for an empty or infinite range, or a space that is no box of floats.
+        ValueError: if a range is empty or infinite, or the space is not a box of floats.
     """
     box = floats(owner, space, low=low, high=high)
     lows, highs = span(low, high, box)
@@ -110,7 +123,7 @@ def limits(
 
 
 def span(low: Values | None, high: Values | None, space: Space[Any]) -> tuple[Array, Array]:
-    """Return the same range, unchecked."""
+    """Return the range of `limits` without its checks."""
     assert isinstance(space, Box)
     lows = np.broadcast_to(space.low if low is None else low, space.shape)
     highs = np.broadcast_to(space.high if high is None else high, space.shape)

@@ -1,4 +1,4 @@
-"""The vocabulary: n environments are n rows; a single environment is a batch of one row."""
+"""Types. n environments are n rows of a batch; a single environment is a batch of one row."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 
 Values: TypeAlias = float | Sequence[float] | Array
-"""One number for all components of a signal, or one for each."""
+"""A setting of a channel: one number for all components of a signal, or one for each."""
 
 Parameter: TypeAlias = float | Array
-"""Of the physics: one number for all rows, or one for each, (n,)."""
+"""A physical parameter: one number for all rows, or one for each, (n,)."""
 
 Info: TypeAlias = dict[str, Any]

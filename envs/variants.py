@@ -1,4 +1,4 @@
-"""The tasks and what stands between them and the agent: how registered ids are made."""
+"""Tasks and their noisy variants, from which the registered ids are made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ from .wrappers import Act, Env, Observe
 
 
 class Task(NamedTuple):
-    """A task of Gymnasium's, one at a time and many at once."""
+    """One of Gymnasium's tasks, as a single environment and as a vector environment.
+
+    Attributes:
+        single: makes a single environment.
+        vector: makes a vector environment.
+        max_episode_steps: number of steps after which an episode is truncated.
+    """
 
     single: Callable[..., Env]
     vector: Callable[..., Envs]
@@ -35,12 +41,19 @@ class Task(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """A channel, and the wrappers that put it before or behind a task."""
+    """A channel, with the wrappers that apply it to observations or actions.
+
+    Attributes:
+        channel: the channel's class.
+        wrapper: wrapper of single environments.
+        vector: wrapper of vector environments.
+        defaults: default settings of the channel, by task.
+    """
 
     channel: type[Channel]
     wrapper: Callable[..., Env]
     vector: Callable[..., Envs]
-    usual: Mapping[str, Mapping[str, Any]]
+    defaults: Mapping[str, Mapping[str, Any]]
 
 
 TASKS = {
@@ -51,11 +64,15 @@ TASKS = {
 }
 
 CARTPOLE = [2.4, 3.0, 0.21, 3.0]
-"""m, m/s, rad, rad/s: where an episode ends, and speeds that are rarely passed (chosen here)."""
+"""Range of position (m), speed (m/s), angle (rad) and angular speed (rad/s) in CartPole.
+
+An episode ends at the limits of position and angle; those of the speeds, which are rarely exceeded,
+are chosen here.
+"""
 RANGE = {"low": [-bound for bound in CARTPOLE], "high": CARTPOLE}
 
 VARIANTS = {
-    # CartPole: popgym's easiest level. The others: 3 to 6 % of each range, chosen here.
+    # CartPole: the lowest of popgym's three levels. Others: 3 to 6 % of each range, chosen here.
     "Noisy": Variant(
         Gaussian,
         Observe,
@@ -67,7 +84,8 @@ VARIANTS = {
             "Pendulum": {"sigma": [0.1, 0.1, 0.5]},
         },
     ),
-    # Steps of 20 ms, 200 ms, 50 ms, and of no stated length in MountainCar; chosen here.
+    # Chosen here. A step takes 20 ms in CartPole, 200 ms in Acrobot and 50 ms in Pendulum; in
+    # MountainCar its length is not defined.
     "Delayed": Variant(
         Delay,
         Act,
@@ -95,7 +113,7 @@ VARIANTS = {
 }
 
 ARM = {"sigma": [0.02, 0.02, 0.02, 0.02, 0.2, 0.2, 0.0, 0.0], "delay": 5}
-"""Noise of cosines, sines and speeds in rad/s, and 50 ms; the target is seen as it is."""
+"""Noise of cosines, sines and speeds (rad/s), and a delay of 50 ms; the target has no noise."""
 
 
 def single(task: str, variant: str, render_mode: str | None = None, **settings: Any) -> Env:
@@ -104,11 +122,11 @@ def single(task: str, variant: str, render_mode: str | None = None, **settings: 
     Args:
         task: a name in TASKS.
         variant: a name in VARIANTS.
-        render_mode: of Gymnasium's environment.
-        **settings: of the variant's channel.
+        render_mode: render mode of Gymnasium's environment.
+        **settings: settings of the variant's channel.
 
     Raises:
-        ValueError: for an unknown or impossible setting.
+        ValueError: if a setting is unknown or out of range.
 
     >>> single("CartPole", "Noisy", sgima=0.2)
     Traceback (most recent call last):
@@ -120,17 +138,17 @@ def single(task: str, variant: str, render_mode: str | None = None, **settings: 
 
 
 def vector(task: str, variant: str, num_envs: int, max_episode_steps: int, **settings: Any) -> Envs:
-    """Make a vector environment of a registered id; nothing in it is drawn on a screen.
+    """Make a vector environment of a registered id, without rendering.
 
     Args:
         task: a name in TASKS.
         variant: a name in VARIANTS.
         num_envs: number of environments.
-        max_episode_steps: after which episodes are truncated.
-        **settings: of the variant's channel.
+        max_episode_steps: number of steps after which episodes are truncated.
+        **settings: settings of the variant's channel.
 
     Raises:
-        ValueError: for an unknown or impossible setting.
+        ValueError: if a setting is unknown or out of range.
     """
     whole(variant + task, least=1, num_envs=num_envs, max_episode_steps=max_episode_steps)
     channel = made(VARIANTS[variant].channel, settings, owner=variant + task)
@@ -141,13 +159,13 @@ def vector(task: str, variant: str, num_envs: int, max_episode_steps: int, **set
 def noisy_arm(
     sigma: Any, delay: int, render_mode: str | None = None, **settings: Any
 ) -> gym.Env[Any, Any]:
-    """Make the arm, with senses that are noisy and late.
+    """Make an arm with noisy and delayed observations.
 
     Args:
-        sigma: standard deviation of what is observed, one number or one per component.
-        delay: of what is observed, in steps of 10 ms.
+        sigma: standard deviation of the observations' noise, one number or one for each component.
+        delay: delay of the observations, in steps of 10 ms.
         render_mode: None, or "rgb_array".
-        **settings: of `Arm`.
+        **settings: parameters of `Arm`.
     """
     arm = PhysicsEnv(made(Arm, settings, owner="NoisyArm"), render_mode)
     return Observe(arm, [Gaussian(sigma), Delay(delay)])
@@ -156,22 +174,22 @@ def noisy_arm(
 def noisy_arms(
     sigma: Any, delay: int, num_envs: int, max_episode_steps: int | None = None, **settings: Any
 ) -> Envs:
-    """Make many arms; arguments as of `noisy_arm`."""
+    """Make a vector environment of arms; arguments as in `noisy_arm`."""
     physics = made(Arm, settings, owner="NoisyArm")
     arms = PhysicsVectorEnv(physics, num_envs, max_episode_steps)
     return VectorObserve(arms, [Gaussian(sigma), Delay(delay)])
 
 
 def chip(render_mode: str | None = None, **settings: Any) -> Env:
-    """Make a chip in the loop.
+    """Make an environment with a chip in a control loop.
 
     Args:
         render_mode: None, or "rgb_array".
-        **settings: of `Chip`.
+        **settings: parameters of `Chip`.
     """
     return PhysicsEnv(made(Chip, settings), render_mode)
 
 
 def chips(num_envs: int, max_episode_steps: int | None = None, **settings: Any) -> Envs:
-    """Make many chips; arguments as of `chip`."""
+    """Make a vector environment of chips; arguments as in `chip`."""
     return PhysicsVectorEnv(made(Chip, settings), num_envs, max_episode_steps)

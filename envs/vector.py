@@ -1,10 +1,9 @@
-"""Wrappers of vector environments: the same channels, on all rows at once.
+"""Wrappers of vector environments that apply the same channels to all rows at once.
 
-A vector of one, reset with the same seed, gives the same bits as the single environment, from
-episode to episode. Wider vectors draw for all rows from the one generator of the vector.
-An environment that ended resets in the next step (`AutoresetMode.NEXT_STEP`), whose action is
-ignored and whose reward is 0; where all rows reset in the same step, actions and rewards draw
-nothing.
+A vector environment of one row, reset with the same seed, gives the same bits as the single
+environment over all episodes. With more rows, one generator draws for all of them. An episode that
+ended is reset in the next step (`AutoresetMode.NEXT_STEP`), whose action is ignored and whose
+reward is 0. If all rows reset in the same step, channels of actions and rewards draw nothing.
 """
 
 from __future__ import annotations
@@ -25,14 +24,15 @@ Steps = tuple[Any, Array, Array, Array, Info]
 
 
 class Rows(VectorWrapper[Any, Any, Any, Any, Any]):
-    """What vector wrappers share: which rows go on, and which reset in the coming step.
+    """Base of the vector wrappers: keeps track of the rows that reset in the next step.
 
     Attributes:
-        done: rows whose episode ended in the last step, (n,).
-        fresh: rows whose episode has begun, and whose next step is its first, (n,).
+        done: True for rows whose episode ended in the last step, (n,).
+        fresh: True for rows whose next step is the first of an episode, (n,).
 
     Raises:
-        ValueError: for vectors that reset otherwise, or have a generator for each row.
+        ValueError: if the vector environment has another autoreset mode, or a random generator for
+            each row.
     """
 
     def __init__(self, env: Envs) -> None:
@@ -49,7 +49,7 @@ class Rows(VectorWrapper[Any, Any, Any, Any, Any]):
         self.fresh = np.ones(self.num_envs, dtype=np.bool_)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
-        """Begin an episode in every row."""
+        """Start an episode in every row."""
         if options is not None and "reset_mask" in options:
             raise ValueError(f"{type(self).__name__} resets all rows: leave out 'reset_mask'")
         self.done, self.fresh = np.zeros_like(self.done), np.ones_like(self.fresh)
@@ -63,7 +63,7 @@ class Rows(VectorWrapper[Any, Any, Any, Any, Any]):
 
 
 class VectorObserve(Rows):
-    """As `Observe`, for all rows of a vector environment.
+    """`Observe` for vector environments.
 
     Args:
         env: the vector environment.
@@ -83,19 +83,19 @@ class VectorObserve(Rows):
         self.observation_space = batch_space(self._path.space, self.num_envs)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
-        """Begin an episode, and the channels' states with it, in every row."""
+        """Start an episode, with new states of the channels, in every row."""
         observations, infos = super().reset(seed=seed, options=options)
         return self._path(observations, self.fresh, self.np_random), infos
 
     def step(self, actions: Any) -> Steps:
-        """Step, and pass on what is observed."""
+        """Step and pass the observations through the channels."""
         observations, rewards, terminated, truncated, infos = super().step(actions)
-        seen = self._path(observations, self.fresh, self.np_random)
-        return seen, rewards, terminated, truncated, infos
+        changed = self._path(observations, self.fresh, self.np_random)
+        return changed, rewards, terminated, truncated, infos
 
 
 class VectorAct(Rows):
-    """As `Act`, for all rows of a vector environment.
+    """`Act` for vector environments.
 
     Args:
         env: the vector environment.
@@ -107,7 +107,7 @@ class VectorAct(Rows):
         self._path = Path(build(channels), env.single_action_space, keep=True)
 
     def step(self, actions: Any) -> Steps:
-        """Pass the actions on, and step."""
+        """Pass the actions through the channels, then step."""
         if not self.done.all():
             rows = np.asarray(actions, dtype=self.single_action_space.dtype)
             actions = self._path(rows, self.fresh, self.np_random)
@@ -115,7 +115,7 @@ class VectorAct(Rows):
 
 
 class VectorReward(Rows):
-    """As `Reward`, for all rows of a vector environment.
+    """`Reward` for vector environments.
 
     Args:
         env: the vector environment.
@@ -127,10 +127,10 @@ class VectorReward(Rows):
         self._path = Path(build(channels), REWARD, keep=True)
 
     def step(self, actions: Any) -> Steps:
-        """Step, and pass the rewards on."""
+        """Step and pass the rewards through the channels."""
         fresh, resetting = self.fresh, self.done
         observations, rewards, terminated, truncated, infos = super().step(actions)
-        paid = np.asarray(rewards, dtype=np.float64)
+        changed = np.asarray(rewards, dtype=np.float64)
         if not resetting.all():
-            paid = np.where(resetting, 0.0, self._path(paid, fresh, self.np_random))
-        return observations, paid, terminated, truncated, infos
+            changed = np.where(resetting, 0.0, self._path(changed, fresh, self.np_random))
+        return observations, changed, terminated, truncated, infos

@@ -1,11 +1,11 @@
-"""Node perturbation and evolution strategies, at equal steps of an environment.
+"""Node perturbation and evolution strategies with equal numbers of environment steps.
 
     python -m pip install evotorch
     python examples/act_evolution.py CartPole-v1 --budget 2e5 --seeds 0 1 2
 
-One perceptron, 32 hidden units, is trained from pairs of roll-outs and by EvoTorch's PGPE and
-SNES. Every twentieth of the budget it acts, without noise, in 100 fresh episodes (evaluation is
-free for all). The table has the mean returns against the steps that training has taken.
+A perceptron with 32 hidden units is trained from pairs of roll-outs, and by EvoTorch's PGPE and
+SNES. At several fractions of the budget it is evaluated without noise in 100 new episodes, which
+do not count as training steps. The table shows mean returns against training steps.
 """
 
 import argparse
@@ -25,26 +25,26 @@ SETTINGS = {
     "pgpe": [{"n": n, "sigma": s, "lr": 0.5} for n, s in ((50, 0.1), (50, 0.3))],
     "snes": [{"n": n, "sigma": s} for n, s in ((50, 0.1), (50, 0.3))],
 }
-"""Of each algorithm: n is pairs per update, or the population; all are run, all are reported."""
+"""Settings of each algorithm; n is the number of pairs per update, or the population size."""
 
 
 def perceptron(env: str, seed: int) -> nn.Sequential:
-    """Build what all of them train, for the spaces of an environment."""
+    """Build the network that all algorithms train, for the spaces of an environment."""
     (inputs,), outputs = Episodes(nn.Identity(), env).sizes
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(inputs, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, outputs))
 
 
 class Population(nn.Module):
-    """A perceptron in every row, with weights of its own: (R, n) → (R, m)."""
+    """R perceptrons with different weights, one for each row: (R, n) → (R, m)."""
 
     def __init__(self, like: nn.Sequential) -> None:
         super().__init__()
         self.like = like
-        self.weights = torch.empty(0)  # (R, all weights of one)
+        self.weights = torch.empty(0)  # (R, number of weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run every row through its own weights."""
+        """Apply every row's perceptron to that row."""
         shapes = [p.shape for p in self.like.parameters()]
         flat = self.weights.split([shape.numel() for shape in shapes], 1)
         w1, b1, w2, b2 = (part.view(-1, *shape) for part, shape in zip(flat, shapes, strict=True))
@@ -53,7 +53,7 @@ class Population(nn.Module):
 
 
 Run = Iterator[int]
-"""Trains a model in place; yields the steps taken so far."""
+"""Trains a model in place; yields the number of training steps so far after every update."""
 
 
 def perturbed(model: nn.Sequential, env: str, seed: int, budget: float, **s: float) -> Run:
@@ -77,7 +77,7 @@ def perturbed(model: nn.Sequential, env: str, seed: int, budget: float, **s: flo
 
 
 def evolved(model: nn.Sequential, env: str, seed: int, budget: float, **s: float) -> Run:
-    """Evolve a population, an episode each and generation; with a rate by PGPE, else by SNES."""
+    """Evolve a population, one episode each per generation, by PGPE if `lr` is given, or SNES."""
     from evotorch import Problem
     from evotorch.algorithms import PGPE, SNES
 
@@ -107,23 +107,23 @@ def evolved(model: nn.Sequential, env: str, seed: int, budget: float, **s: float
 
 
 def episodes(n: int, fresh: torch.Generator) -> Tensor:
-    """Draw seeds of n episodes, (n, 1), far from those of the evaluation."""
+    """Draw seeds of n episodes, (n, 1), different from those of the evaluation."""
     return torch.randint(2 * 10**6, 2**31, (n, 1), generator=fresh)
 
 
 def curve(kind: str, env: str, seed: int, budget: float, **s: float) -> list[float]:
-    """Return the mean return of 100 fresh episodes at each mark of the budget."""
+    """Train, and return the mean return of 100 new episodes at each mark of the budget."""
     model = perceptron(env, seed)
-    judge, found = Episodes(model, env).eval(), list[float]()
+    evaluated, found = Episodes(model, env).eval(), list[float]()
     run = perturbed if kind == "np" else evolved
     for steps in run(model, env, seed, budget, **s):
         while len(found) < len(MARKS) and steps >= MARKS[len(found)] * budget:
-            found.append(float(judge(FRESH).mean()))
+            found.append(float(evaluated(FRESH).mean()))
     return found
 
 
 def main() -> None:
-    """Compare, and print a table."""
+    """Compare the algorithms and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("env", nargs="?", default="CartPole-v1")
     parser.add_argument("--budget", type=float, default=2e5)

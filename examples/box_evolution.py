@@ -1,11 +1,12 @@
-"""Evolution strategies on a box without a model, at as many sample-forwards as forward pairs take.
+"""Evolution strategies on a black box, with the sample-forwards of five epochs of forward pairs.
 
     python -m pip install evotorch
     python examples/box_evolution.py
 
-PGPE (Sehnke et al. 2010, with ClipUp) and SNES (Schaul et al. 2011) of EvoTorch search all weights
-of `numpy-box` at once; the loss of a candidate is that of a batch, the same for a generation.
-Settings are chosen on validation with the first chip; the test set is read once per chip.
+EvoTorch's PGPE (Sehnke et al. 2010, with ClipUp) and SNES (Schaul et al. 2011) search all weights
+of `numpy-box`. The loss of a candidate is taken over one batch, which is the same for all
+candidates of a generation. Settings are chosen by validation accuracy on the first chip; the test
+set is used once for each chip.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ class Example:
 
     Attributes:
         system: numpy-box or sign-numpy-box.
-        chips: their numbers.
+        chips: numbers of the chips.
         budget: sample-forwards of one run; 5 epochs of pairs take 550,000.
-        rows: of the batch of a generation.
-        popsizes: candidates per generation, to choose from.
-        stdevs: of the search distribution at the start, in units of the weights, to choose from.
+        rows: size of the batch of a generation.
+        popsizes: numbers of candidates per generation to try.
+        stdevs: initial standard deviations of the search distribution to try, in units of the
+            weights.
     """
 
     system: str = "numpy-box"
@@ -48,7 +50,7 @@ class Example:
 
 
 def session_on(example: Example, chip: int) -> Session:
-    """The box, initialised as for every rule."""
+    """Build a session with the box, initialised as for all rules."""
     return build(
         resolve(
             Config(system=example.system, seed=chip, device_seed=chip, output_scale=0.1, threads=1)
@@ -57,7 +59,7 @@ def session_on(example: Example, chip: int) -> Session:
 
 
 def evolve(example: Example, name: str, chip: int, popsize: int, stdev_init: float) -> Session:
-    """Spend the budget, and leave the centre of the search in the box."""
+    """Search until the budget is used, then set the box to the centre of the distribution."""
     from evotorch import Problem
     from evotorch.algorithms import PGPE, SNES
 
@@ -96,7 +98,7 @@ def evolve(example: Example, name: str, chip: int, popsize: int, stdev_init: flo
 
 
 def main(example: Example) -> dict[str, list[float]]:
-    """Choose, compare, and print a table."""
+    """Choose settings, compare the strategies and print a table."""
     found = {}
     print("| strategy | candidates | σ | test accuracy on the chip |\n|---|---|---|---|")
     for name in ("pgpe", "snes"):

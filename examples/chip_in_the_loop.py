@@ -1,12 +1,12 @@
-"""Three chips that nobody can look into: trained in the loop, or from a model of them.
+"""Three simulated chips with unknown parameters: trained in the loop, or through a model of them.
 
-Each chip has weights, gains and offsets that are not what was programmed, weights that are stuck,
-converters of 6 bits, noise in every reading, and drift. Forward pairs see what the chip reports
-(`kolen-pollack` also by how much the programmed weights were changed);
-`offline` trains the perfect model and programs the chip with the result; `aware` does so with
-distortions of the right sizes, drawn anew in every step.
+    python examples/chip_in_the_loop.py      # takes minutes; an interrupted call can be repeated
 
-    python examples/chip_in_the_loop.py      # some minutes; goes on where it was stopped
+The weights, gains and offsets of a chip differ from the programmed values; some weights are stuck,
+converters have 6 bits, readings are noisy, and values drift. Training in the loop uses forward
+pairs of the chip's readings only (`kolen-pollack` also the changes of the programmed weights).
+`offline` trains a perfect model and programs the chip with the result; `aware` does the same with
+random distortions of the right size, drawn anew in every step.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ CHIPS = {
     "sign-numpy-box": "hard signs",
     "lif-numpy-box": "spiking neurons",
 }
-RULES = {  # one rate for all; docs/results/chips.md has what a search gives
-    "kolen-pollack": ("forward pairs and what was written (kolen-pollack)", 3e-3, "tab:purple"),
+RULES = {  # label, learning rate and colour; docs/results/chips.md has searched learning rates
+    "kolen-pollack": ("forward pairs and weight changes (kolen-pollack)", 3e-3, "tab:purple"),
     "mirrored": ("forward pairs in the loop (mirrored)", 3e-3, "tab:red"),
     "dfa": ("random feedback in the loop (dfa)", 3e-3, "tab:grey"),
     "aware": ("model with distortions, transferred", 3e-3, "tab:green"),
@@ -42,10 +42,10 @@ class Example:
 
     Attributes:
         out: folder of the runs and of chips.png.
-        chip: number of the chips.
-        epochs: passes over MNIST.
+        chip: number that determines the chips' parameters.
+        epochs: epochs of training.
         hidden: widths of the hidden layers.
-        task: what to learn.
+        task: name of the task.
     """
 
     out: Path = Path("runs/chips")
@@ -56,7 +56,7 @@ class Example:
 
 
 def config(example: Example, system: str, rule: str) -> Config:
-    """Settings of one run."""
+    """Return the settings of one run."""
     return resolve(
         Config(
             task=example.task,
@@ -73,13 +73,13 @@ def config(example: Example, system: str, rule: str) -> Config:
 
 
 def accuracies(folder: Path) -> list[float]:
-    """Accuracy on the chip after every epoch, on validation, in percent."""
+    """Return the validation accuracy on the chip after every epoch, in percent."""
     with (folder / "metrics.csv").open() as file:
         return [100 * float(row["val_accuracy"]) for row in csv.DictReader(file)]
 
 
 def draw(example: Example, path: Path) -> None:
-    """A panel per chip, a line per way of training."""
+    """Draw one panel for each chip, with one line for each way of training."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, len(CHIPS), sharey=True)
     for axes, (system, title) in zip(panels, CHIPS.items(), strict=True):
@@ -96,7 +96,7 @@ def draw(example: Example, path: Path) -> None:
 
 
 def main(example: Example) -> dict[str, float]:
-    """Make the runs and the picture; test accuracies on the chip by system and rule."""
+    """Make the runs and the picture; return test accuracies on the chip by system and rule."""
     pairs = [(system, rule) for system in CHIPS for rule in RULES]
     found = {}
     for system, rule in tqdm(pairs, unit="run"):

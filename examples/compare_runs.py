@@ -1,8 +1,8 @@
-"""Put finished runs side by side: a table of mean ± standard deviation over seeds, and a picture.
+"""Compare finished runs: a table with mean ± standard deviation over seeds, and a picture.
 
     python examples/compare_runs.py runs/* --picture comparison.png
 
-Runs that differ in nothing but their seed make one row and one curve.
+Runs that differ only in their seed are combined into one row and one curve.
 """
 
 from __future__ import annotations
@@ -24,54 +24,54 @@ Group = list[RunFolder]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which runs, and where the picture goes."""
+    """The runs to compare."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders; those that have not ended are left out."""
+    """Run folders; unfinished runs are skipped."""
     picture: Path | None = None
-    """PNG with the score on validation against epochs and against sample-forwards."""
+    """PNG to write: validation score against epochs and against sample-forwards."""
 
 
 def grouped(paths: tuple[Path, ...]) -> dict[Config, Group]:
-    """Ended runs with a validation set, by their settings, whatever the seed; the best first."""
+    """Group finished runs that have a validation score by settings other than seed, best first."""
     groups: dict[Config, Group] = defaultdict(list)
     for path in paths:
         folder = RunFolder(path)
         summary = folder.summary() or {}
         if not summary.get("diverged", True) and summary.get(f"val_{score(folder)}") is not None:
             groups[replace(folder.config(), seed=0)].append(folder)
-    return dict(sorted(groups.items(), key=lambda item: judged(item[1])))
+    return dict(sorted(groups.items(), key=lambda item: order(item[1])))
 
 
 def score(folder: RunFolder) -> str:
-    """Name of what the run's task is judged by."""
+    """Return the name of the score of a run's task."""
     return task_of(folder.config()).measure.name
 
 
-def judged(folders: Group) -> float:
-    """Mean score on validation, the less the better."""
-    better = -1 if task_of(folders[0].config()).measure.higher else 1
-    return better * mean((f.summary() or {})[f"val_{score(f)}"] for f in folders)
+def order(folders: Group) -> float:
+    """Return the mean validation score with the sign that makes lower better."""
+    sign = -1 if task_of(folders[0].config()).measure.higher else 1
+    return sign * mean((f.summary() or {})[f"val_{score(f)}"] for f in folders)
 
 
 def label(config: Config, configs: list[Config]) -> str:
-    """System, widths and rule, then whatever else tells the groups apart."""
+    """Return system, widths and rule, followed by further settings in which groups differ."""
     widths = "-".join(map(str, config.hidden or ()))
     text = f"{config.system} {widths} {config.rule}"
-    twins = [c for c in configs if (c.system, c.hidden, c.rule) == key(config)]
+    alike = [c for c in configs if key(c) == key(config)]
     for name, value in asdict(config).items():
-        if len({asdict(c)[name] for c in twins}) > 1:
+        if len({asdict(c)[name] for c in alike}) > 1:
             text += f" {name}={value}"
     return text
 
 
 def key(config: Config) -> tuple[Any, ...]:
-    """What a label always names."""
+    """Return the settings that every label contains."""
     return config.system, config.hidden, config.rule
 
 
 def table(groups: dict[Config, Group]) -> str:
-    """Markdown, a row per group."""
+    """Return a Markdown table with one row for each group."""
     lines = [
         "| system, widths, rule | seeds | test | train | validation | epochs | seconds |",
         "|---|---|---|---|---|---|---|",
@@ -93,7 +93,7 @@ def main(comparison: Comparison) -> None:
     """Print the table and draw the picture."""
     groups = grouped(comparison.runs)
     if not groups:
-        raise SystemExit("no run among these has ended with a score on validation")
+        raise SystemExit("none of these runs has finished with a validation score")
     print(table(groups))
     if comparison.picture is not None:
         labels = {label(config, list(groups)): folders for config, folders in groups.items()}

@@ -1,10 +1,10 @@
-"""How fast noise is: NoisyCartPole's vector environment beside plain CartPole's, in turns.
+"""Speed of NoisyCartPole's vector environment relative to Gymnasium's CartPole.
 
     python examples/envs_speed.py
 
-Both step 256 environments in this process with the same random actions, one after the other, over
-and over; the ratio of each pair is printed as the median with its quartiles, so that other jobs on
-the machine, which slow both, hardly matter.
+Vector environments of 256 rows are stepped alternately in this process with the same random
+actions. The ratio of every two timings is taken, so that other load on the machine affects both;
+the median and the quartiles are printed.
 """
 
 import sys
@@ -17,7 +17,7 @@ PLAIN, NOISY = "CartPole-v1", "noisynets_envs:noisynets/NoisyCartPole-v0"
 
 
 def rate(envs: gymnasium.vector.VectorEnv, actions: np.ndarray) -> float:
-    """Environment steps per second over rows of actions (steps, n)."""
+    """Return environment steps per second for actions (steps, n)."""
     start = time.perf_counter()
     for row in actions:
         envs.step(row)
@@ -25,7 +25,7 @@ def rate(envs: gymnasium.vector.VectorEnv, actions: np.ndarray) -> float:
 
 
 def main(num_envs: int = 256, steps: int = 200, turns: int = 41) -> float:
-    """Measure; print both rates and return the median ratio, noisy over plain."""
+    """Print both speeds and return the median ratio, noisy over plain."""
     rng = np.random.default_rng(0)
     pair = [gymnasium.make_vec(name, num_envs=num_envs) for name in (PLAIN, NOISY)]
     for envs in pair:

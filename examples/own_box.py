@@ -1,8 +1,10 @@
-"""A simulator of your own, in a process of its own, taught by pairs of its runs.
+"""A user's own simulator, run in a separate process and trained from pairs of its runs.
 
-The part between the lines is all that a box needs; here it is a network of saturating amplifiers
-whose noise grows with the signal. Run the file to train it on the two half-moons of scikit-learn's
-making, drawn here; `noisynets check-box "python examples/own_box.py --serve"` looks at it first.
+    noisynets check-box "python examples/own_box.py --serve"    # checks the simulator
+    python examples/own_box.py                                  # trains it on two half-moons
+
+The part between the lines is all that a black box needs. Here it is a network of saturating
+amplifiers whose noise grows with the signal.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from noisynets.systems.blackbox import BlackBox, Layer, Measured, ProcessBox, Re
 
 # ------------------------------------------------------------------------------------------------
 class Amplifiers:
-    """2-32-32-2: y = tanh(a) behind every hidden layer, σ = 0.05 + 0.1 |a|."""
+    """2-32-32-2 with y = tanh(a) after every hidden layer and noise of σ = 0.05 + 0.1 |a|."""
 
     layers = (Layer(2, 32), Layer(32, 32), Layer(32, 2))
 
     def run(self, weights, x, trial):
-        """Measure what enters each layer, and what leaves it."""
+        """Run a batch x (R, 2) and return the measured input and activity of every layer."""
         noise, seen = np.random.default_rng(trial), []
         for weight, bias in weights:
             x = np.tanh(seen[-1].activities) if seen else x
@@ -38,7 +40,7 @@ class Amplifiers:
 
 
 def moons(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two half-circles that reach into each other: points (n, 2), labels (n,)."""
+    """Draw points on two interleaved half-circles, with noise: points (n, 2), labels (n,)."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % 2
     angle = torch.pi * torch.rand(n, generator=generator)
@@ -48,7 +50,7 @@ def moons(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def main(steps: int = 600, rule: str = "mirrored") -> float:
-    """Train, and return the accuracy on other points, on the box."""
+    """Train the box and return its accuracy on new points."""
     box = ProcessBox([sys.executable, str(Path(__file__)), "--serve"])
     system = BlackBox(box)
     estimator = NodePerturbation(system, cross_entropy, rule, sigma=None)
@@ -60,7 +62,7 @@ def main(steps: int = 600, rule: str = "mirrored") -> float:
     x, y = moons(2000, seed=1)
     for index in torch.randint(2000, (steps, 50)):
         optimiser.zero_grad()
-        estimator(x[index], y[index])  # one trial of the box with 100 rows: 50 pairs
+        estimator(x[index], y[index])  # one run of the box with 100 rows: 50 pairs
         optimiser.step()
     x, y = moons(1000, seed=2)
     accuracy = (system(x).argmax(1) == y).float().mean().item()

@@ -1,11 +1,11 @@
-"""A device effect of your own: two-level noise drawn by NumPy, where no trainer can reach it.
+"""A user's own device effect: two-level noise, drawn by NumPy outside of PyTorch.
 
     python examples/own_effect.py
 
-An effect is any module from activities to activities. As an `Effect` it may also follow its layer
-in an `nn.Sequential`, and act on inputs or weights. The units are hard signs, whose derivative is
-zero everywhere; two forward passes per step, both noisy. To have the project's tests check yours,
-add one entry to EFFECT_CASES in tests/cases.py.
+An effect is any module that maps activities to activities. As a subclass of `Effect` it can also
+follow its layer in an `nn.Sequential`, or act on inputs or weights. The units here are hard signs,
+whose derivative is zero; every training step makes two noisy forward passes. One entry in
+EFFECT_CASES of tests/cases.py makes the project's tests check a new effect.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from noisynets import Effect, NodePerturbation, cross_entropy
 from noisynets.systems.units import Sign
-from noisynets.tasks.data import TASKS
+from noisynets.tasks import TASKS
 
 
 class TwoLevels(Effect):
-    """a ± level, each with probability one half."""
+    """y = a ± level, with probability ½ each."""
 
     def __init__(self, level: float, seed: int) -> None:
         super().__init__()
@@ -26,18 +26,18 @@ class TwoLevels(Effect):
         self.random = np.random.default_rng(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Add noise to activities: (B, *out) → (B, *out)."""
         signs = self.random.integers(0, 2, size=tuple(a.shape)) * 2 - 1
         return a + self.level * torch.from_numpy(signs).to(a)
 
     def get_extra_state(self) -> Tensor:
-        """What `state_dict()` keeps, so that a stopped run goes on with the same noise."""
+        """Return the generator's state for `state_dict()`, so that runs can be continued."""
         state = self.random.bit_generator.state["state"]
         words = [state[key] >> shift & 0xFFFFFFFF for key in state for shift in range(0, 128, 32)]
         return torch.tensor(words)
 
     def set_extra_state(self, saved: Tensor) -> None:
-        """What `load_state_dict()` restores."""
+        """Restore the generator's state from `load_state_dict()`."""
         parts = saved.view(2, 4).tolist()
         numbers = [sum(word << 32 * i for i, word in enumerate(part)) for part in parts]
         state = self.random.bit_generator.state
@@ -46,7 +46,7 @@ class TwoLevels(Effect):
 
 
 def main(epochs: int = 2) -> float:
-    """Train on MNIST; return the accuracy on the validation set, in the noise."""
+    """Train on MNIST and return the accuracy on the validation set, with the noise."""
     torch.manual_seed(0)
     train_set, validation = TASKS["mnist"].training()
     assert validation is not None
@@ -73,5 +73,5 @@ def main(epochs: int = 2) -> float:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # tensors this small gain nothing from more
+    torch.set_num_threads(1)  # more threads do not help with tensors as small as these
     main()

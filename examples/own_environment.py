@@ -1,11 +1,11 @@
-"""An environment of your own, and a network that learns to act in it.
+"""A user's own environment, and a network that learns to act in it.
 
     python examples/own_environment.py
 
-Nothing is asked of an environment but Gymnasium's interface and a limit of steps; observations
-and actions lie in a Box, MultiBinary or Discrete space. Here a thermostat keeps a room at 20 °C
-through a heater that answers late and a thermometer that is noisy. Noise comes from `np_random`,
-so that both roll-outs of a pair can meet the same.
+An environment needs Gymnasium's interface, a time limit, and observations and actions in a Box,
+MultiBinary or Discrete space. Here a thermostat keeps a room at 20 °C, with a slow heater and a
+noisy thermometer. The noise is drawn from `np_random`, so that both roll-outs of a pair can have
+the same noise.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from noisynets.tasks.environments import Episodes
 
 
 class Thermostat(gymnasium.Env[np.ndarray, int]):
-    """A room of 15 minutes' time constant; the heater is off or on, and slow.
+    """A room with a time constant of 15 minutes, and a slow heater that is switched on or off.
 
     Args:
         noise: standard deviation of the thermometer, in kelvin.
@@ -31,33 +31,33 @@ class Thermostat(gymnasium.Env[np.ndarray, int]):
 
     def __init__(self, noise: float = 0.2) -> None:
         self.noise = noise
-        # what is seen: distance from 20 °C in kelvin, and the heater's present power, 0 to 1
+        # observations: temperature minus 20 °C in kelvin, and the heater's power from 0 to 1
         self.observation_space = Box(np.array([-30, 0], "f4"), np.array([30, 1], "f4"))
         self.action_space = Discrete(2)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin in a room that is cold or warm, on a day that is too."""
+        """Draw the temperatures of the room (10 to 25 °C) and outside (−5 to 10 °C)."""
         super().reset(seed=seed)
         self.room, self.outside = self.np_random.uniform([10, -5], [25, 10])
         self.power = 0.0
-        return self._seen(), {}
+        return self._observe(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One minute; what is paid is the distance from 20 °C, and 0.2 for full power."""
+        """Advance by one minute; the cost is |temperature − 20 °C| + 0.2 × power."""
         self.power += 0.3 * (float(action) - self.power)
         self.room += (self.outside - self.room) / 15 + 3 * self.power
         cost = abs(self.room - 20) + 0.2 * self.power
-        return self._seen(), -cost, False, False, {}
+        return self._observe(), -cost, False, False, {}
 
-    def _seen(self) -> np.ndarray:
-        shown = self.room - 20 + self.noise * self.np_random.normal()
-        return np.clip([shown, self.power], [-30, 0], [30, 1]).astype(np.float32)
+    def _observe(self) -> np.ndarray:
+        reading = self.room - 20 + self.noise * self.np_random.normal()
+        return np.clip([reading, self.power], [-30, 0], [30, 1]).astype(np.float32)
 
 
 def main(updates: int = 60, pairs: int = 10) -> tuple[float, float]:
-    """Train; return mean returns of fresh episodes before and after."""
+    """Train, and return the mean returns of 50 new episodes before and after training."""
     if "mine/Thermostat-v0" not in gymnasium.registry:
         gymnasium.register("mine/Thermostat-v0", Thermostat, max_episode_steps=60)
     torch.manual_seed(0)
@@ -75,10 +75,10 @@ def main(updates: int = 60, pairs: int = 10) -> tuple[float, float]:
         estimator(seeds, torch.zeros(pairs))
         optimizer.step()
     after = float(system(fresh).mean())
-    print(f"mean return of 50 fresh episodes: {before:.0f} at first, {after:.0f} after training")
+    print(f"mean return of 50 new episodes: {before:.0f} before training, {after:.0f} after it")
     return before, after
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # tensors this small gain nothing from more
+    torch.set_num_threads(1)  # more threads do not help with tensors as small as these
     main()

@@ -1,11 +1,11 @@
-"""A black box outside PyTorch: an instrument that is set, driven and read, and nothing else.
+"""A black box outside of PyTorch: an instrument that can only be programmed, driven and read.
 
     python examples/own_instrument.py
 
-The instrument below is NumPy, and could be a driver of hardware: it multiplies voltages with
-conductances, distorts them by gains and offsets of its own, saturates, and is noisy in every
-reading. Two readings of every input train it: no model of it, no derivative, no knowledge of its
-noise. What PyTorch holds is what the instrument is set to.
+The instrument is simulated with NumPy, and could be the driver of real hardware. It multiplies
+voltages by conductances, has unknown gains and offsets, saturates, and is noisy. It is trained from
+two readings of every input, without a model of it, derivatives, or knowledge of its noise. The
+layer's weights in PyTorch are the values to which the instrument is set.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, Wrapper, cross_entropy
-from noisynets.tasks.data import TASKS
+from noisynets.tasks import TASKS
 
 
 class Instrument:
-    """Outputs of a crossbar, in arbitrary units: g tanh(W x + b + o) + noise."""
+    """A crossbar with outputs 3 g tanh((W x + b + o)/3) + noise, in arbitrary units."""
 
     def __init__(self, outputs: int, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -25,18 +25,18 @@ class Instrument:
         self._offset = self._rng.normal(0, 0.3, outputs)
 
     def set(self, weights: np.ndarray, bias: np.ndarray) -> None:
-        """Program conductances (outputs, inputs) and bias currents (outputs,)."""
+        """Set conductances W (outputs, inputs) and bias currents b (outputs,)."""
         self._weights, self._bias = weights.copy(), bias.copy()
 
     def read(self, voltages: np.ndarray) -> np.ndarray:
-        """Drive with voltages (n, inputs); return noisy readings (n, outputs)."""
+        """Apply voltages x (n, inputs) and return noisy readings (n, outputs)."""
         currents = voltages @ self._weights.T + self._bias + self._offset
         clean = self._gain * 3 * np.tanh(currents / 3)
         return clean + self._rng.normal(0, 0.1, clean.shape)
 
 
 class OnInstrument(Wrapper):
-    """A layer whose product an instrument carries out; the layer holds what that is set to."""
+    """A layer whose output is read from an instrument that is set to the layer's parameters."""
 
     def __init__(self, layer: nn.Linear, seed: int) -> None:
         super().__init__()
@@ -44,14 +44,14 @@ class OnInstrument(Wrapper):
         self.instrument = Instrument(layer.out_features, seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Set, drive, read: (R, inputs) → (R, outputs)."""
+        """Set, drive and read the instrument: (R, inputs) → (R, outputs)."""
         weight, bias = (p.detach().numpy() for p in self.layer.parameters())
         self.instrument.set(weight, bias)
         return torch.from_numpy(self.instrument.read(x.numpy())).to(x)
 
 
 def main(steps: int = 1100) -> float:
-    """Train on MNIST; return the accuracy of the instrument on the validation set."""
+    """Train on MNIST and return the instrument's accuracy on the validation set."""
     torch.manual_seed(0)
     train_set, validation = TASKS["mnist"].training()
     assert validation is not None
@@ -75,5 +75,5 @@ def main(steps: int = 1100) -> float:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # tensors this small gain nothing from more
+    torch.set_num_threads(1)  # more threads do not help with tensors as small as these
     main()

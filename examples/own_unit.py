@@ -1,35 +1,35 @@
-"""A unit of your own, whose shape the library cannot know: a folded staircase with a dead zone.
+"""A user's own unit: a discontinuous staircase that rises and falls, with a dead zone.
 
     python examples/own_unit.py
 
-A unit is any module, and nothing is asked of it: node perturbation measures the activities in
-front of it. Here σ is injected; two forward passes per step. To have the project's tests check
-yours, add one entry to UNIT_CASES in tests/cases.py.
+A unit can be any module, because node perturbation needs only the activities before it. Here noise
+of standard deviation σ is injected into these activities; every training step makes two forward
+passes. One entry in UNIT_CASES of tests/cases.py makes the project's tests check a new unit.
 """
 
 import torch
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, cross_entropy
-from noisynets.tasks.data import TASKS
+from noisynets.tasks import TASKS
 
 
 class Fold(nn.Module):
-    """Rises in `steps` steps from 0 at |a| ≤ dead to 1 at |a| = 1, and falls back beyond."""
+    """Rises in `steps` steps from 0 at |a| ≤ dead to 1 at |a| = 1, then falls back to 0."""
 
     def __init__(self, steps: int = 4, dead: float = 0.2) -> None:
         super().__init__()
         self.steps, self.dead = steps, dead
 
     def forward(self, a: Tensor) -> Tensor:
-        """Any shape → the same shape."""
+        """Map activities of any shape to outputs of the same shape."""
         rise = ((a.abs() - self.dead) / (1 - self.dead)).clamp(0, 2)
         folded = 1 - (rise - 1).abs()
         return (folded * self.steps).floor() / self.steps
 
 
 def main(epochs: int = 2) -> float:
-    """Train on MNIST; return the accuracy on the validation set."""
+    """Train on MNIST and return the accuracy on the validation set."""
     torch.manual_seed(0)
     train_set, validation = TASKS["mnist"].training()
     assert validation is not None
@@ -49,5 +49,5 @@ def main(epochs: int = 2) -> float:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # tensors this small gain nothing from more
+    torch.set_num_threads(1)  # more threads do not help with tensors as small as these
     main()

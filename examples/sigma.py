@@ -1,8 +1,8 @@
-"""Validation accuracy against sigma, and the sigma that --sigma auto would take.
+"""Validation accuracy against σ, and with the σ that `--sigma auto` chooses.
 
-python examples/sigma.py > table.md
+    python examples/sigma.py > table.md
 
-The flat optimum is wide: rounding spoils the smallest values, curvature the largest.
+The optimum is wide: only very small σ suffer from rounding, and large σ from curvature.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from noisynets.run.train import load_data, train
 
 @dataclass(frozen=True)
 class Args:
-    """Train at every sigma, and at the one that is chosen."""
+    """Settings of the comparison."""
 
     rules: tuple[str, ...] = ("np", "anp", "mirrored")
     sigmas: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 3.0, 10.0)
@@ -32,7 +32,7 @@ class Args:
 
 
 def accuracy(config: Config) -> str:
-    """Train, and return the validation accuracy in percent."""
+    """Train, and return the validation accuracy in percent, or 'diverged'."""
     with TemporaryDirectory() as folder:
         try:
             summary = train(create(Path(folder) / "run", config), progress_bar=False)

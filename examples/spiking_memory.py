@@ -1,8 +1,8 @@
-"""What a training step over a long trial takes of memory: backpropagation through time and pairs.
+"""Memory of a training step over a long trial: backpropagation through time and forward pairs.
 
     python examples/spiking_memory.py 2> /dev/null
 
-784-1000-10 under a direct current. PyTorch's profiler counts what is allocated and freed.
+The network is 784-1000-10 with a constant input current. PyTorch's profiler records allocations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tyro
 from torch import Tensor, nn
 
 from noisynets import Backpropagation, NodePerturbation, cross_entropy
-from noisynets.bench.speed import memory
+from noisynets.bench.steps import memory
 from noisynets.systems.spiking import Spiking, adapt
 
 KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, steps")
@@ -24,16 +24,16 @@ KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes."""
+    """Sizes of the trials."""
 
     steps: tuple[int, ...] = (25, 100)
-    """T."""
+    """Values of T."""
     batch: int = 128
-    """Examples."""
+    """Batch size."""
 
 
 def by_snntorch(network: nn.Sequential, x: Tensor, steps: int) -> Tensor:
-    """Mean output of a network whose neurons are snnTorch's, as its tutorials run it."""
+    """Return the mean output of a network of snnTorch's neurons, run as in its tutorials."""
     first, lif, last = network
     out = snntorch.Leaky(beta=0.9, reset_mechanism="none")
     potential, u = out.init_leaky(), lif.init_leaky()
@@ -46,12 +46,12 @@ def by_snntorch(network: nn.Sequential, x: Tensor, steps: int) -> Tensor:
 
 
 def step(kind: str, steps: int, batch: int) -> None:
-    """One training step."""
-    own = kind == "BPTT, snnTorch"
+    """Compute the gradients of one training step."""
+    tutorial = kind == "BPTT, snnTorch"
     x, y = torch.rand(batch, 784), torch.randint(10, (batch,))
-    neuron = snntorch.Leaky(beta=0.9, init_hidden=not own)
+    neuron = snntorch.Leaky(beta=0.9, init_hidden=not tutorial)
     network = nn.Sequential(nn.Linear(784, 1000), neuron, nn.Linear(1000, 10))
-    if own:
+    if tutorial:
         cross_entropy(by_snntorch(network, x, steps), y).mean().backward()
         return
     net = Spiking(adapt(network), steps)
@@ -64,7 +64,7 @@ def step(kind: str, steps: int, batch: int) -> None:
 
 
 def main(settings: Settings) -> None:
-    """Weigh every kind of step."""
+    """Print the memory of every kind of step."""
     torch.set_num_threads(1)
     for steps in settings.steps:
         print(f"T={steps}, B={settings.batch}")

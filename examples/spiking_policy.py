@@ -1,11 +1,11 @@
-"""A spiking network learns to balance a pole, by pairs of roll-outs.
+"""A spiking network learns to balance a pole from pairs of roll-outs.
 
-    python examples/spiking_policy.py 0 1 2
+    python examples/spiking_policy.py 0 1 2          # one training for each seed
 
-32 leaky integrate-and-fire neurons act in CartPole: in every step of the environment they live
-through five steps of their own, and the action is the read-out with the larger mean potential.
-No derivative of neurons or environment is taken: noise is injected at the neurons' currents in one
-roll-out of each pair, and what it did to the return is the credit.
+The policy for CartPole has 32 leaky integrate-and-fire neurons. They run for five time steps in
+every step of the environment; the action is that of the read-out with the larger mean potential.
+No derivatives are used: noise is injected into the neurons' currents in one roll-out of each pair,
+and credit is computed from the change of the return.
 """
 
 import sys
@@ -19,11 +19,11 @@ from noisynets.tasks.environments import Episodes
 
 
 def main(seed: int = 0, updates: int = 60, pairs: int = 20) -> float:
-    """Train, and return the mean return of 100 fresh episodes, without injected noise."""
+    """Train, and return the mean return of 100 new episodes without injected noise."""
     torch.manual_seed(seed)
     neurons = nn.Sequential(nn.Linear(4, 32), Leaky(beta=0.9), nn.Linear(32, 2))
     network = Spiking(neurons, steps=5, readout=MeanMembrane(beta=0.9))
-    system = Episodes(network, "CartPole-v1")  # seeds of episodes in, returns out
+    system = Episodes(network, "CartPole-v1")  # maps episode seeds to returns
     estimator = RollOutPerturbation(
         system, negative_return, rule="innovation", sigma=0.5, discount=0.99, seed=seed
     )
@@ -32,17 +32,17 @@ def main(seed: int = 0, updates: int = 60, pairs: int = 20) -> float:
         first = (1000 * seed + update) * pairs
         seeds = torch.arange(first, first + pairs)[:, None]
         optimizer.zero_grad()
-        estimate = estimator(seeds, torch.zeros(pairs))  # there are no targets
+        estimate = estimator(seeds, torch.zeros(pairs))  # the targets are not used
         optimizer.step()
         if update % 10 == 9:
             print(f"update {update + 1}: mean return {float(-estimate.loss.mean()):.0f}")
     system.eval()
     test = float(system(torch.arange(10**7, 10**7 + 100)[:, None]).mean())
-    print(f"mean return of 100 fresh episodes {test:.1f}, {int(system.steps):,} steps of training")
+    print(f"mean return of 100 new episodes {test:.1f}, {int(system.steps):,} training steps")
     return test
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # tensors this small gain nothing from more
+    torch.set_num_threads(1)  # more threads do not help with tensors as small as these
     for argument in sys.argv[1:] or ["0"]:
         main(int(argument))

@@ -1,9 +1,9 @@
-"""What spiking neurons cost: a forward pass against a loop by hand, and against snnTorch's own.
+"""Speed of spiking neurons: a forward pass, compared with plain PyTorch and with snnTorch.
 
     python examples/spiking_speed.py
 
-The runs are timed in turns within one process: the ratio of every turn, median and quartiles. All
-must give the same spikes.
+The implementations are timed alternately in one process; ratios are printed as median and
+quartiles. All of them must give the same spikes.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ BETA, THRESHOLD = 0.9, 1.0
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes."""
+    """Sizes of the forward pass."""
 
     steps: int = 25
-    """T of the timed forward pass."""
+    """T."""
     batch: int = 128
-    """Examples."""
+    """Batch size."""
     turns: int = 21
-    """Timed turns."""
+    """Number of timings."""
     threads: int = 1
-    """CPU threads."""
+    """Number of CPU threads."""
 
 
 def layers() -> tuple[nn.Linear, nn.Linear]:
-    """The two layers, the same ones every time."""
+    """Return the two layers, with the same weights in every call."""
     torch.manual_seed(0)
     return nn.Linear(784, 1000), nn.Linear(1000, 10)
 
 
 def ours(steps: int) -> Callable[[Tensor], Tensor]:
-    """Our neurons."""
+    """Return the network with the neurons of noisynets."""
     first, last = layers()
     network = nn.Sequential(first, Leaky(BETA), last, Leaky(BETA))
     net = Spiking(network, steps, MeanOutput())
@@ -52,7 +52,7 @@ def ours(steps: int) -> Callable[[Tensor], Tensor]:
 
 
 def by_hand(steps: int) -> Callable[[Tensor], Tensor]:
-    """The same, as one would write it down."""
+    """Return the same network written as a loop in plain PyTorch."""
     first, last = layers()
 
     def forward(x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def by_hand(steps: int) -> Callable[[Tensor], Tensor]:
 
 
 def by_snntorch(steps: int) -> Callable[[Tensor], Tensor]:
-    """Neurons of snnTorch, with the state passed on as its tutorials do."""
+    """Return the same network with snnTorch's neurons, written as in its tutorials."""
     first, last = layers()
     one, two = snntorch.Leaky(beta=BETA), snntorch.Leaky(beta=BETA)
 
@@ -87,7 +87,7 @@ def by_snntorch(steps: int) -> Callable[[Tensor], Tensor]:
 
 
 def alone(make: str, steps: int) -> Callable[[Tensor], Tensor]:
-    """1000 neurons without layers, under a current that is given."""
+    """Return 1000 neurons without layers, driven by a given current."""
     ours, theirs = Leaky(BETA), snntorch.Leaky(beta=BETA)
 
     def forward(a: Tensor) -> Tensor:
@@ -110,10 +110,10 @@ def alone(make: str, steps: int) -> Callable[[Tensor], Tensor]:
 
 @torch.no_grad()
 def ratios(runs: dict[str, Callable[[Tensor], Tensor]], x: Tensor, turns: int) -> None:
-    """Time the runs in turns and print each against the one by hand."""
+    """Time the runs alternately and print their times relative to the loop in plain PyTorch."""
     outputs = {name: run(x) for name, run in runs.items()}
     for name, output in outputs.items():
-        assert torch.equal(output, outputs["by hand"]), f"{name} computes something else"
+        assert torch.equal(output, outputs["by hand"]), f"{name} gives different spikes"
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(turns):
         for name, run in runs.items():
@@ -128,16 +128,16 @@ def ratios(runs: dict[str, Callable[[Tensor], Tensor]], x: Tensor, turns: int) -
 
 
 def main(settings: Settings) -> None:
-    """Time both."""
+    """Time networks, then neurons alone."""
     s = settings
     torch.set_num_threads(s.threads)
     torch.manual_seed(1)
     x, a = torch.rand(s.batch, 784), 0.5 * torch.randn(s.batch, 1000) + 0.3
-    print(f"forward time against the loop by hand, T={s.steps}, B={s.batch}, {s.threads} thread(s)")
+    print(f"time relative to the loop by hand, T={s.steps}, B={s.batch}, {s.threads} thread(s)")
     print(" 784-1000-10")
     nets = {"by hand": by_hand, "ours": ours, "snnTorch": by_snntorch}
     ratios({name: make(s.steps) for name, make in nets.items()}, x, s.turns)
-    print(" 1000 neurons, without layers")
+    print(" 1000 neurons without layers")
     ratios({name: alone(name, s.steps) for name in nets}, a, s.turns)
 
 

@@ -1,10 +1,11 @@
-"""Choose settings on the validation set: a grid per rule, one seed, the test set never read.
+"""Grid search of settings for each rule by validation score, with one seed.
 
     python examples/tune.py --rules np anp --lrs 3e-4 1e-3 3e-3 --sigmas 1e-3 1e-2 --out runs/tune
 
-`noisynets bench` searches by itself, with as many candidates for every rule; this tries what you
-name. Each candidate is a run folder under --out, so an interrupted search continues where it was.
-The last lines printed are a Markdown table, the best on validation first.
+`noisynets bench` searches automatically, with equally many candidates for every rule; this example
+tries the given values only. Each candidate has a run folder in --out, so that a repeated call
+continues an interrupted search. The test set is not used. The last lines printed are a Markdown
+table, best candidates first.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ class Search:
     lrs: tuple[float, ...] = (1e-3, 3e-3)
     """Learning rates to try."""
     sigmas: tuple[float, ...] = ()
-    """Standard deviations to try, for rules that inject."""
+    """Values of σ to try, for rules that inject noise."""
     decor_lrs: tuple[float, ...] = ()
-    """Rates of decorrelation to try, for rules that decorrelate."""
+    """Learning rates of decorrelation to try, for rules that decorrelate."""
     base: Config = Config(system="mlp", threads=1)
-    """What is common to all."""
+    """Settings common to all candidates."""
     jobs: int = 2
-    """Runs at a time."""
+    """Number of runs at a time."""
     out: Path = Path("runs/tune")
-    """Where the run folders go."""
+    """Folder of the run folders."""
 
 
 def candidates(search: Search) -> list[Config]:
-    """All combinations, without settings that a rule does not have."""
+    """Return all combinations, without the settings that a rule does not have."""
     configs = []
     for rule in search.rules:
         method = METHODS[rule]
@@ -60,7 +61,7 @@ def candidates(search: Search) -> list[Config]:
 
 
 def run(job: tuple[Config, Path]) -> tuple[Config, float]:
-    """Validation score of one candidate, the more the better; −inf if it diverged."""
+    """Return a candidate and its validation score, higher is better; −inf if it diverged."""
     config, out = job
     settings = json.dumps(asdict(config)).encode()
     name = f"{config.system}-{config.rule}-{hashlib.sha256(settings).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""Memory that is kept: counted by the system, in a process of its own."""
+"""Freed memory is kept: page faults of a separate process, counted by the operating system."""
 
 import os
 import subprocess
@@ -30,15 +30,15 @@ def _faults(what: str, **env: str) -> int:
     return int(done.stdout)
 
 
-def test_kept_memory_is_not_handed_out_anew() -> None:
-    """64 MB, in pages of 4 KiB: 16,000 faults without, some with."""
+def test_freed_memory_is_reused_without_page_faults() -> None:
+    """64 MB in pages of 4 KiB: 16,000 page faults without the setting, few with it."""
     kept, given_back = _faults("keep"), _faults("leave")
     if given_back < 1000:
         pytest.skip("this system keeps memory anyway")
     assert kept < given_back / 20
 
 
-def test_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     from noisynets.run.allocator import keep_freed
 
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")

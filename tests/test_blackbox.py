@@ -14,7 +14,7 @@ from torch import nn
 
 from noisynets import NodePerturbation, cli, cross_entropy, squared_error
 from noisynets.bench import read_suite
-from noisynets.bench.run import course
+from noisynets.bench.run import schedule
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.run.session import build
 from noisynets.systems.blackbox import (
@@ -302,7 +302,7 @@ def test_settings_that_a_box_cannot_have_are_refused(settings, words) -> None:
 def test_every_seed_of_a_suite_can_use_its_own_chip(tmp_path) -> None:
     suite = read_suite("chips").only(["LeakyReLU"], ["mirrored"])
     (entry,) = suite.entries
-    first = next(course(suite, entry, tmp_path))
+    first = next(schedule(suite, entry, tmp_path))
     assert {run.config.device_seed for run in first} == {0, 1}
     chips = [suite.seeded(entry.config, seed).device_seed for seed in suite.seeds]
     assert chips == [0, 1, 2, 3, 4]

@@ -1,7 +1,9 @@
-"""MNIST as it is shipped, and what is said when a file is not."""
+"""The shipped MNIST files, errors for damaged files, and `Examples`."""
 
 import gzip
 import lzma
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,7 @@ def copy_test_files(folder: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_files_of_ones_own(tmp_path: Path, suffix: str) -> None:
+def test_files_in_a_users_folder_are_read(tmp_path: Path, suffix: str) -> None:
     copy_test_files(tmp_path, suffix)
     assert torch.equal(MNIST.test(tmp_path).x, MNIST.test(None).x)
 
@@ -55,7 +57,7 @@ def test_damaged_missing_and_altered_files_are_named(tmp_path: Path) -> None:
         MNIST.test(tmp_path)
 
 
-def test_bytes_are_fractions() -> None:
+def test_bytes_are_divided_by_255() -> None:
     examples = Examples(torch.tensor([[0, 255]], dtype=torch.uint8), torch.tensor([1]))
     x, y = examples.batch(slice(0, 1), torch.float32)
     assert x.tolist() == [[0.0, 1.0]] and y.tolist() == [1]
@@ -66,19 +68,30 @@ def test_bytes_are_fractions() -> None:
     [
         (torch.zeros(2, 3), torch.tensor([0, -1]), "label -1 of example 1"),
         (torch.zeros(2, 3), torch.tensor([0, 10]), "label 10 of example 1"),
-        (torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 1]), "input 1 holds NaN"),
-        (torch.zeros(3, 3), torch.tensor([0, 1]), "do not pair"),
-        (torch.zeros(0, 3), torch.tensor([], dtype=torch.long), "do not pair"),
+        (torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 1]), "input 1 contains NaN"),
+        (torch.zeros(3, 3), torch.tensor([0, 1]), "3 inputs and 2 targets"),
+        (torch.zeros(0, 3), torch.tensor([], dtype=torch.long), "0 inputs and 0 targets"),
     ],
     ids=["negative label", "large label", "nan", "unpaired", "empty"],
 )
-def test_examples_that_cannot_be_learnt_from(x, y, message: str) -> None:
+def test_unusable_examples_are_refused(x, y, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Examples(x, y).check("mine", classes=10)
 
 
-def test_every_task_says_what_it_is() -> None:
+def test_every_task_has_a_summary_and_a_validation_set() -> None:
     assert all(task.summary and task.validation > 0 for task in TASKS.values())
+
+
+def test_tasks_are_imported_without_heavy_packages() -> None:
+    """Gymnasium, matplotlib, pooch and SciPy are imported by the functions that use them."""
+    code = (
+        "import sys, noisynets.tasks, noisynets.tasks.environments, noisynets.run.report\n"
+        "heavy = {'gymnasium', 'matplotlib', 'pooch', 'scipy', 'PIL', 'requests', 'tonic'}\n"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_standardised_inputs_have_no_mean_and_unit_variance_per_channel() -> None:
@@ -94,7 +107,7 @@ def test_standardised_inputs_have_no_mean_and_unit_variance_per_channel() -> Non
     assert train.x.dtype == torch.uint8  # kept as bytes
 
 
-def test_crops_are_shifts_of_the_picture_and_flips_its_mirror() -> None:
+def test_crops_are_shifted_images_and_flips_are_mirrored_ones() -> None:
     x = torch.arange(2 * 3 * 12 * 12.0).view(2, 3, 12, 12) + 1
     seen = set()
     for seed in range(40):

@@ -1,4 +1,4 @@
-"""Diagnosis: every measure against a closed form, planted faults, and nothing left behind."""
+"""Diagnosis: measures against closed forms, advice for planted faults, and restored sessions."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ from noisynets.diagnose import credit as measured
 from noisynets.diagnose.advice import Finding
 from noisynets.diagnose.gradients import true_gradients
 from noisynets.diagnose.ladder import Rung
-from noisynets.diagnose.listen import Batches, Listener
+from noisynets.diagnose.pairs import Batches, PairSource
 from noisynets.diagnose.rates import Trial
 from noisynets.diagnose.statistics import ENDLESS, signal_to_noise
 from noisynets.estimators.node_perturbation import NodePerturbation
@@ -34,7 +34,7 @@ TINY = tiny_task("train", None)
 
 
 def one(session: Session, examples: Examples = TINY, **settings) -> d.NodeMeasures:
-    """What is measured of the only node."""
+    """Return the measures of a system's only node."""
     (node,) = d.measure(session, examples, trial_steps=0, **settings).nodes
     return node
 
@@ -63,13 +63,13 @@ def test_signal_to_noise_of_node_perturbation_is_that_of_gaussian_noise(monkeypa
     assert found.nodes["1"]["snr"] == pytest.approx(float(signal / noise), rel=0.15)
 
 
-def test_of_exact_gradients_nothing_is_noise() -> None:
+def test_exact_gradients_have_no_noise() -> None:
     node = one(build(config(system="mlp", hidden=(), rule="bp")))
     assert node.snr == ENDLESS and node.cosine == pytest.approx(1)
     assert signal_to_noise(torch.zeros(3, 2)) is None
 
 
-def test_linear_nodes_explain_all_of_a_loss_difference() -> None:
+def test_linear_nodes_explain_the_whole_loss_difference() -> None:
     session = linear("mirrored")
     found = d.measure(session, TINY, trial_steps=0)
     (node,) = found.nodes
@@ -84,14 +84,14 @@ def test_linear_nodes_explain_all_of_a_loss_difference() -> None:
     assert abs(deep.explained - 1) < 4 * deep.explained_error < 0.6
 
 
-def test_sigma_is_that_of_one_pass_also_where_it_is_the_systems_own() -> None:
+def test_sigma_is_that_of_one_pass_for_the_systems_own_noise_too() -> None:
     for noise in (0.1, 0.3):
         session = build(config(system="noisy-mlp", intrinsic_noise=noise))
         for node in d.measure(session, TINY, trial_steps=0).nodes:
             assert node.sigma == pytest.approx(noise, rel=0.1)
 
 
-def test_spread_is_that_of_the_activity_over_samples() -> None:
+def test_relative_sigma_uses_the_deviation_of_activities_over_samples() -> None:
     session = linear("anp")
     a = session.system(TINY.batch(slice(None), torch.float64)[0])
     expected = 1e-3 / float(a.std(0).square().mean().sqrt().detach())
@@ -114,7 +114,7 @@ def test_distortion_is_curvature_over_slope() -> None:
         assert rung.excess == pytest.approx(float(trace.mean()) / 2 * rung.sigma**2, rel=0.2)
 
 
-def test_rounding_distorts_at_small_sigma_and_a_noise_of_its_own_at_a_larger() -> None:
+def test_rounding_distorts_at_small_sigma_and_intrinsic_noise_at_larger_sigma() -> None:
     plain = d.ladder(build(config(system="mlp", rule="np")), TINY)
     noisy = d.ladder(build(config(system="noisy-mlp", rule="np", sigma=0.1)), TINY)
     assert plain[0].distortion > 5 * plain[4].distortion
@@ -122,19 +122,19 @@ def test_rounding_distorts_at_small_sigma_and_a_noise_of_its_own_at_a_larger() -
     assert d.best(noisy) > 100 * d.best(plain)
 
 
-def test_the_ladder_perturbs_where_the_rule_does_and_within_the_dtype() -> None:
+def test_the_ladder_perturbs_nodes_or_weights_and_respects_the_dtype() -> None:
     weights = d.ladder(build(config(system="mlp", rule="spsa")), TINY)
     assert all(rung.odd > 0 for rung in weights)
     session = build(config(system="mlp", rule="np", sigma=0.1, dtype="bfloat16"))
     assert [r.sigma for r in d.ladder(session, TINY)] == pytest.approx([0.1, 0.1**0.5, 1.0])
 
 
-def test_a_map_is_measured_by_the_best_that_noise_allows() -> None:
+def test_a_learnt_map_is_compared_with_least_squares() -> None:
     session, steps = d.warmed(config(system="noisy-mlp"), TINY, 300)
     _, top = d.measure(session, TINY, steps=steps, trial_steps=0).nodes
     # δa = W δx + noise of variance 2 · 0.1²
-    listener, batches = Listener(session, 16), Batches(session, TINY)
-    pair = listener(*batches.draw(300))
+    source, batches = PairSource(session, 16), Batches(session, TINY)
+    pair = source(*batches.draw(300))
     made = pair.reports[1].shift.flatten(0, 1) @ list(session.system.parameters())[2].T
     power = float(made.detach().square().mean())
     assert top.ridge == pytest.approx(power / (power + 0.02), abs=0.03)
@@ -145,7 +145,7 @@ def test_a_map_is_measured_by_the_best_that_noise_allows() -> None:
     assert top.ridge == pytest.approx(1) and top.learnt == pytest.approx(1, abs=1e-3)
 
 
-def test_units_that_do_nothing_are_counted() -> None:
+def test_dead_units_are_counted() -> None:
     for system, slope in (("mlp", 0.0), ("noisy-mlp", 0.0), ("sign-mlp", 0.2)):
         session = build(config(system=system, rule="anp", slope=slope))
         layer = next(m for m in session.system.modules() if isinstance(m, nn.Linear))
@@ -159,7 +159,7 @@ def test_units_that_do_nothing_are_counted() -> None:
     assert d.measure(session, TINY, trial_steps=0).nodes[0].dead == 1
 
 
-def test_hard_units_have_no_gradient_below_them() -> None:
+def test_nodes_before_hard_units_have_no_true_gradient() -> None:
     for system, rule in (("sign-mlp", "anp"), ("bernoulli-mlp", "anp"), ("quantised-mlp", "anp")):
         session = build(config(system=system, rule=rule))
         below, top = d.measure(session, TINY, trial_steps=0).nodes
@@ -175,7 +175,7 @@ def test_hard_units_have_no_gradient_below_them() -> None:
 
 
 class Opaque(nn.Module):
-    """A system whose output nobody can follow back to its activities."""
+    """A system whose output is computed outside of autograd."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class Opaque(nn.Module):
         return torch.from_numpy(a.detach().numpy() * 2)
 
 
-def test_what_cannot_be_measured_is_left_open() -> None:
+def test_measures_that_are_not_defined_are_none() -> None:
     system = Opaque()
     estimator = NodePerturbation(system, cross_entropy, "anp")
     kept = build(config(system="mlp", rule="anp"))
@@ -230,8 +230,8 @@ CASES = [
 
 
 @pytest.mark.parametrize("settings", CASES, ids=str)
-def test_nothing_is_left_behind(settings: dict) -> None:
-    """A session that was measured goes on with the same bits as one that was not."""
+def test_the_session_is_restored(settings: dict) -> None:
+    """A measured session continues with the same bits as one that was not measured."""
     measured_, plain = (d.warmed(config(**settings), TINY, 3)[0] for _ in range(2))
     for session in (measured_, plain):
         session.progress.first_loss = 1.0
@@ -288,7 +288,7 @@ def test_planted_faults_are_named(fault, knob, direction, layer, mnist: Examples
 @pytest.mark.parametrize(
     "settings", [{}, {"system": "mlp", "rule": "np"}, {"rule": "anp"}, {"rule": "bp"}], ids=str
 )
-def test_healthy_runs_raise_no_alarm(settings: dict, mnist: Examples) -> None:
+def test_good_settings_give_no_advice(settings: dict, mnist: Examples) -> None:
     assert advice(mnist, **settings) == []
 
 
@@ -328,7 +328,7 @@ def measures(draw) -> d.Measures:
 
 
 @given(measures())
-def test_advice_is_one_thing_to_change_with_its_number(m: d.Measures) -> None:
+def test_advice_is_at_most_one_finding_with_its_number(m: d.Measures) -> None:
     found = d.advise(m)
     assert found == d.advise(m) and len(found) <= 1
     names = {node.name for node in m.nodes} | {None}
@@ -341,7 +341,7 @@ def test_advice_is_one_thing_to_change_with_its_number(m: d.Measures) -> None:
 
 
 @given(measures())
-def test_advice_is_blind_to_nothing_that_is_sure(m: d.Measures) -> None:
+def test_dead_layers_are_always_reported_and_good_measures_never(m: d.Measures) -> None:
     quiet = replace(m, rungs=(), trials=(), diverged=False, config=replace(m.config, sigma=None))
     found = d.advise(quiet)
     dead = next((n.name for n in m.nodes if n.dead is not None and n.dead > 0.5), None)
@@ -356,7 +356,7 @@ def test_advice_is_blind_to_nothing_that_is_sure(m: d.Measures) -> None:
 # --- sigma auto and the command line ----------------------------------------------------------
 
 
-def test_sigma_auto_becomes_a_number_that_is_written_down(tmp_path: Path, capsys) -> None:
+def test_sigma_auto_becomes_a_number_in_config_json(tmp_path: Path, capsys) -> None:
     out = tmp_path / "run"
     words = ["mnist", "--hidden", "8", "--epochs", "1", "--batch-size", "1000", "--system", "mlp"]
     args = [*words, "--rule", "np", "--sigma", "auto", "--out", str(out), "--no-test"]
@@ -397,7 +397,7 @@ def test_runs_and_systems_are_diagnosed(tmp_path: Path, capsys, monkeypatch) -> 
     assert call(*system) == 0 and (tmp_path / "mlp-diagnose.png").is_file()
 
 
-def test_a_run_that_diverged_is_told_so(tmp_path: Path, capsys) -> None:
+def test_a_diverged_run_gets_advice(tmp_path: Path, capsys) -> None:
     path = tmp_path / "run"
     run(path, rule="np", system="mlp", epochs=1)
     summary = RunFolder(path).summary()

@@ -1,4 +1,4 @@
-"""Every registered environment, alone and as a vector, and random stacks of wrappers."""
+"""Every registered environment, single and vectorised, and random stacks of wrappers."""
 
 import re
 import warnings
@@ -28,7 +28,7 @@ GYMNASIUMS_OWN = {  # what check_env says of Gymnasium's own tasks
 
 
 def rollout(env, steps: int, seed: int = 0) -> list:
-    """Observations, rewards and ends of random actions, episode after episode."""
+    """Observations, rewards and ends of episodes with random actions."""
     actions = np.random.default_rng(seed)
     seen = [(env.reset(seed=seed)[0], 0.0, False, False)]
     for _ in range(steps):
@@ -64,7 +64,7 @@ def assert_same(one: list, other: list, tolerance: float = 0.0) -> None:
 
 
 @EACH
-def test_check_env_finds_nothing_of_ours(name: str) -> None:
+def test_check_env_has_no_complaints_about_our_wrappers(name: str) -> None:
     env = gymnasium.make(name, disable_env_checker=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -76,12 +76,12 @@ def test_check_env_finds_nothing_of_ours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_check_env_is_silent_on_our_own_physics(name: str) -> None:
+def test_check_env_has_no_complaints_about_our_physics(name: str) -> None:
     check_env(gymnasium.make(name).unwrapped)  # a warning is an error here
 
 
 @EACH
-def test_same_seed_same_episode_and_another_seed_another(name: str) -> None:
+def test_a_seed_determines_an_episode(name: str) -> None:
     env = gymnasium.make(name)
     first = rollout(env, 30)
     assert_same(first, rollout(env, 30))
@@ -103,8 +103,8 @@ def test_specs_make_the_same_environment_again(name: str) -> None:
 
 
 @EACH
-def test_a_vector_of_one_is_the_single_environment(name: str) -> None:
-    """Over several episodes; bit for bit where Gymnasium's own physics is not written anew."""
+def test_a_vector_of_one_row_equals_the_single_environment(name: str) -> None:
+    """Over several episodes; bit for bit unless the physics replaces Gymnasium's own."""
     env = gymnasium.make(name, max_episode_steps=25)
     envs = gymnasium.make_vec(name, num_envs=1, max_episode_steps=25)
     assert envs.single_observation_space == env.observation_space
@@ -119,13 +119,13 @@ def test_the_programs_in_the_docs_run(block: str, monkeypatch) -> None:
     exec(compile(block, "block", "exec"), {"__name__": __name__})
 
 
-def test_the_speed_of_noise_is_measured(capsys) -> None:
+def test_the_speed_example_runs(capsys) -> None:
     assert envs_speed.main(num_envs=8, steps=5, turns=3) > 0
     assert "ratio" in capsys.readouterr().out
 
 
 class RowDraws:
-    """A generator for n rows, each drawing from a generator of its own."""
+    """A generator for n rows that draws from a separate generator for each row."""
 
     def __init__(self, n: int) -> None:
         self.rows = [np.random.default_rng(i) for i in range(n)]
@@ -145,7 +145,7 @@ class RowDraws:
 
 
 @EACH
-def test_each_row_of_a_vector_is_a_single_environment_given_its_draws(name: str) -> None:
+def test_each_row_of_a_vector_equals_a_single_environment_with_the_same_draws(name: str) -> None:
     n, steps = 5, 7  # no task ends so early; no space has 5 components
     envs = gymnasium.make_vec(name, num_envs=n)
     envs.np_random = RowDraws(n)
@@ -241,7 +241,7 @@ def test_random_stacks_stay_in_their_spaces_and_agree_with_their_vector(
         (lambda: on("FrozenLake-v1", ne.Gaussian()), "Gaussian needs a Box of float32 or float64"),
         (lambda: on("FrozenLake-v1", ne.Dropout()), "set hold=True"),
         (lambda: on("Blackjack-v1", ne.Delay()), "flatten it first"),
-        (lambda: on("CartPole-v1", "Gaussian"), "'Gaussian' is no channel"),
+        (lambda: on("CartPole-v1", "Gaussian"), "'Gaussian' is not a channel"),
         (lambda: on("CartPole-v1", {"entry_point": "noisynets_envs:Nois"}), "unknown channel"),
         (lambda: ne.Act(gymnasium.make("Pendulum-v1"), ne.LatencyCode()), "only observations may"),
         (lambda: ne.Reward(gymnasium.make("CartPole-v1"), ne.Quantiser()), "give low and high"),

@@ -1,4 +1,4 @@
-"""Channels and parameter randomisation against what their equations say."""
+"""Channels and parameter randomisation against their equations."""
 
 import gymnasium
 import numpy as np
@@ -13,7 +13,7 @@ ROWS = 4000
 
 
 def passed(channels, x: np.ndarray, space=LINE, **settings) -> np.ndarray:
-    """x of every step, (T, n, *shape), through fresh channels."""
+    """Pass x of every step, (T, n, *shape), through new channels."""
     path, rng = Path(channels, space, **settings), np.random.default_rng(0)
     n = x.shape[1]
     return np.stack([path(step, np.full(n, t == 0), rng) for t, step in enumerate(x)])
@@ -43,7 +43,7 @@ def test_a_delay_shifts_by_exactly_k_steps(steps: int) -> None:
     assert (y[:steps] == x[0]).all()
 
 
-def test_dropout_fails_at_its_rate_and_reads_zero_or_the_last_report() -> None:
+def test_dropout_has_its_rate_and_gives_zero_or_the_last_value() -> None:
     x = np.random.default_rng(1).uniform(0.1, 1, (30, 500, 3))
     zeros = passed((ne.Dropout(0.2),), x)
     assert (zeros == 0).mean() == pytest.approx(0.2, abs=0.01)
@@ -99,7 +99,7 @@ def test_the_first_channel_acts_first() -> None:
 
 
 def test_rows_restart_alone_when_their_episode_ends() -> None:
-    """Delayed observations of 6 CartPoles, beside a delay written out row by row."""
+    """Delayed observations of 6 CartPoles against a delay written row by row."""
     plain = gymnasium.make_vec("CartPole-v1", num_envs=6, max_episode_steps=13)
     delayed = ne.VectorObserve(
         gymnasium.make_vec("CartPole-v1", num_envs=6, max_episode_steps=13), ne.Delay(2)
@@ -117,7 +117,7 @@ def test_rows_restart_alone_when_their_episode_ends() -> None:
         ends = terminated | truncated
 
 
-def test_noise_on_rewards_leaves_the_steps_of_a_reset_alone() -> None:
+def test_noise_on_rewards_does_not_change_reset_steps() -> None:
     envs = gymnasium.make_vec("CartPole-v1", num_envs=8)
     envs = ne.VectorReward(envs, ne.Gaussian(0.5))
     envs.reset(seed=0)
@@ -128,7 +128,7 @@ def test_noise_on_rewards_leaves_the_steps_of_a_reset_alone() -> None:
         done = terminated | truncated
 
 
-def test_cartpole_is_randomised_with_what_follows_from_its_masses() -> None:
+def test_cartpole_is_randomised_with_its_derived_parameters() -> None:
     env = ne.RandomParameters(
         gymnasium.make("CartPole-v1"), {"masspole": (0.05, 0.2), "length": (0.3, 0.7)}
     )
@@ -145,7 +145,7 @@ def test_cartpole_is_randomised_with_what_follows_from_its_masses() -> None:
     assert (high - low > [0.1, 0.3]).all()
 
 
-def test_rows_have_parameters_of_their_own_until_their_episode_ends() -> None:
+def test_rows_have_different_parameters_until_their_episode_ends() -> None:
     envs = gymnasium.make_vec("noisynets/Chip-v0", num_envs=4, max_episode_steps=3)
     envs = ne.VectorRandomParameters(envs, {"noise": (0.0, 1.0)})
     envs.reset(seed=0)

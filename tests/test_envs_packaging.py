@@ -1,4 +1,4 @@
-"""What an installation holds, and that the environments stand alone."""
+"""Contents of an installation, and independence of the environments from noisynets."""
 
 import ast
 import configparser
@@ -67,7 +67,7 @@ def test_the_entry_point_registers_once_and_again() -> None:
     assert specs().keys() <= gymnasium.registry.keys()
 
 
-def test_gymnasium_imports_us_by_itself_and_we_import_no_noisynets() -> None:
+def test_gymnasium_imports_the_package_which_never_imports_noisynets() -> None:
     run(
         "import sys, gymnasium as g\n"
         "env = g.make('noisynets_envs:noisynets/NoisyCartPole-v0', sigma=0.2)\n"

@@ -78,7 +78,7 @@ def test_the_noise_of_a_muscle_grows_with_its_command() -> None:
         assert state[4:6].std() == pytest.approx(filtered * 0.2 * u, rel=0.02)
 
 
-def test_the_arms_reward_is_minus_the_distance_of_hand_and_target() -> None:
+def test_the_arms_reward_is_minus_the_distance_from_hand_to_target() -> None:
     env = gymnasium.make("noisynets/NoisyArm-v0", sigma=0.0, delay=0)
     env.reset(seed=0)
     seen, reward, *_ = env.step(np.array([0.5, 0.5], np.float32))
@@ -123,7 +123,7 @@ def test_telegraph_noise_has_two_levels_and_its_correlation() -> None:
         assert (y[0] * y[lag]).mean() / 0.01 == pytest.approx((1 - 0.4) ** lag, abs=0.03)
 
 
-def test_reports_saturate_and_the_reward_is_what_they_miss() -> None:
+def test_outputs_saturate_and_the_reward_is_minus_their_squared_error() -> None:
     chip = quiet(noise=5.0)
     state = chip.start(50, RNG)
     target = chip.wave(state[4], state[5])
@@ -134,8 +134,8 @@ def test_reports_saturate_and_the_reward_is_what_they_miss() -> None:
 
 
 @pytest.mark.parametrize("task", ["Acrobot", "MountainCar", "Pendulum"])
-def test_vectorised_tasks_are_gymnasiums(task: str) -> None:
-    """200 steps of 8 random plays, from the same states, without any channel's effect."""
+def test_vectorised_tasks_equal_gymnasiums(task: str) -> None:
+    """200 steps of 8 random episodes from the same states, without channels."""
     version = "-v0" if task == "MountainCar" else "-v1"
     physics = {"Acrobot": Acrobot, "MountainCar": ne.classic.MountainCar}.get(
         task, ne.classic.Pendulum

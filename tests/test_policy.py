@@ -1,4 +1,4 @@
-"""Episodes against one roll-out after another; spaces; tasks and the command line."""
+"""Episodes against single environments in a plain loop; adapters; tasks and the command line."""
 
 import json
 import re
@@ -34,14 +34,14 @@ from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.spiking import Leaky, Spiking
 from noisynets.tasks.environments import ENVIRONMENTS, Episodes, environment_task, is_environment
 from noisynets.tasks.environments.episodes import mixed, period
-from noisynets.tasks.environments.film import pictures
-from noisynets.tasks.environments.spaces import muscles, senses
+from noisynets.tasks.environments.pictures import draw_episode
+from noisynets.tasks.environments.spaces import action_adapter, observation_adapter
 
 SHORT = ("max_episode_steps=12",)
 
 
 class Counter(gymnasium.Env):
-    """Pays what its own generator draws, plus the action; ends when it pleases, without limit."""
+    """Reward: a random number plus the action. Episodes end at random."""
 
     observation_space = spaces.Box(-2.0, 2.0, (3,), np.float32)
     action_space = spaces.Discrete(2, start=3)
@@ -61,7 +61,7 @@ class Counter(gymnasium.Env):
 
 
 class Pairs(gymnasium.Env):
-    """Observations that no network can see."""
+    """Observations in a space that is not supported."""
 
     observation_space = spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)])
     action_space = spaces.Discrete(2)
@@ -93,10 +93,10 @@ def seeds(*numbers: int) -> Tensor:
 
 
 def alone(net: nn.Sequential, env: gymnasium.Env, seed: int, steps: int) -> list[float]:
-    """One episode in NumPy, step by step."""
+    """Run one episode with a linear network in NumPy and return its rewards."""
     weight, bias = (p.detach().numpy() for p in net[0].parameters())
-    see = senses(env.observation_space, "here").see
-    act = muscles(env.action_space, "here").act
+    see = observation_adapter(env.observation_space, "here").convert
+    act = action_adapter(env.action_space, "here").convert
     seen, _ = env.reset(seed=mixed([seed]))
     rewards = []
     for _ in range(steps):
@@ -111,7 +111,7 @@ def alone(net: nn.Sequential, env: gymnasium.Env, seed: int, steps: int) -> list
 @pytest.mark.parametrize(
     ("name", "n", "m"), [("tests/Counter-v0", 3, 2), ("CartPole-v1", 4, 2), ("Pendulum-v1", 3, 1)]
 )
-def test_episodes_are_those_of_single_environments(name: str, n: int, m: int) -> None:
+def test_episodes_equal_those_of_single_environments(name: str, n: int, m: int) -> None:
     net = linear(n, m)
     system = Episodes(net, name, vectorization_mode="sync")
     rows = [5, 8, 13, 21, 5, 8, 13, 21]
@@ -127,15 +127,16 @@ def test_episodes_are_those_of_single_environments(name: str, n: int, m: int) ->
     assert int(system.steps) == int(course.alive.sum())
 
 
-def test_a_fast_vector_runs_its_first_episodes() -> None:
+def test_episodes_in_a_vector_environment_equal_a_plain_loop() -> None:
     net = linear(4, 2)
     system = Episodes(net, "CartPole-v1")
     found = system(seeds(1, 2, 3))[:, 0]
     envs = gymnasium.make_vec("CartPole-v1", 3)
+    see = observation_adapter(envs.single_observation_space, "here").convert
     seen, _ = envs.reset(seed=mixed([1, 2, 3]))
     total, over = np.zeros(3), np.zeros(3, dtype=bool)
     while not over.all():
-        x = system._senses.see(seen).astype(np.float64)
+        x = see(seen).astype(np.float64)
         seen, reward, ended, cut, _ = envs.step(net(torch.from_numpy(x)).argmax(1).numpy())
         total += np.where(over, 0, reward)
         over |= ended | cut
@@ -143,8 +144,8 @@ def test_a_fast_vector_runs_its_first_episodes() -> None:
 
 
 @pytest.mark.parametrize("mode", [None, "sync"])
-def test_common_random_numbers_leave_no_difference_between_equal_passes(mode) -> None:
-    """Of equal policies: the same start, and the same noise until an episode ends."""
+def test_common_random_numbers_make_passes_of_equal_networks_equal(mode) -> None:
+    """Passes with the same network start in the same state and have the same noise."""
     ours = ENVIRONMENTS["noisy-cartpole"]
     rows = seeds(*[3, 4, 5] * 2)
     kinds = {}
@@ -157,12 +158,12 @@ def test_common_random_numbers_leave_no_difference_between_equal_passes(mode) ->
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=9, unique=True), st.integers(1, 4))
-def test_passes_are_found(rows: list[int], passes: int) -> None:
+def test_the_number_of_rows_of_a_pass_is_found(rows: list[int], passes: int) -> None:
     assert period(rows * passes) == len(rows)
 
 
 @given(st.data())
-def test_whatever_a_network_says_is_an_action(data) -> None:
+def test_any_network_output_is_mapped_to_a_valid_action(data) -> None:
     kinds = (
         spaces.Discrete(5, start=-2),
         spaces.MultiBinary(4),
@@ -170,21 +171,22 @@ def test_whatever_a_network_says_is_an_action(data) -> None:
         spaces.Box(-3.0, 7.0, (2, 2)),
     )
     space = data.draw(st.sampled_from(kinds))
-    made = muscles(space, "here")
+    made = action_adapter(space, "here")
     y = data.draw(hnp.arrays(np.float64, (3, made.outputs), elements=st.floats(-1e9, 1e9)))
-    for action in made.act(y):
+    for action in made.convert(y):
         assert space.contains(np.int64(action) if isinstance(space, spaces.Discrete) else action)
 
 
-def test_what_a_network_sees() -> None:
+def test_observations_are_scaled_and_encoded() -> None:
     box = spaces.Box(np.float32([-1, 0, -np.inf, 3]), np.float32([3, 10, np.inf, 3]))
-    made = senses(box, "here")
-    assert made.see(np.array([[3, 5, 7, 3]])).tolist() == [[1, 0, 7, 3]]
-    assert senses(spaces.Discrete(3, start=1), "here").see(np.array([3])).tolist() == [[0, 0, 1]]
-    spikes = senses(spaces.MultiBinary((8, 4)), "here")
+    made = observation_adapter(box, "here")
+    assert made.convert(np.array([[3, 5, 7, 3]])).tolist() == [[1, 0, 7, 3]]
+    one_hot = observation_adapter(spaces.Discrete(3, start=1), "here")
+    assert one_hot.convert(np.array([3])).tolist() == [[0, 0, 1]]
+    spikes = observation_adapter(spaces.MultiBinary((8, 4)), "here")
     assert (spikes.shape, spikes.steps) == ((4,), 8)
     huge = spaces.Box(np.float32([-3e38]), np.float32([3e38]))
-    assert np.isfinite(senses(huge, "here").see(np.array([[3e38]]))).all()
+    assert np.isfinite(observation_adapter(huge, "here").convert(np.array([[3e38]]))).all()
 
 
 def test_a_spiking_network_acts() -> None:
@@ -198,7 +200,7 @@ def test_a_spiking_network_acts() -> None:
         net.zero_grad()
 
 
-def test_the_estimator_of_examples_refuses_what_acts() -> None:
+def test_node_perturbation_refuses_episodes() -> None:
     with pytest.raises(InputError, match="RollOutPerturbation"):
         NodePerturbation(Episodes(linear(4, 2), "CartPole-v1"), negative_return)
 
@@ -236,7 +238,7 @@ def test_training_on_the_command_line(tmp_path, capsys) -> None:
     assert f"validation return {float(rows[-1]['val_return']):.4f}" in capsys.readouterr().out
 
 
-def test_weights_that_are_no_numbers_any_more_end_a_run(tmp_path, capsys) -> None:
+def test_weights_that_are_not_finite_end_a_run(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(command(tmp_path / "run", "--lr", "1e38"))
     assert end.value.code == 3 and "lower --lr" in capsys.readouterr().err
@@ -268,18 +270,18 @@ def test_stopped_and_continued_with_the_same_bits(
     import noisynets.run.train as loop
 
     saved, parts = [], create(tmp_path / "parts", config)
-    save = loop._save
+    save = loop.save_state
 
-    def stop(folder, session) -> None:
-        save(folder, session)
-        saved.append(session.progress.epoch)
+    def stop(path: Path, state: dict) -> None:
+        save(path, state)
+        saved.append(path)
         if len(saved) == 2:  # after the first epoch
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_save", stop)
+    monkeypatch.setattr(loop, "save_state", stop)
     with pytest.raises(KeyboardInterrupt):
         train(parts, progress_bar=False)
-    monkeypatch.setattr(loop, "_save", save)
+    monkeypatch.setattr(loop, "save_state", save)
     train(parts, progress_bar=False)
     assert same(final(whole), final(parts))
 
@@ -292,9 +294,9 @@ def test_stopped_and_continued_with_the_same_bits(
         (["noisy-cartpole", "--env", "sgma=2"], "unknown setting 'sgma'; known: sigma"),
         (["noisynets/DelayedCartPole-v0", "--env", "steps=-1"], "steps -1 must be a whole number"),
         (["cartpole", "--env", "steps"], "--env steps: write NAME=VALUE"),
-        (["cartpole", "--env", "max_episode_steps=0"], "episodes need a limit"),
-        (["tests/Endless-v0"], "tests/Endless-v0: episodes need a limit"),
-        (["tests/Pairs-v0"], "observations in Tuple(Discrete(2), Discrete(3)): a network sees"),
+        (["cartpole", "--env", "max_episode_steps=0"], "episodes need a time limit"),
+        (["tests/Endless-v0"], "tests/Endless-v0: episodes need a time limit"),
+        (["tests/Pairs-v0"], "observations in Tuple(Discrete(2), Discrete(3)) are not supported"),
         (["cartpole", "--rule", "bp"], "an environment has no derivative"),
         (["cartpole", "--system", "noisy-policy", "--rule", "np"], "nothing is injected in intri"),
         (["cartpole", "--system", "conv"], "a convolutional system needs pictures"),
@@ -327,9 +329,9 @@ def test_every_policy_acts() -> None:
 
 
 def test_an_episode_is_drawn(monkeypatch) -> None:
-    found = pictures(Episodes(linear(8, 2), "noisynets_envs:noisynets/NoisyArm-v0").float())
+    found = draw_episode(Episodes(linear(8, 2), "noisynets_envs:noisynets/NoisyArm-v0").float())
     assert set(found) == {"episode.png", "episode.gif"}
-    found = pictures(Episodes(linear(3, 2), "tests/Counter-v0"))
+    found = draw_episode(Episodes(linear(3, 2), "tests/Counter-v0"))
     assert set(found) == {"episode.png"}
 
 
@@ -339,7 +341,7 @@ def test_gymnasium_is_imported_by_environments_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_the_docs_show_runs() -> None:
+def test_the_programs_in_the_docs_run() -> None:
     page = (Path(__file__).parent.parent / "docs" / "how-to" / "policies.md").read_text()
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.S):
@@ -357,7 +359,7 @@ def test_the_examples_learn() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=6))
-def test_what_is_still_to_come(rewards: list[float]) -> None:
+def test_discounted_rewards_to_go(rewards: list[float]) -> None:
     from noisynets.core.types import Course
 
     made = Course(torch.tensor([rewards]), torch.ones(1, len(rewards), dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""Data sets that are fetched: sources in their order, sums, and what a failure leaves behind."""
+"""Downloads of data sets: order of sources, md5 sums, and the cache after failures."""
 
 import errno
 import hashlib
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 import torch
 from PIL import Image
@@ -48,7 +49,7 @@ def files(*makes) -> Files:
     return Files("toy", {"a.bin": hashlib.md5(GOOD).hexdigest()}, sources, "place a.bin")
 
 
-def test_the_first_source_that_gives_what_was_published_is_taken(cache: Path) -> None:
+def test_the_first_source_with_correct_md5_sums_is_used(cache: Path) -> None:
     tried: list[str] = []
     toy = files(fails(SourceFailed("no answer")), writes(b"altered"), writes(GOOD), fails(OSError))
     folder = fetch(toy, tried.append)
@@ -67,7 +68,9 @@ def test_the_first_source_that_gives_what_was_published_is_taken(cache: Path) ->
         (fails(OSError(errno.ENOSPC, "No space left on device")), "No space left on device"),
     ],
 )
-def test_a_failed_fetch_says_why_in_a_line_and_leaves_nothing(make, words, cache: Path) -> None:
+def test_a_failed_download_raises_one_line_and_leaves_the_cache_empty(
+    make, words, cache: Path
+) -> None:
     with pytest.raises(InputError, match=words) as error:
         fetch(files(make))
     assert "\n" not in str(error.value) and "place a.bin in" in str(error.value)
@@ -75,32 +78,32 @@ def test_a_failed_fetch_says_why_in_a_line_and_leaves_nothing(make, words, cache
     assert fetch(files(writes(GOOD))).is_dir()  # and the cache is usable
 
 
-def test_a_full_disk_is_not_tried_again() -> None:
+def test_no_further_source_is_tried_on_a_full_disk() -> None:
     full = fails(OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(InputError) as error:
         fetch(files(full, fails(AssertionError("tried again"))))
     assert "source 1" not in str(error.value)
 
 
-def test_an_interruption_leaves_nothing(cache: Path) -> None:
+def test_an_interrupted_download_leaves_the_cache_empty(cache: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fetch(files(fails(KeyboardInterrupt)))
     assert list(cache.iterdir()) == []
 
 
-def test_an_incomplete_folder_is_filled_and_a_folder_of_ones_own_is_not(cache: Path) -> None:
+def test_downloads_go_to_the_cache_only(cache: Path) -> None:
     (cache / "toy").mkdir(parents=True)
     (cache / "toy" / "b.bin").write_bytes(b"of old")
     assert (fetch(files(writes(GOOD))) / "a.bin").read_bytes() == GOOD
     assert (cache / "toy" / "b.bin").read_bytes() == b"of old"  # nothing of the user's is lost
     own = cache / "own"
     own.mkdir()
-    with pytest.raises(InputError, match="no a.bin; place a.bin"):
+    with pytest.raises(InputError, match="no a.bin: place a.bin"):
         locate(files(writes(GOOD)), own)
     assert list(own.iterdir()) == []
 
 
-def test_package_clients_fail_in_a_line(tmp_path: Path) -> None:
+def test_errors_of_package_clients_are_one_line(tmp_path: Path) -> None:
     for program, arguments, words in (
         ("no-such-client", (), "no-such-client is not installed"),
         ("python3", ("-c", "import sys; sys.exit('first\\nlast')"), "last"),
@@ -117,7 +120,7 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
         store.unpack(archive, tmp_path)
 
 
-def test_no_network_is_no_answer(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceFailed, match="no answer from no-such-host.invalid"):
         store.download("https://no-such-host.invalid/a", tmp_path, "a")
 
@@ -126,7 +129,7 @@ def test_no_network_is_no_answer(tmp_path: Path) -> None:
 
 
 def small_cifar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Ten pictures per batch, as the npm package has them."""
+    """Ten images per batch, in the format of the npm package."""
     rng = np.random.default_rng(0)
     pictures = rng.integers(256, size=(60, 3, 32, 32), dtype=np.uint8)
     labels = np.arange(60) % 10
@@ -166,8 +169,10 @@ def test_cifar10_is_rebuilt_in_the_publishers_format(monkeypatch, tmp_path: Path
         cifar.load("test", folder, files=toy, names=names, labels=1)
 
 
-def test_a_sum_of_the_archive_alone_is_checked_when_it_comes(tmp_path: Path, monkeypatch) -> None:
-    """Files without sums of their own are there or not; the archive is altered or not."""
+def test_the_md5_sum_of_an_archive_is_checked_after_its_download(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Files without md5 sums are checked for presence; their archive is checked by its sum."""
     (tmp_path / "train.bin").write_bytes(b"x")
     assert verify(cifar.CIFAR100_FILES, tmp_path) == ["test.bin is missing"]
 
@@ -175,13 +180,13 @@ def test_a_sum_of_the_archive_alone_is_checked_when_it_comes(tmp_path: Path, mon
         (path / fname).write_bytes(b"altered")
         return str(path / fname)
 
-    monkeypatch.setattr(store.pooch, "retrieve", comes)
+    monkeypatch.setattr(pooch, "retrieve", comes)
     with pytest.raises(InputError, match="cifar-100-binary.tar.gz has md5 .* expected"):
         fetch(cifar.CIFAR100_FILES)
 
 
 def small_imagenet(folder: Path, per_class: int = 3) -> dict[str, np.ndarray]:
-    """Two classes, as the publisher's zip has them; a grey picture among those in colour."""
+    """Two classes in the format of the publisher's zip, with one greyscale image."""
     rng = np.random.default_rng(0)
     shown = {}
     with zipfile.ZipFile(folder / tiny_imagenet.ARCHIVE, "w") as archive:
@@ -225,7 +230,7 @@ def test_tiny_imagenet_is_read_from_its_zip(tmp_path: Path) -> None:
 
 
 def test_cifar100_trains_a_conv_net_from_files_placed_by_hand(tmp_path: Path) -> None:
-    """On a small file of the publisher's format: two label bytes, of which the second is learnt."""
+    """With small files in the publisher's format: two label bytes, of which the second is used."""
     rng = np.random.default_rng(0)
     for name, n in (("train.bin", 5100), ("test.bin", 20)):
         records = rng.integers(256, size=(n, 3074), dtype=np.uint8)
@@ -245,7 +250,7 @@ def test_cifar100_trains_a_conv_net_from_files_placed_by_hand(tmp_path: Path) ->
 # --- SARCOS ------------------------------------------------------------------------------------
 
 
-def test_sarcos_is_split_and_standardised_by_what_is_trained_on(tmp_path: Path) -> None:
+def test_sarcos_is_split_and_standardised_by_its_training_examples(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "s.npz"
     np.savez(path, x=rng.normal(3, 5, (200, 21)), y=rng.normal(-2, 9, (200, 7)))

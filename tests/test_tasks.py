@@ -87,7 +87,7 @@ def test_mackey_glass_solves_its_equation() -> None:
 
 
 def test_a_perfect_predictor_runs_free_without_error_and_a_constant_one_does_not() -> None:
-    values = mackey_glass._part("test")
+    values = mackey_glass.part_values("test")
 
     def perfect(x: torch.Tensor) -> torch.Tensor:
         mean, std, step = mackey_glass.scales()
@@ -129,18 +129,24 @@ def test_events_come_with_their_time_behind_the_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"y_test": None}, "no y_test; x_train"),
-        ({"x_train": np.zeros((24, 12))}, r"x_train \(24, 12\) and y_train \(24,\) where"),
-        ({"y_train": np.zeros((24, 4), int)}, r"y_train \(24, 4\) where"),
-        ({"y_train": np.arange(23) % 4}, r"y_train \(23,\) where"),
-        ({"y_train": np.arange(24) % 4 - 1}, "y_train holds more than labels from 0"),
-        ({"y_train": np.ones(24) * 0.5}, "y_train holds more than labels"),
-        ({"y_test": np.arange(8)}, "y_test has label 7, y_train ends at 3"),
-        ({"x_test": np.zeros((8, 3, 3, 12), np.uint8)}, r"of shape \(3, 2, 12\) to train and"),
-        ({"x_train": np.full((24, 3, 2, 12), -1)}, "x_train holds more than counts"),
-        ({"x_train": np.zeros((24, 3, 2, 0))}, "where"),
-        ({"x_train": np.zeros((1, 3, 2, 12)), "y_train": np.zeros(1, int)}, "one example to train"),
-        ({"x_train": np.full((24, 3, 2, 12), 0.5)}, "x_train holds more than counts"),
+        ({"y_test": None}, "y_test missing; arrays x_train"),
+        ({"x_train": np.zeros((24, 12))}, r"x_train \(24, 12\) and y_train \(24,\) must"),
+        ({"y_train": np.zeros((24, 4), int)}, r"y_train \(24, 4\) must"),
+        ({"y_train": np.arange(23) % 4}, r"y_train \(23,\) must"),
+        ({"y_train": np.arange(24) % 4 - 1}, "y_train must contain integer labels of at least 0"),
+        ({"y_train": np.ones(24) * 0.5}, "y_train must contain integer labels"),
+        ({"y_test": np.arange(8)}, "y_test has label 7, the largest in y_train is 3"),
+        (
+            {"x_test": np.zeros((8, 3, 3, 12), np.uint8)},
+            r"training examples have shape \(3, 2, 12\), test",
+        ),
+        ({"x_train": np.full((24, 3, 2, 12), -1)}, "x_train must contain counts"),
+        ({"x_train": np.zeros((24, 3, 2, 0))}, "must have the shapes"),
+        (
+            {"x_train": np.zeros((1, 3, 2, 12)), "y_train": np.zeros(1, int)},
+            "at least two training examples",
+        ),
+        ({"x_train": np.full((24, 3, 2, 12), 0.5)}, "x_train must contain counts"),
     ],
 )
 def test_event_files_with_wrong_axes_or_labels_are_refused(changes, words, tmp_path) -> None:

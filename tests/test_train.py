@@ -108,7 +108,7 @@ def test_data_that_cannot_be_learnt_from_is_refused_by_the_loop(tmp_path, monkey
         return examples
 
     monkeypatch.setitem(TASKS, "tiny", replace(TASKS["tiny"], load=broken))
-    with pytest.raises(InputError, match="tiny train: input 7 holds NaN"):
+    with pytest.raises(InputError, match="tiny train: input 7 contains NaN"):
         run(tmp_path / "run")
 
 

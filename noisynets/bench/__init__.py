@@ -1,4 +1,8 @@
-"""Comparing rules: tasks × systems × rules × seeds, with an equal search for every rule."""
+"""Benchmarks: comparisons of rules, tasks × systems × rules × seeds, and timings of training steps.
+
+Every rule gets an equally large search for its settings. May import every package but `diagnose`
+and `cli`; matplotlib is imported by the functions that draw.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +30,26 @@ def bench(
     command: str = "",
     each: Callable[[Result], None] = lambda result: None,
 ) -> list[Group]:
-    """Carry out what is left of a suite; write results.csv, results.md and the pictures.
+    """Make the missing runs of a suite; write results.csv, results.md and the pictures.
 
     Args:
-        suite: what to compare.
-        out: folder for all of it; run folders go under out/runs.
-        part: of the suite that is carried out now; tables and pictures also hold what has been
-            before. None: all of it.
-        jobs: runs at a time.
-        command: by which the results can be made again.
-        each: told every result as it comes.
+        suite: the suite.
+        out: folder of the results; run folders are in out/runs.
+        part: the part of the suite to run now; tables and pictures also contain earlier runs of
+            the rest. None: the whole suite.
+        jobs: number of runs at a time.
+        command: command line that reproduces the results, printed in results.md.
+        each: called with every result as soon as it is there.
+
+    Returns:
+        The groups of runs in `part`.
 
     Raises:
-        InputError: for data that cannot be read, a folder with other runs in it, or one in which
-            another process is at work.
+        InputError: if a run cannot be built, data cannot be read, the folder contains runs with
+            other settings, or another process is using it.
     """
     part = part or suite
-    for entry in part.entries:  # what cannot be built is refused before anything is run
+    for entry in part.entries:  # errors in settings are raised before the first run
         try:
             build(entry.config)
         except InputError as error:
@@ -67,15 +74,17 @@ def bench(
             found = groups(suite, list(results.values()))
             _draw(out, found)
     except Timeout as error:
-        raise InputError(f"--out {out}: another process is at work there") from error
+        raise InputError(f"--out {out}: another process is using this folder") from error
     return [group for group in found if (group.case, group.rule) in _names(part)]
 
 
 def _names(suite: Suite) -> set[tuple[str, str]]:
+    """Return case and rule of every entry."""
     return {(entry.case, entry.rule) for entry in suite.entries}
 
 
 def _draw(out: Path, found: list[Group]) -> None:
+    """Draw curves.png, rates.png and axes.png from the groups that have runs."""
     found = [group for group in found if group.compared]
     cases: dict[str, dict[str, list[RunFolder]]] = {}
     for group in found:

@@ -1,4 +1,4 @@
-"""How the cost of a step grows: with width, depth, batch, resamples and time."""
+"""How the time of a training step grows with width, depth, batch size, K and T."""
 
 from __future__ import annotations
 
@@ -9,41 +9,60 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from matplotlib.figure import Figure
-
-from noisynets.bench.speed import ROUND, Step, training
+from noisynets.bench.steps import ROUND, Step, training
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.settings import Config
 
-RULES = ("anp", "mirrored", "bp")
+
+@dataclass(frozen=True)
+class Timed:
+    """A rule whose steps are timed.
+
+    Attributes:
+        rule: name of the rule.
+        colour: colour of its line.
+        learns: True if it has feedback to learn, of which `growth` makes some steps beforehand.
+        pairs: True if it makes pairs, so that its cost depends on the resamples K.
+    """
+
+    rule: str
+    colour: str
+    learns: bool = False
+    pairs: bool = True
+
+
+REFERENCE = Timed("anp", "tab:blue")
+RULES = (REFERENCE, Timed("mirrored", "tab:red", learns=True), Timed("bp", "tab:grey", pairs=False))
 INPUTS, OUTPUTS = 784, 10
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One size that grows, while the others stay.
+    """One size that is varied while the others are constant.
 
     Attributes:
-        name: of the size.
+        name: name of the size.
         places: its values.
-        configs: one per value.
+        configs: settings for each value.
+        of_pairs: True if the size exists only for rules that make pairs.
     """
 
     name: str
     places: tuple[int, ...]
     configs: tuple[Config, ...]
+    of_pairs: bool = False
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step cost.
+    """The time of a training step.
 
     Attributes:
-        axis: name of the size that grew.
+        axis: name of the size that was varied.
         place: its value.
-        rule: as `--rule` names it.
-        seconds: median of some steps.
-        products: multiply-adds of the products in a step of ANP.
+        rule: name of the rule.
+        seconds: median time of a step.
+        products: multiply-adds in the matrix products of a step of ANP.
     """
 
     axis: str
@@ -54,25 +73,30 @@ class Cost:
 
 
 def axes(quick: bool = False) -> list[Axis]:
-    """Return the sizes that grow; small ones only show that everything runs."""
+    """Return the sizes to vary; with `quick`, only the two smallest values of each."""
     perceptron = Config(system="mlp", hidden=(256, 256), batch_size=200, device="cpu")
     spiking = Config(system="lif", hidden=(256,), batch_size=100, device="cpu")
 
-    def axis(name: str, places: tuple[int, ...], of: Callable[[int], Config]) -> Axis:
+    def axis(
+        name: str, places: tuple[int, ...], of: Callable[[int], Config], of_pairs: bool = False
+    ) -> Axis:
         chosen = places[:2] if quick else places
-        return Axis(name, chosen, tuple(map(of, chosen)))
+        return Axis(name, chosen, tuple(map(of, chosen)), of_pairs)
 
     return [
         axis("width", (64, 128, 256, 512, 1024), lambda n: replace(perceptron, hidden=(n,) * 3)),
         axis("depth", (1, 2, 4, 8), lambda n: replace(perceptron, hidden=(256,) * n)),
         axis("batch", (25, 50, 100, 200, 400, 800), lambda n: replace(perceptron, batch_size=n)),
-        axis("resamples K", (1, 2, 4, 8, 16), lambda n: replace(perceptron, resamples=n)),
+        axis("resamples K", (1, 2, 4, 8, 16), lambda n: replace(perceptron, resamples=n), True),
         axis("steps T", (5, 10, 20, 40, 80), lambda n: replace(spiking, steps=n)),
     ]
 
 
 def products(config: Config) -> float:
-    """Return the multiply-adds of ANP's products: passes, the first layer's shared, and gradients.
+    """Return the multiply-adds in the matrix products of a step of ANP.
+
+    These are the products of the 1 + K passes, of which the first layer's is shared by all, and
+    those of the gradients.
 
     >>> products(Config(hidden=(10,), batch_size=2)) == 2 * (2 * 784 * 10 + 3 * 10 * 10)
     True
@@ -88,25 +112,28 @@ def growth(quick: bool = False, turns: int = 5, taught: int = 204) -> Iterator[C
     """Time the steps of every rule, axis by axis.
 
     Args:
-        quick: take small sizes, only once.
-        turns: of which the median is taken, four steps each.
-        taught: steps of feedback that are done before.
+        quick: take the two smallest values of each size only.
+        turns: number of timings, of four steps each, whose median is taken.
+        taught: untimed training steps beforehand, for rules that learn their feedback.
 
     >>> sorted({cost.rule for cost in growth(quick=True, turns=1, taught=1)})
     ['anp', 'bp', 'mirrored']
     """
     for axis in axes(quick):
         for place, config in zip(axis.places, axis.configs, strict=True):
-            for rule in RULES:
-                if rule == "bp" and axis.name.startswith("resamples"):
-                    continue
-                own = replace(config, rule=rule)
-                step = training(own, taught if rule == "mirrored" else 2)
-                yield Cost(axis.name, place, rule, timed(step, turns), products(own))
+            for own in (timed for timed in RULES if timed.pairs or not axis.of_pairs):
+                settings = replace(config, rule=own.rule)
+                step = training(settings, taught if own.learns else 2)
+                yield Cost(axis.name, place, own.rule, seconds(step, turns), products(settings))
 
 
-def timed(step: Step, turns: int) -> float:
-    """Return the median of some turns, in seconds per step."""
+def seconds(step: Step, turns: int) -> float:
+    """Return the median time of a step over some timings, in seconds.
+
+    Args:
+        step: `ROUND` training steps in one call.
+        turns: number of timings.
+    """
     found = []
     for _ in range(turns):
         start = time.perf_counter()
@@ -116,25 +143,36 @@ def timed(step: Step, turns: int) -> float:
 
 
 def draw_growth(path: Path, costs: Sequence[Cost]) -> None:
-    """Draw costs relative to ANP's at the largest size, and its arithmetic likewise, dashed."""
+    """Draw the time of a step against every size, as a PNG.
+
+    Times are relative to ANP's at the largest size; the dashed line is the number of multiply-adds
+    of ANP, relative to that at the largest size.
+
+    Args:
+        path: path of the picture.
+        costs: from `growth`.
+    """
+    from matplotlib.figure import Figure
+
     names = list(dict.fromkeys(cost.axis for cost in costs))
     figure = Figure(figsize=(3.4 * len(names), 3.4), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
         own = [cost for cost in costs if cost.axis == name]
-        anp = [cost for cost in own if cost.rule == "anp"]
-        for rule, colour in zip(RULES, ("tab:blue", "tab:red", "tab:grey"), strict=True):
-            line = [(c.place, c.seconds / anp[-1].seconds) for c in own if c.rule == rule]
+        first = [cost for cost in own if cost.rule == REFERENCE.rule]
+        for timed in RULES:
+            line = [(c.place, c.seconds / first[-1].seconds) for c in own if c.rule == timed.rule]
             if line:
-                panel.plot(*zip(*line, strict=True), ".-", color=colour, label=rule)
-        places = [cost.place for cost in anp]
-        arithmetic = [cost.products / anp[-1].products for cost in anp]
-        panel.plot(places, arithmetic, "--", color="black", lw=1, label="products of anp")
+                panel.plot(*zip(*line, strict=True), ".-", color=timed.colour, label=timed.rule)
+        places = [cost.place for cost in first]
+        arithmetic = [cost.products / first[-1].products for cost in first]
+        label = f"multiply-adds of {REFERENCE.rule}"
+        panel.plot(places, arithmetic, "--", color="black", lw=1, label=label)
         panel.set(xlabel=name, xscale="log", yscale="log")
         panel.set_xticks(places, [f"{place:g}" for place in places])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("time of a step (anp, largest = 1)")
+    panels[0].set_ylabel(f"time of a step ({REFERENCE.rule}, largest = 1)")
     panels[0].legend(fontsize="small")
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)

@@ -1,4 +1,4 @@
-"""Pictures of a suite: curves, the spread over learning rates, and scores along an axis."""
+"""Pictures of a suite: learning curves, scores against learning rate, scores along an axis."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
-
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, ScalarFormatter
+from typing import TYPE_CHECKING, Any
 
 from noisynets.bench.results import Group, of_part
 from noisynets.bench.run import judged_by
@@ -20,15 +16,24 @@ from noisynets.run.checkpoint import write_atomically
 from noisynets.run.folder import RunFolder
 from noisynets.run.settings import task_of
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Curves = dict[str, list[RunFolder]]
-"""Label → ended runs that differ in nothing but their seeds."""
+"""Finished runs by label; the runs under one label differ only in their seed."""
 
 
 def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
-    """Draw a row of panels per case: score on validation against epochs and sample-forwards.
+    """Draw validation scores against epochs and sample-forwards, one row of panels for each case.
 
     A line is the mean over seeds, its band the range.
+
+    Args:
+        path: path of the PNG.
+        cases: runs by case and label.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 4 * len(cases)), layout="constrained")
     rows = figure.subplots(len(cases), 2, squeeze=False, sharey="row")
     labels = list(dict.fromkeys(label for curves in cases.values() for label in curves))
@@ -52,10 +57,7 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
                 axes.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0)
         left.set(xlabel="epoch", ylabel=f"validation {name}", title=case)
         left.xaxis.get_major_locator().set_params(integer=True)
-        right.set(xlabel="forward passes × samples", xscale="log")
-        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        right.xaxis.set_major_formatter(EngFormatter())
-        right.xaxis.set_minor_formatter(NullFormatter())
+        _label_costs(right)
         left.set_yscale(_yscale(name))
         for axes in (left, right):
             axes.grid(alpha=0.3)
@@ -65,11 +67,28 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
     _save(figure, path)
 
 
-def draw_rates(path: Path, groups: Sequence[Group]) -> None:
-    """Draw what every candidate reached on validation (mean of seeds), against its learning rate.
+def _label_costs(axes: Any) -> None:
+    """Label the x axis of sample-forwards."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    Lines join candidates that differ in nothing else from the best; dots are the others.
+    axes.set(xlabel="forward passes × samples", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_rates(path: Path, groups: Sequence[Group]) -> None:
+    """Draw every candidate's validation score, averaged over seeds, against its learning rate.
+
+    A line connects the candidates that differ from the best one in their learning rate only;
+    crosses are the other candidates.
+
+    Args:
+        path: path of the PNG; nothing is drawn if no settings were searched for.
+        groups: runs by case and rule.
     """
+    from matplotlib.figure import Figure
+
     cases = {g.case: [o for o in groups if o.case == g.case and o.candidates] for g in groups}
     cases = {case: own for case, own in cases.items() if own}
     if not cases:
@@ -106,7 +125,15 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
 
 
 def draw_axes(path: Path, groups: Sequence[Group]) -> None:
-    """Draw test errors along every axis on which cases lie; bars are standard deviations."""
+    """Draw test errors along every axis of the suite; error bars are standard deviations.
+
+    Args:
+        path: path of the PNG; nothing is drawn if the cases do not differ along an axis.
+        groups: runs by case and rule.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
     at: dict[str, set[float]] = {}
     for axis, place in (pair for group in groups for pair in group.at):
         at.setdefault(axis, set()).add(place)
@@ -154,28 +181,34 @@ def draw_axes(path: Path, groups: Sequence[Group]) -> None:
 
 
 def _error(score: float, name: str) -> float:
+    """Return the error in percent for accuracies, the score itself otherwise."""
     return 100 * (1 - score) if name == "accuracy" else score
 
 
 def _scale(name: str) -> tuple[str, float]:
+    """Return the label of a score and the factor by which it is multiplied in a picture."""
     return ("accuracy (%)", 100.0) if name == "accuracy" else (name, 1.0)
 
 
 def _yscale(name: str) -> str:
-    """Errors fall over decades; shares of what is right, and returns, do not."""
+    """Return 'log' for errors, which fall over decades, and 'linear' for accuracies and returns."""
     return "linear" if "%" in name or name == "return" else "log"
 
 
 def _colour(i: int) -> Any:
-    """Twenty colours that differ."""
+    """Return colour number i of twenty distinct ones."""
+    from matplotlib import colormaps
+
     return colormaps["tab20"]((2 * i % 20 + (i // 10) % 2) / 19.99)
 
 
 def _metrics(folder: RunFolder) -> list[dict[str, str]]:
+    """Read the rows of a run's metrics.csv."""
     return list(csv.DictReader((folder.path / "metrics.csv").read_text().splitlines()))
 
 
 def _save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120, bbox_inches="tight")
     write_atomically(path, image.getvalue())

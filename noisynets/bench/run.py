@@ -1,4 +1,4 @@
-"""Carrying a suite out: searches, then the comparison, several runs at a time."""
+"""Execution of a suite: for every case and rule a search, then the comparison; in parallel."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Run:
     """One run of a suite.
 
     Attributes:
-        entry: what it belongs to.
-        phase: whether it helps to choose settings, or is compared.
+        entry: the case and rule to which it belongs.
+        phase: 'search' for settings, or 'comparison'.
         config: resolved settings.
-        path: of its folder.
+        path: path of its run folder.
     """
 
     entry: Entry
@@ -47,24 +47,24 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """A run that has ended; its summary is None if it diverged."""
+    """A finished run; its summary is None if it diverged."""
 
     run: Run
     summary: dict[str, Any] | None
 
 
-Course = Generator[list[Run], list[Result], None]
-"""Yields runs that can be made side by side, is sent their results, and goes on."""
+Schedule = Generator[list[Run], list[Result], None]
+"""Yields lists of runs that may be made in parallel, and is sent their results."""
 
 
 def judged_by(config: Config) -> tuple[str, bool]:
-    """Name the score by which runs are chosen and compared, and whether more of it is better."""
+    """Return the name of the score by which runs are compared, and True if higher is better."""
     task = task_of(config)
     return task.measure.name if task.closing is None else task.closing.name, task.measure.higher
 
 
 def score(result: Result) -> float:
-    """Return what a candidate is chosen by, on validation: the more the better; −inf: diverged."""
+    """Return a run's validation score with the sign that makes higher better; −inf: diverged."""
     if result.summary is None:
         return -math.inf
     name, higher = judged_by(result.run.config)
@@ -72,8 +72,14 @@ def score(result: Result) -> float:
     return -math.inf if math.isnan(value) else value if higher else -value
 
 
-def course(suite: Suite, entry: Entry, out: Path) -> Course:
-    """Yield the runs of one rule on one case: the search for its settings, then every seed."""
+def schedule(suite: Suite, entry: Entry, out: Path) -> Schedule:
+    """Yield the runs of one rule on one case: the search for its settings, then every seed.
+
+    Args:
+        suite: the suite.
+        entry: the case and rule.
+        out: folder of the results.
+    """
     config = entry.config
     if not entry.tuned:
         epochs = suite.search_epochs or config.epochs
@@ -94,6 +100,7 @@ def course(suite: Suite, entry: Entry, out: Path) -> Course:
 
 
 def _next(search: Generator[Any, Scores, None], found: Scores) -> list[Any]:
+    """Send scores to a search and return its next points; an empty list at its end."""
     try:
         return list(search.send(found))
     except StopIteration:
@@ -101,19 +108,20 @@ def _next(search: Generator[Any, Scores, None], found: Scores) -> list[Any]:
 
 
 def carry_out(suite: Suite, out: Path, jobs: int, each: Callable[[Result], None]) -> None:
-    """Make, continue or read every run of a suite, the first cases first.
+    """Make, continue or read every run of a suite; earlier cases have priority.
 
     Args:
-        suite: what to run.
-        out: where the run folders go; what is there already is not run again.
-        jobs: runs at a time, each in a process of its own; one: in this process.
-        each: told the result of every run.
+        suite: the suite.
+        out: folder of the results; runs that are finished there are read, not repeated.
+        jobs: number of runs at a time, each in its own process; 1: in this process.
+        each: called with the result of every run.
 
     Raises:
-        InputError: for data that cannot be read, or a run folder with other settings.
+        InputError: if data cannot be read, a run folder has other settings, or a run's process
+            was killed.
     """
-    courses = [course(suite, entry, out) for entry in suite.entries]
-    batches = [_Batch(next(c)) for c in courses]
+    schedules = [schedule(suite, entry, out) for entry in suite.entries]
+    batches = [_Batch(next(s)) for s in schedules]
     try:
         with _executor(jobs) as pool, _stopped(pool):
             going: dict[Future[Result], tuple[int, int]] = {}
@@ -129,19 +137,22 @@ def carry_out(suite: Suite, out: Path, jobs: int, each: Callable[[Result], None]
                     batches[i].results[place] = future.result()
                     each(future.result())
                     if len(batches[i].results) == len(batches[i].runs):
-                        batches[i] = _Batch(_following(courses[i], batches[i].in_order()))
+                        batches[i] = _Batch(_following(schedules[i], batches[i].in_order()))
     except BrokenProcessPool as error:
         raise InputError(
-            f"{out}: a run was killed, for want of memory perhaps: the same command with --jobs 1 "
-            "goes on"
+            f"{out}: the process of a run was killed, possibly for lack of memory: repeat the "
+            "command with --jobs 1 to continue"
         ) from error
 
 
 def ended(suite: Suite, out: Path) -> list[Result]:
-    """Read the runs of a suite that have ended, as far as they lead on; make none."""
+    """Read the finished runs of a suite without making any.
+
+    A case's comparison is read only if all runs of its search are finished.
+    """
     found = []
     for entry in suite.entries:
-        following = course(suite, entry, out)
+        following = schedule(suite, entry, out)
         runs = next(following)
         while runs:
             results = [result for run in runs if (result := _read(run)) is not None]
@@ -151,6 +162,7 @@ def ended(suite: Suite, out: Path) -> list[Result]:
 
 
 def _read(run: Run) -> Result | None:
+    """Return the result in a run's folder; None if the run is not finished there."""
     folder = RunFolder(run.path)
     summary = folder.summary()
     if summary is None or folder.config() != run.config:
@@ -160,7 +172,7 @@ def _read(run: Run) -> Result | None:
 
 @contextmanager
 def _stopped(pool: Executor) -> Iterator[None]:
-    """Take what runs in other processes along when this one is interrupted."""
+    """Terminate the pool's processes when this process is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
@@ -170,7 +182,7 @@ def _stopped(pool: Executor) -> Iterator[None]:
 
 
 def _worker() -> None:
-    """Set up a process of our own, which ends when the one that started it is gone."""
+    """Set up a process of the pool; it ends when its parent process has ended."""
     keep_freed()
     load_plugins()
     parent = os.getppid()
@@ -184,15 +196,15 @@ def _worker() -> None:
 
 
 def make(run: Run) -> Result:
-    """Make, continue or read one run."""
+    """Make one run; continue it if it was interrupted, read it if it is finished."""
     try:
         return Result(run, finished(run.path, run.config))
     except Diverged:
         return Result(run, None)
 
 
-class _Here(Executor):
-    """Runs in this process, one after the other."""
+class _SameProcess(Executor):
+    """An executor that runs every call at once in this process."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -201,13 +213,14 @@ class _Here(Executor):
 
 
 def _executor(jobs: int) -> Executor:
+    """Return an executor for this number of parallel runs."""
     if jobs == 1:
-        return _Here()
+        return _SameProcess()
     return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_worker)
 
 
 class _Batch:
-    """Runs of one course that are made side by side."""
+    """Runs of one schedule that may be made in parallel, with the results so far."""
 
     def __init__(self, runs: list[Run]) -> None:
         self.runs = runs
@@ -218,15 +231,16 @@ class _Batch:
         return [self.results[place] for place in range(len(self.runs))]
 
 
-def _following(course: Course, results: list[Result]) -> list[Run]:
+def _following(schedule: Schedule, results: list[Result]) -> list[Run]:
+    """Send results to a schedule and return its next runs; an empty list at its end."""
     try:
-        return course.send(results)
+        return schedule.send(results)
     except StopIteration:
         return []
 
 
 def _run(entry: Entry, phase: Phase, config: Config, out: Path) -> Run:
-    """Name a run's folder after whatever tells it from the suite's others."""
+    """Return a run, with a folder named after the settings in which the suite's runs differ."""
     parts = [config.rule, f"lr{config.lr:g}"]
     parts += [f"sigma{config.injected:g}"] if config.injected is not None else []
     parts += [f"decor{config.decor_lr:g}"] if config.decor_lr else []

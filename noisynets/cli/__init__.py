@@ -1,4 +1,6 @@
-"""The command line. Exit codes: 1 disk or pipe, 2 bad input, 3 diverged, 130 interrupted.
+"""The command line `noisynets`; it may import every other room.
+
+Exit codes: 1 disk or pipe, 2 bad input, 3 diverged, 130 interrupted.
 
 Nothing heavy is imported before `main` runs, so that an interruption ends in one line at any time.
 """

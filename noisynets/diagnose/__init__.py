@@ -1,7 +1,8 @@
-"""Diagnosis: what the nodes, the rule and the settings of a run do, and which knob to turn.
+"""Diagnosis of a run: quality of its gradient estimates, causes of poor ones, and advice.
 
-`measure` looks, `advise` judges what was seen; `table`, `draw` and `as_json` show it. `settled`
-is `--sigma auto`.
+`measure` makes the measurements, `advise` derives advice from them, and `table`, `draw` and
+`as_json` present both. `settled` implements `--sigma auto`. May import every package but `bench`
+and `cli`; matplotlib is imported by the functions that draw.
 """
 
 from noisynets.diagnose.advice import Finding, advise, summary

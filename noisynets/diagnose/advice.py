@@ -1,4 +1,4 @@
-"""From measures to advice: which knob to turn, which way, and the number behind it."""
+"""Advice derived from measures: which setting to change, in which direction, and why."""
 
 from __future__ import annotations
 
@@ -11,49 +11,53 @@ from noisynets.diagnose.measures import Measures, NodeMeasures
 from noisynets.estimators.methods import METHODS
 
 ROUNDED = 0.05
-"""Distortion at a σ below the best one, above which rounding or own noise is said to spoil δL. A
-larger σ costs nothing there, so the limit is low."""
+"""Limit of the distortion at a σ below the best one, above which rounding or the system's own noise
+is reported. The limit is low because a larger σ has no drawback there."""
 CURVED = 0.4
-"""Distortion at a σ above the best one, above which curvature is said to spoil δL: a sixth of the
-power of δL. Kinks alone make 0.3 of it in healthy networks, at any σ."""
+"""Limit of the distortion at a σ above the best one, above which curvature is reported: curvature
+then makes a sixth of the power of δL. Kinks of the units alone make up to 0.3 at any σ in networks
+that train well."""
 DROWNED = 1.0
-"""Injected σ over the spread of the activity, above which gains are measured where units seldom
-work. At 1, mirrored credit still trains as well as ever on MNIST; at 3 it loses a point."""
+"""Limit of injected σ over the standard deviation of the activity, above which gains are measured
+outside the range in which units usually work. On MNIST, mirrored credit trains equally well up to
+1; at 3 its accuracy is one point lower."""
 WORSE = 2.0
-"""By how much the distortion must exceed that at the best σ."""
+"""Factor by which the distortion must exceed that at the best σ."""
 SLOWER = 1.3
-"""Loss at the learning rate over that at a third of it, above which the rate is too high. At
-healthy rates a third is slower in short runs."""
+"""Ratio of the loss at the learning rate to that at a third of it, above which the rate is too
+high. At good rates, a third of the rate learns more slowly in short runs."""
 FASTER = 0.6
-"""Loss at three times the learning rate over that at the rate, below which it is too low."""
+"""Ratio of the loss at three times the learning rate to that at the rate, below which the rate is
+too low."""
 MIRRORED = 0.8
-"""Share of what least squares explain that a learnt map should explain. Mirrors that have settled
-explain 0.95 to 1."""
+"""Fraction of the R² of least squares that a learnt map should reach. Converged mirrors reach 0.95
+to 1."""
 EXPLAINS = 0.05
-"""R² of least squares below which noise hides a map, however long it is looked for."""
+"""R² of least squares below which the noise is too large for any map to be found."""
 TRUSTED = 0.35
-"""Slope of δL on what learned credit predicts, which is the share of signal in its power; 0.5 to
-0.9 in healthy networks."""
+"""Limit of the slope of δL on the prediction of learned credit, which is the fraction of signal in
+the credit's power; 0.5 to 0.9 in networks that train well."""
 FEW_ROWS = 32
-"""Rows per update below which a regression that lags is blamed on the batch at once,"""
+"""Rows per update below which a poor regression is attributed to the batch size at any time."""
 SETTLED = 1000
-"""and steps after which it is, however large the batch: before, it may just not have learnt yet."""
+"""Training steps after which it is attributed to the batch size for any batch; before, it may
+simply not have converged."""
 MOST_DEAD = 0.5
-"""Share of dead units above which a layer is said to be dead."""
+"""Fraction of dead units above which a layer is reported as dead."""
 SURE = 2.0
-"""Standard errors that a measure must be away from its limit."""
+"""Number of standard errors by which a measure must be beyond its limit."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that stands out.
+    """One piece of advice.
 
     Attributes:
-        knob: option of the command line to turn, or layer: the layer itself.
+        knob: command-line option to change, or 'layer' for the layer itself.
         direction: 'raise', 'lower' or 'look at'.
         layer: path of the node; None: the whole system.
-        number: what was measured.
-        reason: one sentence with the number, and what to try.
+        number: measured value that led to the advice.
+        reason: one sentence that states this value and what to try.
     """
 
     knob: str
@@ -69,10 +73,17 @@ class Finding:
 
 
 def advise(m: Measures) -> list[Finding]:
-    """Name what stands out: what to change first, and nothing that may only follow from it.
+    """Return what to change first, without problems that may only be consequences of it.
 
-    A pure function of the measures. At a wrong σ no rate tells anything of the learning rate, a
-    wrecked system nothing of its regressions, and nothing passes a dead layer.
+    The order is σ, learning rate, dead layers, regressions: with a wrong σ the loss says nothing
+    about the learning rate, in a diverged system regressions are meaningless, and a dead layer
+    passes on no signal.
+
+    Args:
+        m: measures of a system.
+
+    Returns:
+        Findings about the first of these topics that has any; an empty list if none has.
     """
     for look in (_sigma, _rate, _dead, _regression):
         found = list(look(m))
@@ -82,6 +93,7 @@ def advise(m: Measures) -> list[Finding]:
 
 
 def _sigma(m: Measures) -> Iterator[Finding]:
+    """Yield advice on σ from the distortion of loss differences."""
     sigma = m.config.injected
     if not m.rungs or sigma is None:
         return
@@ -93,14 +105,14 @@ def _sigma(m: Measures) -> Iterator[Finding]:
     least = min(rung.distortion for rung in _around(m.rungs, good))
     if now.distortion <= WORSE * least:
         return
-    spoilt = f"{now.distortion:.2g} of the slope's part of δL"
+    added = f"adds {now.distortion:.2g} times the linear part of δL"
     if now.sigma < good and now.distortion > ROUNDED:
         yield Finding(
             "--sigma",
             "raise",
             None,
             now.distortion,
-            f"at {sigma:g} rounding or the system's own noise makes {spoilt}, at {good:g} "
+            f"at σ = {sigma:g} rounding or the system's own noise {added}, at σ = {good:g} "
             f"{least:.2g}: try --sigma {good:g}",
         )
     elif now.sigma > good and now.distortion > CURVED:
@@ -109,13 +121,16 @@ def _sigma(m: Measures) -> Iterator[Finding]:
             "lower",
             None,
             now.distortion,
-            f"at {sigma:g} the loss is curved along the noise, which makes {spoilt}, at {good:g} "
+            f"at σ = {sigma:g} the curvature of the loss {added}, at σ = {good:g} "
             f"{least:.2g}: try --sigma {good:g}",
         )
 
 
 def _drowned(m: Measures, sigma: float) -> Iterator[Finding]:
-    """Where credit is not made of δL, its curvature does no harm: units driven too far do."""
+    """Yield advice on a σ that is large beside the activities, for rules that do not use δL.
+
+    The curvature of the loss does not affect such rules.
+    """
     known = [node for node in m.nodes if node.relative_sigma is not None]
     worst = max(known, key=lambda node: node.relative_sigma or 0.0, default=None)
     if worst is None or worst.relative_sigma is None or worst.relative_sigma <= DROWNED:
@@ -125,19 +140,20 @@ def _drowned(m: Measures, sigma: float) -> Iterator[Finding]:
         "lower",
         worst.name,
         worst.relative_sigma,
-        f"at {sigma:g} the noise is {worst.relative_sigma:.2g} times the spread of the activity, "
-        f"so that gains are measured far from where units work: try --sigma "
+        f"at σ = {sigma:g} the noise is {worst.relative_sigma:.2g} times the standard deviation of "
+        f"the activity, so that gains are measured outside the units' usual range: try --sigma "
         f"{0.1 * sigma / worst.relative_sigma:.1g}",
     )
 
 
 def _around(rungs: tuple[Rung, ...], sigma: float) -> list[Rung]:
-    """Return the rungs next to σ, on both sides."""
+    """Return the two rungs whose σ is closest."""
     nearest = sorted(rungs, key=lambda rung: abs(math.log(rung.sigma / sigma)))
     return nearest[:2]
 
 
 def _rate(m: Measures) -> Iterator[Finding]:
+    """Yield advice on the learning rate from short runs at three rates."""
     lr = m.config.lr or 0.0
     if m.diverged:
         yield Finding("--lr", "lower", None, lr, f"the run diverged at {lr:g}: try {lr / 3:.2g}")
@@ -153,8 +169,8 @@ def _rate(m: Measures) -> Iterator[Finding]:
             "lower",
             None,
             now.last,
-            f"short runs from a loss of {now.first:.3g} reach {now.last:.3g} at {now.lr:.2g}, "
-            f"{low.last:.3g} at {low.lr:.2g}: try --lr {to:.2g}",
+            f"short runs from a loss of {now.first:.3g} reach {now.last:.3g} at lr {now.lr:.2g}, "
+            f"{low.last:.3g} at lr {low.lr:.2g}: try --lr {to:.2g}",
         )
     elif high.last < FASTER * now.last:
         yield Finding(
@@ -162,12 +178,13 @@ def _rate(m: Measures) -> Iterator[Finding]:
             "raise",
             None,
             now.last,
-            f"short runs from a loss of {now.first:.3g} reach {now.last:.3g} at {now.lr:.2g}, "
-            f"{high.last:.3g} at {high.lr:.2g}: try --lr {high.lr:.2g}",
+            f"short runs from a loss of {now.first:.3g} reach {now.last:.3g} at lr {now.lr:.2g}, "
+            f"{high.last:.3g} at lr {high.lr:.2g}: try --lr {high.lr:.2g}",
         )
 
 
 def _dead(m: Measures) -> Iterator[Finding]:
+    """Yield the first dead layer."""
     for node in m.nodes:
         if node.dead is not None and node.dead > MOST_DEAD:
             yield Finding(
@@ -175,13 +192,14 @@ def _dead(m: Measures) -> Iterator[Finding]:
                 "look at",
                 node.name,
                 node.dead,
-                f"what {node.dead:.0%} of its units hand on does not depend on the sample: look at "
-                "its weights, biases and what enters it (layers behind it see nothing either)",
+                f"the output of {node.dead:.0%} of its units does not depend on the sample: check "
+                "its weights, biases and inputs (later layers receive no signal from them)",
             )
             return
 
 
 def _regression(m: Measures) -> Iterator[Finding]:
+    """Yield advice on the batch size from the first node whose regression is poor."""
     c = m.config
     rows = c.batch_size * c.resamples
     if rows >= FEW_ROWS and m.steps < SETTLED:
@@ -197,32 +215,34 @@ def _regression(m: Measures) -> Iterator[Finding]:
                 "raise",
                 node.name,
                 number,
-                f"{what}; a step shows {rows} rows to the regression: try --batch-size {more}, or "
+                f"{what}; a step has {rows} rows for the regression: try --batch-size {more}, or "
                 f"--resamples {max(2, round(more / c.batch_size))}",
             )
             return
 
 
 def _lagging(node: NodeMeasures) -> tuple[float, str] | None:
+    """Return the R² of a mirror that is well below least squares, with a sentence."""
     if node.learnt is None or node.ridge is None or node.ridge < EXPLAINS:
         return None
     if node.learnt >= MIRRORED * node.ridge:
         return None
     return node.learnt, (
-        f"its mirror explains {node.learnt:.2f} of δa, where least squares explain {node.ridge:.2f}"
+        f"its mirror explains {node.learnt:.2f} of δa, least squares explain {node.ridge:.2f}"
     )
 
 
 def _untaught(node: NodeMeasures) -> tuple[float, str] | None:
+    """Return the slope of learned credit that is mostly noise, with a sentence."""
     if node.slope is None or node.slope_error is None:
         return None
     if node.slope + SURE * node.slope_error >= TRUSTED:
         return None
-    return node.slope, f"only {max(node.slope, 0):.2f} of its credit is right, the rest is noise"
+    return node.slope, f"only {max(node.slope, 0):.2f} of its credit's power is signal, not noise"
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Return the advice as text, a line each.
+    """Return the advice as text, one line for each finding.
 
     >>> summary([])
     'nothing stands out'

@@ -1,4 +1,4 @@
-"""What a rule makes of pairs: gradients and credit, their noise, and what they are worth."""
+"""Quality of a rule's gradients and credit: their noise, and how well they predict δL."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from noisynets.core.nodes import find_nodes
 from noisynets.core.record import Record
 from noisynets.core.types import Node
 from noisynets.diagnose.gradients import of_weights, true_gradients
-from noisynets.diagnose.listen import Batches, Listener
 from noisynets.diagnose.nodes import innovation, mean
+from noisynets.diagnose.pairs import Batches, PairSource
 from noisynets.diagnose.statistics import (
     cosine,
     signal_to_noise,
@@ -24,20 +24,20 @@ from noisynets.rules import StepCredit
 from noisynets.run.session import Session
 
 REPEATS = 8
-"""Estimates from one batch with fresh noise."""
+"""Estimates from each batch, with new noise for each."""
 LEAST_BATCHES, LEAST_ROWS, MOST_BATCHES = 4, 200, 32
+"""Smallest number of batches and of samples, and largest number of batches."""
 PASSES = 16
-"""Noisy passes with which the credit of a batch is compared."""
+"""Independent noisy passes whose loss differences are compared with a batch's credit."""
 
 
 @dataclass
 class Credit:
-    """What a rule makes of pairs.
+    """Measured quality of gradients and credit.
 
     Attributes:
-        nodes: snr, cosine, share, share_error, slope and slope_error, by node, as in
-            `NodeMeasures`.
-        loss: as in `Measures`, and so the others.
+        nodes: snr, cosine, share, share_error, slope and slope_error by node, as in
+            `NodeMeasures`. The other attributes are those of the same name in `Measures`.
     """
 
     nodes: dict[str, dict[str, float | None]]
@@ -49,7 +49,7 @@ class Credit:
 
 @dataclass
 class _Products:
-    """Sums over samples of δL, and of what credit predicts of it, per node (N,)."""
+    """δL of samples and passes, (N,), and the predictions credit·ε of each node, (N,), in parts."""
 
     dloss: list[Tensor] = field(default_factory=list)
     predicted: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -58,27 +58,27 @@ class _Products:
 def credit(
     session: Session, batches: Batches, maps: dict[str, Tensor], sends: bool, noisy: bool
 ) -> Credit:
-    """Repeat the run's estimator on some batches, and compare its credit with other passes.
+    """Repeat the run's estimator on some batches and compare its credit with independent passes.
 
     Args:
-        session: of the run; what its feedback has learnt stays the same in all repeats.
-        batches: drawn from, of the run's batch size.
-        maps: of nodes, by which ε is told from what came from upstream.
-        sends: whether credit is made of the error at the output, and not of δL.
-        noisy: whether the system has noise of its own.
+        session: session of the run; its feedback does not learn in the repeats.
+        batches: source of batches of the run's size.
+        maps: fitted maps by node, with which ε is separated from δa.
+        sends: True if credit is computed from the error at the output, not from δL.
+        noisy: True if the system has noise of its own.
     """
     size = session.config.batch_size
     nodes = find_nodes(session.system)
-    listener = Listener(session, PASSES, seed=3)
+    source = PairSource(session, PASSES, seed=3)
     kept: dict[str, list[dict[str, float | None]]] = {node.name: [] for node in nodes}
     products, total_loss = _Products(), []
     count = min(max(LEAST_BATCHES, math.ceil(LEAST_ROWS / size)), MOST_BATCHES)
     for _ in range(count):
         x, y = batches.draw(size)
-        seen = session.encode(x, session.encoding)
+        encoded = session.encode(x, session.encoding)
         measure = session.task.measure.loss
-        true = true_gradients(session.system, nodes, measure, seen, y, REPEATS if noisy else 1)
-        draws, credits, loss = _repeats(session, nodes, seen, y)
+        true = true_gradients(session.system, nodes, measure, encoded, y, REPEATS if noisy else 1)
+        draws, credits, loss = _repeats(session, nodes, encoded, y)
         total_loss.append(loss)
         for node in nodes:
             grads, gradient = draws[node.name], true[node.name]
@@ -88,10 +88,11 @@ def credit(
                 entry["snr"] = signal_to_noise(stacked)
                 entry["cosine"] = None if gradient is None else cosine(stacked, gradient)
             kept[node.name].append(entry)
-        record = listener(x, y)
+        record = source(x, y)
         if credits is not None and record is not None:
             _compare(record, credits, maps, products)
-    found = Credit({name: _means(entries) for name, entries in kept.items()}, _loss(total_loss))
+    means = {name: _means(entries) for name, entries in kept.items()}
+    found = Credit(means, sum(total_loss) / len(total_loss))
     if products.dloss:
         _explain(products, sends, found)
     return found
@@ -100,9 +101,11 @@ def credit(
 def _repeats(
     session: Session, nodes: Sequence[Node], x: Tensor, y: Tensor
 ) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]] | None, float]:
-    """Gradients of every node in every repeat, the mean credit of each of its calls, and the loss.
+    """Repeat the estimate of a batch with new noise.
 
-    No credits where the estimator gives none to nodes.
+    Returns:
+        Gradients of every node in every repeat; the mean credit of each of its calls, or None if
+        the estimator computes no credit of nodes; and the mean loss.
     """
     estimator = session.estimator
     learnt = estimator.state()
@@ -112,7 +115,7 @@ def _repeats(
     loss = 0.0
     for _ in range(REPEATS):
         session.optimiser.zero_grad()
-        if "stream" in learnt:  # fresh noise, but nothing new is learnt
+        if "stream" in learnt:  # new noise, but the learnt feedback of the first repeat
             learnt = learnt | {"stream": estimator.state()["stream"]}
         estimator.restore(learnt)
         if isinstance(estimator, NodePerturbation):
@@ -144,7 +147,7 @@ def _repeats(
 def _compare(
     record: Record, credits: dict[str, list[Tensor]], maps: dict[str, Tensor], products: _Products
 ) -> None:
-    """Add what credit predicts of the loss differences of other passes."""
+    """Append the loss differences of other passes, and the predictions of the credit for them."""
     batch = record.dloss.shape[1]
     calls: dict[str, list[Tensor]] = {}
     for call in record.calls:
@@ -154,7 +157,7 @@ def _compare(
         given = credits.get(name)
         if given is None:
             continue
-        if len(given) != len(epsilons):  # credit in steps, where noise is heard on average
+        if len(given) != len(epsilons):  # credit for each step, noise averaged over the trial
             given = [torch.stack(given).sum(0)]
         predicted = sum(
             (e * c.view_as(e[0])).flatten(2).sum(2) for e, c in zip(epsilons, given, strict=True)
@@ -164,6 +167,7 @@ def _compare(
 
 
 def _explain(products: _Products, sends: bool, found: Credit) -> None:
+    """Fill in how much of δL the credit explains."""
     dloss = torch.cat(products.dloss)
     predicted = {name: torch.cat(parts) for name, parts in products.predicted.items()}
     power = float(dloss.square().mean())
@@ -187,9 +191,6 @@ def _explain(products: _Products, sends: bool, found: Credit) -> None:
 
 
 def _means(entries: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    """Average every measure over batches."""
     keys = {key for entry in entries for key in entry}
     return {key: mean([entry.get(key) for entry in entries]) for key in keys}
-
-
-def _loss(losses: Sequence[float]) -> float:
-    return sum(losses) / len(losses)

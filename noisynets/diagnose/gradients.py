@@ -1,4 +1,4 @@
-"""The true gradient, where there is one."""
+"""The true gradient by autograd, for nodes that have one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noisynets.core.types import Loss, Node
 
 
 def of_weights(node: Node) -> Tensor | None:
-    """`.grad` of a node's trained parameters in one vector; None if none of them has any."""
+    """Return `.grad` of a node's trained parameters as one vector; None if all of them are None."""
     found = [p for p in node.layer.parameters() if p.requires_grad]
     if all(p.grad is None for p in found):
         return None
@@ -30,20 +30,30 @@ def true_gradients(
     y: Tensor,
     draws: int,
 ) -> dict[str, Tensor | None]:
-    """∂(mean loss)/∂weights of every node by autograd, the mean over `draws` of the system's noise.
+    """Return ∂(mean loss)/∂weights of every node by autograd, averaged over the system's noise.
 
-    None where there is no derivative: nothing comes back from the output, or something between
-    the node and the output has no useful derivative.
+    Args:
+        system: the system.
+        nodes: its nodes.
+        loss: loss per sample.
+        x: inputs (B, ...).
+        y: targets (B, ...).
+        draws: number of draws of the system's noise.
+
+    Returns:
+        Gradients by node, each one vector. None if there is no derivative: the output does not
+        depend on the weights for autograd, or a module between the node and the output has no
+        useful derivative.
     """
     sums: dict[str, Tensor | None] = {node.name: None for node in nodes}
     for _ in range(draws):
         system.zero_grad()
-        with trial(system), torch.enable_grad(), _watching(system, nodes) as flat:
+        with trial(system), torch.enable_grad(), _without_gradient(system, nodes) as flat:
             try:
                 mean = losses(loss, system(x), y).mean()
                 if mean.requires_grad:
                     mean.backward()
-            except RuntimeError:  # changed in place, or computed elsewhere
+            except RuntimeError:  # a tensor was changed in place, or computed outside autograd
                 system.zero_grad()
         for node in nodes:
             g = of_weights(node)
@@ -56,24 +66,26 @@ def true_gradients(
 
 
 def is_surrogate(system: nn.Module) -> bool:
-    """Whether autograd goes through spikes by surrogate derivatives."""
+    """Return True if autograd uses surrogate derivatives of spikes in this system."""
     return bool(populations(system))
 
 
 @contextmanager
-def _watching(system: nn.Module, nodes: Sequence[Node]) -> Iterator[Callable[[], set[Node]]]:
-    """Watch for modules without a useful derivative: nodes called before one have no gradient.
+def _without_gradient(
+    system: nn.Module, nodes: Sequence[Node]
+) -> Iterator[Callable[[], set[Node]]]:
+    """Find the nodes that are called before a module without a useful derivative.
 
-    Such a module's output asks for no gradient though its input does, or its derivative is zero
-    everywhere. What is done outside modules is not seen.
+    The output of such a module does not require a gradient although its input does, or its
+    derivative is zero everywhere. Operations outside modules are not examined.
     """
     called: list[Node] = []
     flat: set[Node] = set()
 
-    def notes(node: Node) -> Callable[..., None]:
+    def note_call(node: Node) -> Callable[..., None]:
         return lambda *_: called.append(node)
 
-    def watches(module: nn.Module, args: Any, output: Any) -> None:
+    def test_derivative(module: nn.Module, args: Any, output: Any) -> None:
         given = args[0] if args else None
         if not isinstance(given, Tensor) or not isinstance(output, Tensor) or output is given:
             return
@@ -86,12 +98,12 @@ def _watching(system: nn.Module, nodes: Sequence[Node]) -> Iterator[Callable[[],
         if slope is None or not bool(slope.any()):
             flat.update(called)
 
-    handles = [node.outlet.register_forward_hook(notes(node)) for node in nodes]
+    handles = [node.outlet.register_forward_hook(note_call(node)) for node in nodes]
     inside = {module for node in nodes for module in node.inlet.modules()}
     for module in system.modules():
         leaf = not any(True for _ in module.children())
         if leaf and module not in inside and not any(True for _ in module.parameters()):
-            handles.append(module.register_forward_hook(watches))
+            handles.append(module.register_forward_hook(test_derivative))
     try:
         yield lambda: flat
     finally:

@@ -1,14 +1,14 @@
-"""Which σ is good: where neither rounding nor curvature spoils what loss differences say.
+"""Choice of σ: loss differences over a range of σ, and how far they are from linear in the noise.
 
-The loss along the noise z is L(σz) = L + σ d + σ² c + …. With +σz and −σz its odd part is
-½(L₊ − L₋) = σ d + O(σ³), what a rule lives on, and its even part ½(L₊ + L₋) − L = σ² c. What
-rounding adds to each loss (and what a system's own noise adds) is the same for every σ, in both
-parts. So
+Along the noise z the loss is L(σz) = L + σ d + σ² c + …. From passes with +σz and −σz follow its
+odd part ½(L₊ − L₋) = σ d + O(σ³), the signal of the rules, and its even part
+½(L₊ + L₋) − L = σ² c + O(σ⁴). Rounding and the system's own noise contribute equally to both
+parts at every σ. Therefore
 
     distortion(σ) = rms even / rms odd
 
-falls as 1/σ while rounding rules and rises as σ where curvature does. In between lies a wide
-optimum: there a loss difference is due to a slope nearly alone.
+falls as 1/σ where rounding dominates and rises as σ where curvature dominates. Between these lies
+a wide optimum, in which loss differences are almost linear in the noise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from noisynets.core.noise import SAMPLERS, Injection
 from noisynets.core.record import Needs, Record
 from noisynets.core.types import Sampler
-from noisynets.diagnose.listen import Batches, unchanged
+from noisynets.diagnose.pairs import Batches, unchanged
 from noisynets.estimators.methods import METHODS
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.estimators.weight_space import Perturbed
@@ -32,23 +32,25 @@ from noisynets.run.settings import DTYPES, Config
 from noisynets.tasks.data import Examples
 
 RUNGS = tuple(10 ** (i / 2) for i in range(-12, 1))
-"""1e-6 to 1, in units of the activities (of the weights, where these are perturbed)."""
+"""Values of σ, 1e-6 to 1, in units of the activities, or of the weights if these are perturbed."""
 BATCHES, ROWS = 4, 100
+"""Number of batches, and their size."""
 FLAT = 1.3
-"""The optimum counts as flat as far as the distortion is below this multiple of its least,"""
+"""Ratio to the lowest distortion up to which a σ belongs to the optimum."""
 TOLERABLE = 0.1
-"""or below this: a hundredth of the power of a loss difference, lost beside other nodes' noise."""
+"""Distortion up to which a σ belongs to the optimum in any case: one hundredth of the power of a
+loss difference, which is negligible beside the noise of the other nodes."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """Loss differences at one σ, as root mean squares over samples.
+    """Loss differences at one σ.
 
     Attributes:
         sigma: σ.
-        odd: of ½(L₊ − L₋): the slope, and the rounding.
-        even: of ½(L₊ + L₋) − L: curvature and rounding.
-        excess: mean of the even part: what noise adds to the loss.
+        odd: root mean square over samples of ½(L₊ − L₋): slope and rounding.
+        even: root mean square over samples of ½(L₊ + L₋) − L: curvature and rounding.
+        excess: mean of ½(L₊ + L₋) − L: the increase of the loss by the noise.
     """
 
     sigma: float
@@ -58,22 +60,25 @@ class Rung:
 
     @property
     def distortion(self) -> float:
-        """even/odd; 1 where nothing came out at all."""
+        """even/odd; 1 if the odd part is zero."""
         return self.even / self.odd if self.odd > 0 else 1.0
 
 
 def ladder(
     session: Session, examples: Examples, sigmas: Sequence[float] = RUNGS, seed: int = 0
 ) -> list[Rung]:
-    """Measure loss differences at every σ that the dtype allows, with the same z.
+    """Measure loss differences at every σ that the dtype can resolve, with the same z for all.
 
-    The session is left as it was. Cost: 3 passes of 400 samples per σ.
+    Costs 3 passes of 400 samples for each σ. The session's state is restored afterwards.
 
     Args:
-        session: perturbed where its rule perturbs: at the nodes, or in the weights.
-        examples: of which some are taken.
-        sigmas: in rising order.
-        seed: of the batches, and of z.
+        session: session of a run; its nodes or its weights are perturbed, as by its rule.
+        examples: training examples, from which the batches are drawn.
+        sigmas: values of σ, in ascending order.
+        seed: seed of the batches and of z.
+
+    Returns:
+        One rung for each σ.
     """
     least = 8 * torch.finfo(DTYPES[session.config.dtype]).eps
     c = session.config
@@ -115,7 +120,7 @@ class DifferenceRecorder(Rule):
 def _of_nodes(
     session: Session, x: Tensor, y: Tensor, sigma: float, sampler: Sampler, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """L₊ − L and L₋ − L, (B,), with noise at the nodes."""
+    """Return L₊ − L and L₋ − L, each (B,), with noise at the nodes."""
     recorder = DifferenceRecorder()
 
     def both(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -139,7 +144,7 @@ def _of_nodes(
 def _of_weights(
     session: Session, x: Tensor, y: Tensor, sigma: float, sampler: Sampler, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """The same with noise in the weights."""
+    """Return L₊ − L and L₋ − L, each (B,), with noise in the weights."""
     at = Perturbed(session.system, x, y, session.task.measure.loss)
     injection = Injection(sigma, sampler, seed)
     trained = {n: p for n, p in session.system.named_parameters() if p.requires_grad}
@@ -149,10 +154,14 @@ def _of_weights(
 
 
 def best(rungs: Sequence[Rung]) -> float:
-    """Return the middle, in logarithms, of the flat optimum of the distortion.
+    """Return the geometric mean of the ends of the range of σ with low distortion.
 
-    It is looked for from the top. Where units are discontinuous, and σ so small that none of them
-    changes, only the output's own noise moves the loss: that looks smooth, and teaches nothing.
+    The search starts at the largest σ. With discontinuous units there can be a second range at
+    such small σ that no unit changes its output; the loss is smooth there, but only in the noise of
+    the output layer, and the other layers would not learn.
+
+    Args:
+        rungs: in ascending order of σ.
 
     >>> u = [Rung(s, odd=s, even=3e-7 + s * s, excess=0.0) for s in RUNGS]  # flat from 3e-6 to 0.03
     >>> best(u)
@@ -167,18 +176,19 @@ def best(rungs: Sequence[Rung]) -> float:
 
 
 def _limit(least: Rung) -> float:
+    """Return the largest distortion inside the optimum around the best rung."""
     return max(FLAT * least.distortion, TOLERABLE)
 
 
 def settled(config: Config, examples: Examples) -> Config:
-    """Return settings whose σ is a number: that of a ladder before training, if it is 'auto'.
+    """Return the settings with σ 'auto' replaced by the best σ before training.
 
     Args:
-        config: resolved.
-        examples: to train on.
+        config: resolved settings; returned unchanged if σ is not 'auto'.
+        examples: training examples.
     """
     if config.sigma != "auto":
         return config
-    # any number will do to build a session of which only the passes are used
+    # σ is set to an arbitrary number: the session is only used for its system and data
     start = build(replace(config, sigma=1.0))
     return replace(config, sigma=best(ladder(start, examples)))

@@ -1,4 +1,4 @@
-"""Everything that a diagnosis measures, and a session left as it was."""
+"""`measure`: all measurements of a diagnosis, after which the session's state is restored."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from noisynets.core.nodes import find_nodes
-from noisynets.diagnose.credit import credit
+from noisynets.diagnose.credit import Credit, credit
 from noisynets.diagnose.gradients import is_surrogate
 from noisynets.diagnose.ladder import RUNGS, ladder
-from noisynets.diagnose.listen import Batches, Listener, unchanged
 from noisynets.diagnose.measures import Measures, NodeMeasures
 from noisynets.diagnose.nodes import (
     RESAMPLES,
-    Response,
+    NodeResponse,
     fit,
     learnt_maps,
     responses,
 )
+from noisynets.diagnose.pairs import Batches, PairSource, unchanged
 from noisynets.diagnose.rates import trials
 from noisynets.estimators.methods import METHODS
 from noisynets.estimators.node_perturbation import NodePerturbation
@@ -29,19 +29,20 @@ from noisynets.run.settings import DTYPES, Config
 from noisynets.tasks.data import Examples
 
 MIRROR_ROWS = 128
-"""That a mirror learns from in one update, at most."""
+"""Largest number of rows from which a mirror learns in one update."""
 
 
 def warmed(config: Config, examples: Examples, steps: int) -> tuple[Session, int]:
-    """Build a session and train it a little, so that feedback has something to say.
+    """Build a session and train it for some steps, so that feedback has learnt something.
 
     Args:
-        config: resolved.
-        examples: to train on.
-        steps: at the full learning rate.
+        config: resolved settings.
+        examples: training examples.
+        steps: number of steps, at the full learning rate.
 
     Returns:
-        The session, and how many steps it has behind it: none if these left no finite weights.
+        The session, and the number of steps that it was trained for: 0, with a new session, if
+        the steps led to weights that are not finite.
     """
     session = build(config)
     batches = Batches(session, examples, seed=2)
@@ -60,45 +61,32 @@ def measure(
     trial_steps: int = 100,
     diverged: bool = False,
 ) -> Measures:
-    """Measure a system under its rule, on training batches; the session is left as it was.
+    """Measure a system under its rule on training batches; the session's state is restored.
+
+    The cost is about 50 batches of the run's size, 7 batches of 200 samples with 5 passes, 13
+    rungs of 400 samples with 3 passes if noise is injected, and the short runs.
 
     Args:
-        session: of a run, at any moment.
-        examples: to train on.
-        steps: of training that the session has behind it.
-        trial_steps: of each of three short runs from the start; 0: make none.
-        diverged: whether the run has diverged.
-
-    Cost: some 50 batches and 7 of 200 samples at 5 passes, 13 rungs of 400 samples at 3 passes
-    where noise is injected, and the trials.
+        session: session of a run, before, during or after training.
+        examples: training examples.
+        steps: number of training steps that the session has made.
+        trial_steps: length of each of three short runs from the start; 0: no short runs.
+        diverged: True if the run has diverged.
     """
     c = session.config
     noisy = bool(c.intrinsic_noise or c.device_preset != "none") and c.noise_during != "evaluation"
     noisy |= bool(c.membrane_noise) or c.firing != "threshold"
     with unchanged(session):
         batches = Batches(session, examples)
-        listener = Listener(session, RESAMPLES)
-        maps = fit(listener, batches)
-        # what feedback has learnt is met, and so restored, in a first pass
+        source = PairSource(session, RESAMPLES)
+        maps = fit(source, batches)
+        # a first estimate puts the learnt state of a restored feedback into place
         if isinstance(session.estimator, NodePerturbation):
             x, y = batches.draw(c.batch_size)
             session.estimator.credit(session.encode(x, session.encoding), y)
-        heard = responses(session, listener, batches, maps)
+        found = responses(session, source, batches, maps)
         made = credit(session, batches, maps, sends(session), noisy)
-    learns = learnt_maps(session) is not None
-    nodes = []
-    for node in find_nodes(session.system):
-        response = heard.get(node.name, Response())
-        layer = node.product
-        pairs = _pairs(session, layer, steps) if learns and has_mirror(layer) else None
-        nodes.append(
-            NodeMeasures(
-                node.name,
-                **made.nodes[node.name],
-                **vars(response),
-                pairs=pairs,
-            )
-        )
+    nodes = _node_measures(session, found, made, steps)
     sigma = c.injected if METHODS[c.rule].perturbs != "nothing" else None
     eps = torch.finfo(DTYPES[c.dtype]).eps
     return Measures(
@@ -118,8 +106,24 @@ def measure(
     )
 
 
+def _node_measures(
+    session: Session, found: dict[str, NodeResponse], made: Credit, steps: int
+) -> list[NodeMeasures]:
+    """Combine the measures of every node."""
+    learns = learnt_maps(session) is not None
+    nodes = []
+    for node in find_nodes(session.system):
+        response = found.get(node.name, NodeResponse())
+        layer = node.product
+        pairs = _pairs(session, layer, steps) if learns and has_mirror(layer) else None
+        nodes.append(
+            NodeMeasures(node.name, **made.nodes[node.name], **vars(response), pairs=pairs)
+        )
+    return nodes
+
+
 def sends(session: Session) -> bool:
-    """Whether credit is made of the error at the output, and not of the loss differences."""
+    """Return True if credit is computed from the error at the output, not from loss differences."""
     c = session.config
     method = METHODS[c.rule]
     plain = method.feedback and not method.from_dloss and not c.correction
@@ -128,7 +132,7 @@ def sends(session: Session) -> bool:
 
 
 def _pairs(session: Session, layer: nn.Module, steps: int) -> float:
-    """Rows shown so far to a node's map, for each of its inputs."""
+    """Return the number of rows from which a node's map has learnt, per input of the layer."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     c = session.config

@@ -1,4 +1,4 @@
-"""What a diagnosis measured."""
+"""Results of a diagnosis: `Measures` of a system and `NodeMeasures` of each of its nodes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from noisynets.run.settings import Config
 
 @dataclass(frozen=True)
 class NodeMeasures:
-    """Of one node; None where there is nothing to measure.
+    """Measures of one node; None for a measure that is not defined for it.
 
     Attributes:
         name: path of the node in the system.
-        snr: signal to noise of the gradient of its weights, ‖E ĝ‖²/E‖ĝ − E ĝ‖², over noise alone.
-        cosine: mean cosine of single estimates with the gradient of autograd.
-        share: of E[δL²] that credit·ε of this node explains.
-        share_error: standard error of that.
-        slope: of δL (what other nodes explain taken out) on credit·ε: 1 where credit is right.
-        slope_error: standard error of that.
-        sigma: root mean square of ε, what entered at the node, in units of its activity.
-        relative_sigma: σ over the spread of the activity over samples.
-        learnt: R² of δa explained by the learnt map of the node from its inputs' differences.
-        ridge: R² by least squares on many pairs: the best that a map can do in this noise.
-        pairs: rows that the node's map has learnt from for each of its inputs, so far.
-        dead: share of its units whose output does not depend on the sample.
+        snr: signal-to-noise ratio of its weights' gradient, ‖E ĝ‖²/E‖ĝ − E ĝ‖², with the
+            expectation over the noise for a fixed batch.
+        cosine: mean cosine between single estimates and the gradient by autograd.
+        share: fraction of E[δL²] explained by credit·ε of this node.
+        share_error: standard error of `share`.
+        slope: slope of δL, less the predictions of the other nodes, on credit·ε; 1 if the credit
+            is exact.
+        slope_error: standard error of `slope`.
+        sigma: root mean square of the noise ε at the node, in units of its activity.
+        relative_sigma: `sigma` over the standard deviation of the activity over samples.
+        learnt: R² of δa predicted from δx by the node's learnt map.
+        ridge: R² of least squares on many pairs: the upper limit for a map at this noise.
+        pairs: number of rows from which the node's map has learnt, per input of the layer.
+        dead: fraction of its units whose output does not depend on the sample.
     """
 
     name: str
@@ -46,22 +48,22 @@ class NodeMeasures:
 
 @dataclass(frozen=True)
 class Measures:
-    """Of a system under its rule.
+    """Measures of a system under its rule.
 
     Attributes:
-        config: of the run.
-        steps: of training before it was measured.
-        nodes: in the order of the system.
-        loss: mean, in the reference pass.
-        dloss: root mean square of δL per sample.
-        rounding: ε·|L|, what rounding of the loss alone may add to δL, over `dloss`.
-        explained: share of E[δL²] that credit·ε of all nodes explains.
-        explained_error: standard error of that.
-        surrogate: the gradient that cosines are taken with is a surrogate one.
-        rungs: loss differences against σ; empty where nothing is injected.
-        reads_dloss: whether loss differences enter the credit, at once or by teaching it.
-        trials: short runs; empty where none were made.
-        diverged: whether the run has diverged.
+        config: settings of the run.
+        steps: number of training steps before the measurement.
+        nodes: measures of the nodes, in the order of the system.
+        loss: mean loss in the reference pass.
+        dloss: root mean square over samples of δL.
+        rounding: machine epsilon times |L|, the rounding error of a loss, over `dloss`.
+        explained: fraction of E[δL²] explained by credit·ε of all nodes together.
+        explained_error: standard error of `explained`.
+        surrogate: True if cosines are taken with a surrogate gradient.
+        rungs: loss differences against σ; empty if nothing is injected.
+        reads_dloss: True if credit depends on loss differences, directly or through learning.
+        trials: short runs at three learning rates; empty if none were made.
+        diverged: True if the run has diverged.
     """
 
     config: Config

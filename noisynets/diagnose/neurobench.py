@@ -1,10 +1,12 @@
-"""NeuroBench's metrics of a trained network, by NeuroBench's own library (extra [neurobench]).
+"""NeuroBench's complexity metrics of a trained network, by NeuroBench itself (extra [neurobench]).
 
-Yik et al., *The neurobench framework for benchmarking neuromorphic computing algorithms and
-systems* (Nature Communications 16, 2025). Footprint: bytes of parameters and buffers. Connection
-sparsity: share of weights that are 0. Activation sparsity: share of neurons' outputs that are 0.
-Synaptic operations per sample: accumulates where a layer's inputs are −1, 0 or 1, else
-multiply-accumulates; dense counts what a machine does that skips no zero.
+Footprint: bytes of parameters and buffers. Connection sparsity: fraction of weights that are 0.
+Activation sparsity: fraction of neuron outputs that are 0. Synaptic operations per sample:
+accumulates if a layer's inputs are −1, 0 or 1, otherwise multiply-accumulates; the 'dense' number
+includes operations with zeros.
+
+Source: Yik et al., *The neurobench framework for benchmarking neuromorphic computing algorithms
+and systems* (Nature Communications 16, 2025).
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ from noisynets.systems.spiking import Neuron
 
 
 def complexity(system: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Measure a network on some batches, in evaluation mode.
+    """Measure a network in evaluation mode.
 
     Args:
-        system: any module; activations are counted behind neurons, ReLU and sigmoid.
-        batches: what the system takes, and targets.
+        system: any module; activations are counted at the outputs of neurons, ReLU and sigmoid.
+        batches: inputs and targets.
+
+    Returns:
+        Values by the name of the metric.
 
     Raises:
-        InputError: where NeuroBench is not installed.
+        InputError: if NeuroBench is not installed.
     """
     try:
         from neurobench.metrics.static import ConnectionSparsity, Footprint

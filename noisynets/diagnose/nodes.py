@@ -1,4 +1,4 @@
-"""How the nodes of a system respond."""
+"""Responses of a system's nodes to noise and to samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from noisynets.core.record import NodeRecord, Record
 from noisynets.core.types import Node
-from noisynets.diagnose.listen import Batches, Listener
+from noisynets.diagnose.pairs import Batches, PairSource
 from noisynets.diagnose.statistics import (
     Ridge,
     explained,
@@ -23,22 +23,23 @@ from noisynets.rules.credit.products import forward, has_mirror, shown
 from noisynets.run.session import Session
 
 ROWS, RESAMPLES = 200, 4
-"""Samples and noisy passes of a batch that is listened to."""
+"""Samples and noisy passes of each recorded batch."""
 ROWS_PER_INPUT = 40
-"""Pairs of rows per input of a layer on which least squares are solved: its R² is then lower than
-the best by 1/40 of what noise leaves unexplained."""
+"""Rows for least squares, per input of a layer. R² on other rows is then below its upper limit by
+1/40 of the variance that noise leaves unexplained."""
 MOST_FITS = 16
+"""Largest number of batches for least squares."""
 TESTS = 3
-PICTURES = 64
-"""Of a batch whose patches are looked at, for a convolution: there are many in each."""
+"""Number of batches on which responses are measured."""
+IMAGES = 64
+"""Samples of a batch whose patches are used for a convolution; each has many patches."""
 
 
 @dataclass
-class Response:
-    """How one node responds, from batches that were listened to.
+class NodeResponse:
+    """Measured response of one node.
 
-    Attributes:
-        sigma: as in `NodeMeasures`, and so the others.
+    The attributes are those of the same name in `NodeMeasures`.
     """
 
     sigma: float | None = None
@@ -49,7 +50,7 @@ class Response:
 
 
 def learnt_maps(session: Session) -> Maps | None:
-    """Return what the run's feedback has learnt of its nodes; None where it learns nothing."""
+    """Return the maps that the run's feedback has learnt; None if it learns none."""
     rule: Any = getattr(session.estimator, "rule", None)
     while hasattr(rule, "inner"):
         rule = rule.inner
@@ -57,7 +58,14 @@ def learnt_maps(session: Session) -> Maps | None:
 
 
 def innovation(call: NodeRecord, maps: dict[str, Tensor]) -> Tensor:
-    """ε of a call, (K, B, *out): ξ where it is injected, else δa − M δx with a fitted map."""
+    """Return the noise ε of a call, (K, B, *out).
+
+    It is ξ if noise is injected, otherwise δa − M δx with the fitted map M of the node.
+
+    Args:
+        call: its record.
+        maps: fitted maps by node.
+    """
     if call.xi is not None:
         return call.xi
     known = maps.get(call.node.name)
@@ -68,9 +76,14 @@ def innovation(call: NodeRecord, maps: dict[str, Tensor]) -> Tensor:
 
 
 def rows(call: NodeRecord, start: int) -> tuple[Tensor, Tensor] | None:
-    """Rows of the node's product: differences of inputs (N, n_in), and what became of them.
+    """Return rows of a call's linear map: input differences and the resulting output differences.
 
-    None for a node without a map, or one whose inputs do not differ.
+    Args:
+        call: its record.
+        start: offset of the rows that are taken for a convolution.
+
+    Returns:
+        (N, n_in) and (N, n_out); None if the node has no map, or its inputs do not differ.
     """
     layer = call.node.product
     if call.shift is None or not has_mirror(layer) or not bool(call.shift.any()):
@@ -78,17 +91,25 @@ def rows(call: NodeRecord, start: int) -> tuple[Tensor, Tensor] | None:
     made = call.delta if call.xi is None else call.delta - call.xi
     inputs, outputs = call.shift.flatten(0, 1), made.flatten(0, 1)
     if not isinstance(layer, nn.Linear):
-        inputs, outputs = inputs[:PICTURES], outputs[:PICTURES]
+        inputs, outputs = inputs[:IMAGES], outputs[:IMAGES]
     assert isinstance(layer.weight, Tensor)
     positions = outputs[0].numel() // len(layer.weight)
     return shown(layer, inputs, outputs, len(inputs) * positions, start)
 
 
-def fit(listener: Listener, batches: Batches) -> dict[str, Tensor]:
-    """Solve for the map of every node that has one, by least squares on many pairs."""
+def fit(source: PairSource, batches: Batches) -> dict[str, Tensor]:
+    """Fit the map of every node that has one by least squares on many pairs.
+
+    Args:
+        source: makes the pairs.
+        batches: batches over which they are made.
+
+    Returns:
+        Maps (n_out, n_in) by node; empty if the system does not support the recording of pairs.
+    """
     found: dict[str, Ridge] = {}
     for turn in range(MOST_FITS):
-        record = listener(*batches.draw(ROWS))
+        record = source(*batches.draw(ROWS))
         if record is None:
             return {}
         short = False
@@ -105,14 +126,24 @@ def fit(listener: Listener, batches: Batches) -> dict[str, Tensor]:
 
 
 def responses(
-    session: Session, listener: Listener, batches: Batches, maps: dict[str, Tensor]
-) -> dict[str, Response]:
-    """Measure every node's response on fresh batches; empty where the system cannot be heard."""
+    session: Session, source: PairSource, batches: Batches, maps: dict[str, Tensor]
+) -> dict[str, NodeResponse]:
+    """Measure the response of every node on new batches.
+
+    Args:
+        session: session of the run.
+        source: makes the pairs.
+        batches: batches over which they are made.
+        maps: fitted maps by node.
+
+    Returns:
+        Responses by node; empty if the system does not support the recording of pairs.
+    """
     learnt = learnt_maps(session)
     sums: dict[str, list[dict[str, float | None]]] = {}
     units: dict[str, list[Tensor]] = {}
     for turn in range(TESTS):
-        record = listener(*batches.draw(ROWS))
+        record = source(*batches.draw(ROWS))
         if record is None:
             return {}
         for index, call in enumerate(record.calls):
@@ -128,7 +159,7 @@ def responses(
             sums.setdefault(name, []).append(entry)
             units.setdefault(name, []).append(_reliability(record, index))
     return {
-        name: Response(
+        name: NodeResponse(
             **{key: mean([entry.get(key) for entry in entries]) for key in _KEYS},
             dead=dead(torch.stack(units[name])),
         )
@@ -138,15 +169,16 @@ def responses(
 
 _KEYS = ("sigma", "relative_sigma", "learnt", "ridge")
 SILENT = 0.02
-"""Mean over units of the correlation over samples of their outputs in two passes, below which a
-layer says nothing of the samples. Chance makes it 0.007 for ten units, less for more."""
+"""Limit of the correlation between a unit's outputs in two passes, over samples and averaged over
+units, below which a layer carries no information about the samples. By chance it is 0.007 for ten
+units, and less for more."""
 
 
 def dead(correlations: Tensor) -> float:
-    """Share of units that never change; all of them if the others change by noise alone.
+    """Return the fraction of units that never change; 1 if the others change by noise alone.
 
     Args:
-        correlations: of `repeated`, of some batches, (batches, units).
+        correlations: results of `repeated` for some batches, (batches, units).
 
     >>> dead(torch.tensor([[0.5, torch.nan], [0.6, torch.nan]]))
     0.5
@@ -154,14 +186,14 @@ def dead(correlations: Tensor) -> float:
     1.0
     """
     still = correlations.isnan().all(0)
-    says = correlations[:, ~still].nanmean()  # NaN if all are still
-    return float(still.double().mean()) if bool(says >= SILENT) else 1.0
+    others = correlations[:, ~still].nanmean()  # NaN if there are none
+    return float(still.double().mean()) if bool(others >= SILENT) else 1.0
 
 
 def _scales(call: NodeRecord, epsilon: Tensor) -> dict[str, float | None]:
-    assert call.a is not None, "a listener's reports carry states"
+    assert call.a is not None, "recorded pairs contain the activities"
     spread = float(call.a.double().std(0).square().mean().sqrt())
-    noisy_passes = 1 if call.xi is not None else 2  # of the two, in a difference
+    noisy_passes = 1 if call.xi is not None else 2  # a difference of two noisy passes has both
     sigma = (float(epsilon.double().square().mean()) / noisy_passes) ** 0.5
     return {
         "sigma": sigma * call.draws**0.5,
@@ -170,7 +202,7 @@ def _scales(call: NodeRecord, epsilon: Tensor) -> dict[str, float | None]:
 
 
 def _reliability(record: Record, index: int) -> Tensor:
-    """`repeated` of what the units behind a call hand on; of its activity, where none are."""
+    """Return `repeated` of the outputs of the units after a call, or of its activity if none."""
     call, graph = record.calls[index], graph_of(record)
     unit = graph.behind.get(index)
     if unit is None or unit in graph.unmeasured:
@@ -181,12 +213,12 @@ def _reliability(record: Record, index: int) -> Tensor:
 
 
 def _unit_first(y: Tensor, node: Node, more: int = 0) -> Tensor:
-    """Bring the units to where `repeated` wants them: behind the samples."""
+    """Move the axis of the units to where `repeated` has it, after that of the samples."""
     linear = isinstance(node.product, nn.Linear)
     return y.movedim(-1, 1 + more) if linear and y.dim() > 2 + more else y
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of what was measured; None where nothing was."""
+    """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

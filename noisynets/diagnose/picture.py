@@ -1,4 +1,4 @@
-"""A diagnosis as a picture."""
+"""Picture of a diagnosis."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from noisynets.diagnose.advice import Finding, summary
 from noisynets.diagnose.ladder import best
@@ -22,13 +20,15 @@ SNR = "signal to noise"
 
 
 def draw(path: Path, m: Measures, findings: Sequence[Finding]) -> None:
-    """Draw what was measured, a panel per measure, with the advice below, as a PNG.
+    """Draw the measures, one panel for each, with the advice below, as a PNG.
 
     Args:
-        path: of the picture.
+        path: path of the picture.
         m: the measures.
-        findings: of `advise`.
+        findings: the advice.
     """
+    from matplotlib.figure import Figure
+
     panels: list[Callable[[Any], None]] = []
     if _any(m, "snr"):
         panels.append(lambda axes: _bars(axes, m, {"snr": ""}, SNR, log=True))
@@ -42,10 +42,10 @@ def draw(path: Path, m: Measures, findings: Sequence[Finding]) -> None:
         maps = {key: label for key, label in maps.items() if _any(m, key)}
         panels.append(lambda axes: _bars(axes, m, maps, "R² of each layer's map"))
     if _any(m, "sigma"):
-        spread = "σ over spread of activity"
-        panels.append(lambda axes: _bars(axes, m, {"relative_sigma": ""}, spread))
+        relative = "σ over std of activity"
+        panels.append(lambda axes: _bars(axes, m, {"relative_sigma": ""}, relative))
     if _any(m, "dead"):
-        panels.append(lambda axes: _bars(axes, m, {"dead": ""}, "share of dead units", top=1.0))
+        panels.append(lambda axes: _bars(axes, m, {"dead": ""}, "fraction of dead units", top=1.0))
     if m.rungs:
         panels.append(lambda axes: _rungs(axes, m))
     if m.trials:
@@ -68,12 +68,14 @@ def draw(path: Path, m: Measures, findings: Sequence[Finding]) -> None:
 
 
 def _any(m: Measures, key: str) -> bool:
+    """Return True if a measure is known for any node."""
     return any(getattr(node, key) is not None for node in m.nodes)
 
 
 def _bars(
     axes: Any, m: Measures, keys: dict[str, str], what: str, log: bool = False, top: float = 0.0
 ) -> None:
+    """Draw some measures of every layer as bars."""
     width = 0.8 / len(keys)
     for i, (key, label) in enumerate(keys.items()):
         values = [getattr(node, key) for node in m.nodes]
@@ -95,16 +97,18 @@ def _bars(
 
 
 def _shares(axes: Any, m: Measures) -> None:
+    """Draw the fraction of δL that each layer's credit explains."""
     shares = [math.nan if node.share is None else node.share for node in m.nodes]
     errors = [node.share_error or 0.0 for node in m.nodes]
     axes.bar(range(len(shares)), shares, 0.8, yerr=errors, color="C0", ecolor="0.3", capsize=2)
     if m.explained is not None:
-        axes.axhline(m.explained, color="C1", ls="--", lw=1, label=f"in all {m.explained:.2f}")
+        axes.axhline(m.explained, color="C1", ls="--", lw=1, label=f"total {m.explained:.2f}")
         axes.legend(fontsize=7)
-    _named(axes, m, "share of δL explained")
+    _named(axes, m, "fraction of δL explained")
 
 
 def _named(axes: Any, m: Measures, what: str) -> None:
+    """Label a panel and its layers."""
     names = [node.name for node in m.nodes]
     turn = 90 if max(map(len, names)) * len(names) > 24 else 0
     axes.set_xticks(range(len(names)), names, rotation=turn, fontsize=7 if turn else 9)
@@ -113,8 +117,9 @@ def _named(axes: Any, m: Measures, what: str) -> None:
 
 
 def _rungs(axes: Any, m: Measures) -> None:
+    """Draw the distortion against σ."""
     axes.loglog([r.sigma for r in m.rungs], [r.distortion for r in m.rungs], marker=".")
-    axes.axvline(best(m.rungs), color="C2", lw=1, ls=":", label=f"middle {best(m.rungs):g}")
+    axes.axvline(best(m.rungs), color="C2", lw=1, ls=":", label=f"best {best(m.rungs):g}")
     if m.config.injected is not None:
         axes.axvline(m.config.injected, color="C1", lw=1, label=f"now {m.config.injected:g}")
     axes.set(xlabel="σ")
@@ -123,6 +128,7 @@ def _rungs(axes: Any, m: Measures) -> None:
 
 
 def _trials(axes: Any, m: Measures) -> None:
+    """Draw the loss of short runs against the learning rate."""
     known = [t for t in m.trials if math.isfinite(t.last)]
     axes.loglog([t.lr for t in known], [t.last for t in known], marker="o")
     if m.config.lr is not None:

@@ -1,4 +1,4 @@
-"""Trial runs: what a few steps at a third, at once and at three times the learning rate lead to."""
+"""Short runs at a third of, at, and at three times the learning rate."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from noisynets.core.losses import losses
 from noisynets.core.trial import trial as running
-from noisynets.diagnose.listen import Batches
+from noisynets.diagnose.pairs import Batches
 from noisynets.run.session import Session, build
 from noisynets.run.settings import Config
 from noisynets.tasks.data import Examples
 
 FACTORS = (1 / 3, 1.0, 3.0)
 TAIL = 0.25
-"""Share of a trial's steps, the last ones, in which its loss is taken,"""
+"""Fraction of a run's steps, at its end, in which its final loss is measured."""
 LOOKS, ROWS = 5, 200
-"""so often, on so many examples: always the same ones, whatever the batch size."""
+"""Number of these measurements, and number of examples in each, which are always the same ones."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Trial:
     """A short run.
 
     Attributes:
-        lr: its learning rate, held constant.
-        first: loss before it.
-        last: mean loss in its last quarter; infinite where it is not a number.
+        lr: learning rate, constant over the run.
+        first: loss before the run.
+        last: mean loss in the last quarter of the run; infinite if it is not finite.
     """
 
     lr: float
@@ -41,13 +41,13 @@ class Trial:
 def trials(
     config: Config, examples: Examples, steps: int, factors: Sequence[float] = FACTORS
 ) -> list[Trial]:
-    """Train from the start on the same batches, at several learning rates; nothing is left behind.
+    """Train new sessions on the same batches at several learning rates.
 
     Args:
-        config: resolved.
-        examples: to train on.
-        steps: of each run.
-        factors: on the learning rate.
+        config: resolved settings.
+        examples: training examples.
+        steps: length of each run; 0: no runs.
+        factors: factors by which the learning rate is multiplied.
     """
     assert config.lr is not None, "the settings are not resolved"
     return [
@@ -57,7 +57,7 @@ def trials(
 
 
 def trial(config: Config, examples: Examples, steps: int) -> Trial:
-    """Train from the start at the config's learning rate."""
+    """Train a new session at the learning rate of the settings for some steps."""
     session = build(config)
     batches = Batches(session, examples, seed=2)
     shown = Batches(session, examples, seed=4).draw(ROWS)
@@ -75,7 +75,7 @@ def trial(config: Config, examples: Examples, steps: int) -> Trial:
 
 @torch.no_grad()
 def loss_on(session: Session, x: Tensor, y: Tensor) -> Tensor:
-    """Mean loss over a batch, in the system's own noise, as in training."""
+    """Return the mean loss over a batch, with the system's own noise as in training."""
     with running(session.system):
         output = session.system(session.encode(x, session.encoding))
     return losses(session.task.measure.loss, output, y).mean()

@@ -1,4 +1,4 @@
-"""The numbers of a diagnosis, from draws: pure functions."""
+"""Statistics of a diagnosis: pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 ENDLESS = 1e9
-"""Stands for a signal without any noise."""
+"""Signal-to-noise ratio reported for a signal without noise."""
 
 
 def signal_to_noise(draws: Tensor) -> float | None:
-    """‖E ĝ‖²/E‖ĝ − E ĝ‖², of estimates of one gradient.
+    """Return the signal-to-noise ratio of estimates of one gradient, ‖E ĝ‖²/E‖ĝ − E ĝ‖².
 
-    The square of the mean of M draws still holds 1/M of the noise, which is taken out.
+    The squared mean of M draws is corrected for its remaining noise, 1/M of that of one draw.
 
     Args:
-        draws: ĝ, (M, n), of M ≥ 2 independent noises.
+        draws: ĝ, (M, n), with M ≥ 2 independent draws of the noise.
 
     Returns:
-        At least 0, at most `ENDLESS`; None where all draws are zero.
+        At least 0, at most `ENDLESS`; None if all draws are zero.
 
     >>> torch.manual_seed(0) and None
     >>> draws = torch.tensor([3.0, 4.0]) + torch.randn(20_000, 2)  # 25 to 2
@@ -35,7 +35,14 @@ def signal_to_noise(draws: Tensor) -> float | None:
 
 
 def cosine(draws: Tensor, gradient: Tensor) -> float | None:
-    """Mean cosine of single estimates (M, n) with a gradient (n,); None where either is zero.
+    """Return the mean cosine between single estimates and a gradient.
+
+    Args:
+        draws: estimates (M, n).
+        gradient: (n,).
+
+    Returns:
+        From −1 to 1; None if the gradient or an estimate is zero.
 
     >>> cosine(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), torch.tensor([2.0, 0.0]))
     0.7071...
@@ -48,7 +55,7 @@ def cosine(draws: Tensor, gradient: Tensor) -> float | None:
 
 
 def explained(target: Tensor, predicted: Tensor) -> float | None:
-    """R² = 1 − Σ(target − predicted)²/Σ target², about zero; None for a target of zeros.
+    """Return R² = 1 − Σ(target − predicted)²/Σ target²; None if the target is zero.
 
     >>> explained(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0]))
     0.75
@@ -59,17 +66,16 @@ def explained(target: Tensor, predicted: Tensor) -> float | None:
 
 
 def repeated(first: Tensor, second: Tensor) -> Tensor:
-    """Share of each unit's variance over samples that is there again in other passes, (units,).
+    """Return the correlation over samples between every unit's outputs in different passes.
 
     Cov(y, y')/√(Var y Var y') over samples, summed over passes and, for a convolution, positions.
 
     Args:
-        first: outputs in the reference pass, (B, units, *positions).
-        second: in the noisy passes, (K, B, units, *positions).
+        first: y, outputs in the reference pass, (B, units, *positions).
+        second: y', outputs in the noisy passes, (K, B, units, *positions).
 
     Returns:
-        From −1 to 1; NaN for a unit that never changes, whatever the sample and the noise, by more
-        than rounding.
+        (units,), from −1 to 1; NaN for a unit whose output is constant up to rounding.
 
     >>> torch.manual_seed(0) and None
     >>> y = torch.randn(10_000, 2)
@@ -95,13 +101,16 @@ def _by_unit(product: Tensor) -> Tensor:
 
 
 class Ridge:
-    """Least squares of outputs on inputs from all rows ever shown, with a little ridge.
+    """Ridge regression of outputs on inputs over all rows added so far.
 
-    M = S_ax (S_xx + λ)⁻¹, from sums in double precision: what a map that learns on the way would
-    be at best.
+    M = S_ax (S_xx + λ I)⁻¹ from sums in double precision; the limit that an online regression can
+    reach.
 
     Args:
         ridge: λ relative to the mean square of the inputs.
+
+    Attributes:
+        rows: number of rows added so far.
 
     >>> torch.manual_seed(0) and None
     >>> x, found = torch.randn(50, 3), Ridge()
@@ -117,7 +126,7 @@ class Ridge:
         self.rows = 0
 
     def add_(self, x: Tensor, a: Tensor) -> None:
-        """Show rows: inputs (N, n_in), outputs (N, n_out)."""
+        """Add rows of inputs (N, n_in) and outputs (N, n_out)."""
         x, a = x.double(), a.double()
         xx, ax = x.T @ x, a.T @ x
         self._xx = xx if self._xx is None else self._xx + xx
@@ -127,7 +136,7 @@ class Ridge:
     @property
     def map(self) -> Tensor:
         """M, (n_out, n_in)."""
-        assert self._xx is not None and self._ax is not None, "nothing was shown"
+        assert self._xx is not None and self._ax is not None, "no rows were added"
         scale = self._xx.diagonal().mean() * self._ridge + torch.finfo(torch.float64).tiny
         eye = torch.eye(len(self._xx), dtype=torch.float64, device=self._xx.device)
         solved, _ = torch.linalg.solve_ex(self._xx + scale * eye, self._ax.T)

@@ -1,4 +1,4 @@
-"""A diagnosis as text, and as JSON."""
+"""A diagnosis as text and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS: dict[str, str] = {
 
 
 def number(value: float | None) -> str:
-    """Three digits, or a dash.
+    """Format a number with three digits, and None as a dash.
 
     >>> number(0.012345), number(None), number(1e9)
     ('0.0123', '–', '1e+09')
@@ -33,7 +33,7 @@ def number(value: float | None) -> str:
 
 
 def table(m: Measures) -> str:
-    """Return the measures, a row per layer, and below what belongs to all of them."""
+    """Return the measures as text: one row for each layer, then those of the whole system."""
     shown = {
         title: key
         for title, key in COLUMNS.items()
@@ -43,11 +43,11 @@ def table(m: Measures) -> str:
     lines = [title(m), "", *_aligned(rows)]
     if m.explained is not None and m.explained_error is not None:
         lines.append(
-            f"credit explains {m.explained:.2f} ± {m.explained_error:.2f} of δL, whose rms is "
-            f"{number(m.dloss)}; rounding of the loss alone {number(m.rounding)} of it"
+            f"credit explains {m.explained:.2f} ± {m.explained_error:.2f} of the power of δL; "
+            f"rms δL {number(m.dloss)}, rounding of the loss {number(m.rounding)} of that"
         )
     if m.surrogate and "cosine" in shown:
-        lines.append("the gradient that cosines are taken with goes through spikes by surrogates")
+        lines.append("cosines are taken with the gradient by surrogate derivatives of spikes")
     if m.rungs:
         rungs = [r for i, r in enumerate(m.rungs) if i % 2 == 0]
         cells = [
@@ -62,7 +62,7 @@ def table(m: Measures) -> str:
 
 
 def title(m: Measures) -> str:
-    """Say what was measured."""
+    """Return the heading: system, task, rule and main settings, training steps and loss."""
     c = m.config
     parts = [f"{c.system} on {c.task}", f"rule {c.rule}"]
     parts += [] if c.injected is None else [f"sigma {c.injected:g}"]
@@ -71,7 +71,7 @@ def title(m: Measures) -> str:
 
 
 def as_json(m: Measures, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return measures and findings as what `json.dumps` takes; nothing in it is not finite."""
+    """Return measures and findings as JSON values; numbers that are not finite become None."""
     values = asdict(m)
     values["rungs"] = [{**asdict(r), "distortion": r.distortion} for r in m.rungs]
     values["findings"] = [asdict(finding) for finding in findings]
@@ -81,6 +81,7 @@ def as_json(m: Measures, findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
+    """Replace numbers that are not finite by None, and tuples by lists."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -90,6 +91,7 @@ def _finite(value: Any) -> Any:
 
 
 def _cell(node: NodeMeasures, key: str) -> str:
+    """Format one measure of a node."""
     value = getattr(node, key)
     if value is None:
         return "–"
@@ -101,7 +103,7 @@ def _cell(node: NodeMeasures, key: str) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Pad columns to one width, the first to the left and the others to the right."""
+    """Pad columns to equal width, with the first one left-aligned and the others right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(

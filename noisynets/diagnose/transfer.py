@@ -1,4 +1,4 @@
-"""Transfer curves: what a unit, or a layer on its device, does to an activity, and how noisily."""
+"""Transfer curves: output of a unit, or of a layer on its device, with noise, against activity."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Transfer:
     """A measured transfer curve.
 
     Attributes:
-        a: activities that go in, (n,).
-        samples: what came out, (chips, rows, n).
+        a: activities, (n,).
+        samples: outputs, (chips, rows, n).
     """
 
     a: Tensor
@@ -27,25 +27,25 @@ class Transfer:
 
     @property
     def mean(self) -> Tensor:
-        """Over rows and chips, (n,)."""
+        """Mean over rows and chips, (n,)."""
         return self.samples.mean((0, 1))
 
     @property
     def in_time(self) -> Tensor:
-        """Standard deviation from row to row on one chip, averaged over chips, (n,)."""
+        """Standard deviation over the rows of one chip, root mean square over chips, (n,)."""
         return self.samples.var(1).mean(0).sqrt()
 
     @property
     def between_chips(self) -> Tensor:
-        """Standard deviation of the chips' means, (n,); 0 for one chip."""
+        """Standard deviation over chips of a chip's mean, (n,); 0 for one chip."""
         return self.samples.mean(1).std(0, correction=0)
 
 
 class Rate(nn.Module):
-    """Mean spikes of a population under a constant current: its f-I curve.
+    """Firing rate of a population under a constant current: its f-I curve.
 
     Args:
-        population: of neurons.
+        population: population of neurons.
         steps: T of a trial.
     """
 
@@ -55,7 +55,7 @@ class Rate(nn.Module):
         self.steps = steps
 
     def forward(self, a: Tensor) -> Tensor:
-        """Currents, any shape → mean spikes per step, the same shape."""
+        """Map currents of any shape to mean spikes per step, of the same shape."""
         self.population.forget()
         total = sum((self.population(a) for _ in range(self.steps)), torch.zeros_like(a))
         self.population.forget()
@@ -63,16 +63,22 @@ class Rate(nn.Module):
 
 
 STEPS = 100
-"""Of a trial, where a system does not say."""
+"""T of a trial, for systems that do not define it."""
 
 
 def split(system: nn.Module) -> tuple[nn.Sequential, nn.Module, nn.Module | None]:
-    """Return a chain's first layer with its device, the bare layer, and the unit behind it.
+    """Return a chain's first layer with its device, the layer itself, and the following unit.
 
-    Of a system that runs through trials, the unit is the neuron, over a whole trial.
+    For a spiking network the unit is the neuron's firing rate over a trial.
+
+    Args:
+        system: a chain, `nn.Sequential`, or a `Stepped` system around one.
+
+    Returns:
+        Layer and device, the layer alone, and the unit; None for a layer without a unit.
 
     Raises:
-        SystemRefused: for a system that is no chain.
+        SystemRefused: if the system is not a chain.
     """
     steps = 0
     if isinstance(system, Stepped):
@@ -101,21 +107,21 @@ def of_device(
     rows: int = 1000,
     chips: int = 5,
 ) -> Transfer:
-    """Measure a chain's first layer: weights from −reach to reach, input 1, on several chips.
+    """Measure a chain's first layer on several chips: input 1, weights from −reach to reach.
 
     Args:
-        build: (points, chip) → a chain whose first layer has one input and `points` nodes.
-        reach: largest weight, and so largest activity without the device.
+        build: (points, chip) → a chain whose first layer has one input and `points` outputs.
+        reach: largest weight, which is the largest activity without the device.
         points: n.
-        rows: reads of each chip.
-        chips: how many, from number 0 on.
+        rows: number of reads of each chip.
+        chips: number of chips; they are numbered from 0.
     """
     a = torch.linspace(-reach, reach, points)
     samples = []
     for chip in range(chips):
         node, layer, _ = split(build(points, chip))
         weight = layer.get_parameter("weight").zero_().flatten(1)
-        weight[:, weight.shape[1] // 2] = a  # of a kernel, the centre
+        weight[:, weight.shape[1] // 2] = a  # the centre, for a convolution kernel
         kernel = layer.get_parameter("weight").dim() - 2
         out = node(torch.ones(rows, 1, *[1] * kernel))
         samples.append(out.flatten(1))
@@ -128,6 +134,12 @@ def of_unit(
 ) -> Transfer:
     """Measure a unit's output for activities from −reach to reach.
 
+    Args:
+        unit: the unit.
+        reach: largest activity.
+        points: n.
+        rows: number of outputs for each activity.
+
     >>> from noisynets.systems.units import Sign
     >>> of_unit(Sign(), points=3).mean
     tensor([-1.,  1.,  1.])
@@ -137,7 +149,11 @@ def of_unit(
 
 
 def panels(build: Callable[[int, int], nn.Module]) -> Sequence[tuple[str, Transfer]]:
-    """Measure what a chain's first layer and unit do, under the titles of their pictures."""
+    """Measure the transfer curves of a chain's first layer and unit, each with a title.
+
+    Args:
+        build: (points, chip) → a chain whose first layer has one input and `points` outputs.
+    """
     node, layer, unit = split(build(2, 0))
     device = ("bare layer", 1) if list(node) == [layer] else ("layer on its device", 5)
     found = [(device[0], of_device(build, chips=device[1]))]

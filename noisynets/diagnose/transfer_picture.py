@@ -6,8 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from noisynets.diagnose.transfer import Transfer
 from noisynets.run.checkpoint import write_atomically
 
@@ -15,14 +13,16 @@ from noisynets.run.checkpoint import write_atomically
 def draw_transfer(path: Path, title: str, panels: Sequence[tuple[str, Transfer]]) -> None:
     """Draw transfer curves with their noise bands, as a PNG.
 
-    The line is the mean, the dark band one standard deviation from read to read on one chip, the
-    light band that and the spread between chips, the dots single reads.
+    The line is the mean, the dark band one standard deviation over the reads of one chip, the light
+    band one standard deviation over reads and chips, and the dots are single reads.
 
     Args:
-        path: of the picture.
-        title: of the whole.
-        panels: a title and a curve each.
+        path: path of the picture.
+        title: title of the picture.
+        panels: a title and a curve for each panel.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.8 * len(panels), 4), layout="constrained")
     for axes, (name, curve) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
@@ -42,7 +42,7 @@ def draw_transfer(path: Path, title: str, panels: Sequence[tuple[str, Transfer]]
             reads = curve.samples[0, :3].numpy()
             axes.plot(a, reads.T, ".", ms=1.5, color="C1", alpha=0.7)
         axes.plot(a, mean, color="C0", label="mean")
-        axes.set(title=name, xlabel="activity that goes in", ylabel="what comes out")
+        axes.set(title=name, xlabel="activity", ylabel="output")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.suptitle(title)

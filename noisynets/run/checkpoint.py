@@ -1,7 +1,8 @@
-"""The whole state of a run in one safetensors file, replaced in one step.
+"""Checkpoints: the complete state of a run in one safetensors file.
 
-Tensors are stored as such; everything around them (nesting, numbers, strings) is JSON in the
-file's header. One file, renamed into place, can be neither half old nor half new.
+Tensors are stored as safetensors; everything else (nesting, numbers, strings) is JSON in the
+file's header. A new checkpoint replaces the old one by a single rename, so that the file is always
+complete.
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ _TENSOR = "tensor:"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.partial")  # one name: a leftover is overwritten
+    """Write a file so that it is either complete or unchanged, even after a power failure.
+
+    Args:
+        path: path of the file.
+        data: its new content.
+
+    Raises:
+        OSError: if it cannot be written; an earlier file then remains.
+    """
+    # always the same name, so that the remains of an interrupted write are overwritten
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -37,8 +47,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a tree of dicts, lists, tensors and JSON values.
 
+    Args:
+        path: path of the checkpoint.
+        state: the tree.
+
     Raises:
-        TypeError: for anything else in the tree.
+        TypeError: if the tree contains anything else.
+        OSError: if the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_take_tensors(state, tensors))
@@ -46,10 +61,13 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote.
+    """Read a tree written by `save_state`.
+
+    Args:
+        path: path of the checkpoint.
 
     Raises:
-        InputError: for a file that is damaged or no checkpoint.
+        InputError: if the file is damaged or is not a checkpoint.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -64,7 +82,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def _take_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Replace tensors by their keys, and dicts by lists of pairs (JSON keys are strings)."""
+    """Replace tensors by keys, and dicts by lists of pairs, as keys in JSON are always strings."""
     if isinstance(value, Tensor):
         key = str(len(tensors))
         tensors[key] = value.detach().cpu().contiguous().clone()
@@ -77,6 +95,7 @@ def _take_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Invert `_take_tensors`."""
     if isinstance(value, str) and value.startswith(_TENSOR):
         return tensors[value.removeprefix(_TENSOR)]
     if isinstance(value, dict):

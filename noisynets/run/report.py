@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Pictures of a run: learning curves, and spikes of a spiking network."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from noisynets.run.checkpoint import write_atomically
 from noisynets.systems.spiking import Recording
@@ -17,14 +15,16 @@ from noisynets.tasks.data import ACCURACY, Measure
 def draw_curves(
     path: Path, rows: Sequence[dict[str, Any]], summary: dict[str, Any], measure: Measure
 ) -> None:
-    """Draw loss and score against epochs, with the score on the test set, as a PNG.
+    """Draw loss and score against epochs, with the test score, as a PNG.
 
     Args:
-        path: of the picture.
-        rows: of metrics.csv.
-        summary: of the run.
-        measure: what was judged.
+        path: path of the picture.
+        rows: rows of metrics.csv.
+        summary: contents of summary.json.
+        measure: measure of the task.
     """
+    from matplotlib.figure import Figure
+
     score, factor = measure.name, 100 if measure is ACCURACY else 1
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -59,16 +59,19 @@ def draw_curves(
 
 
 def draw_spikes(path: Path, title: str, recordings: Sequence[Recording]) -> None:
-    """Draw a raster, potentials and firing rates of every population, as a PNG.
+    """Draw spikes, membrane potentials and firing rates of every population, as a PNG.
 
-    A row per population: spikes of the first trial, potentials of its three busiest neurons with
-    the threshold, and how the neurons' rates over all trials are spread.
+    Each population has one row: a raster of the spikes in the first trial, the potentials of its
+    three most active neurons with the threshold, and a histogram of the firing rates over all
+    trials.
 
     Args:
-        path: of the picture.
-        title: of the whole.
-        recordings: of one or more trials.
+        path: path of the picture.
+        title: title of the picture.
+        recordings: recordings of one or more trials, one for each population.
     """
+    from matplotlib.figure import Figure
+
     rows = len(recordings)
     figure = Figure(figsize=(13, 0.6 + 2.8 * rows), layout="constrained")
     for axes, found in zip(figure.subplots(rows, 3, squeeze=False), recordings, strict=True):
@@ -79,12 +82,12 @@ def draw_spikes(path: Path, title: str, recordings: Sequence[Recording]) -> None
         raster.plot(when, which, "|", ms=5, color="0.2")
         raster.set(xlim=(-0.5, steps - 0.5), ylim=(-0.5, neurons - 0.5), ylabel="neuron")
         raster.set_title(f"{found.name}: {neurons} neurons, one trial")
-        busiest = spikes[0].sum(0).topk(min(3, neurons)).indices
-        for i in busiest.tolist():
+        most_active = spikes[0].sum(0).topk(min(3, neurons)).indices
+        for i in most_active.tolist():
             traces.plot(potential[0, :, i], marker=".", label=f"neuron {i}")
         traces.axhline(found.threshold, color="0.4", ls=":", lw=1, label="threshold")
         traces.set(ylabel="potential")
-        traces.set_title("its three busiest neurons")
+        traces.set_title("its three most active neurons")
         traces.legend(fontsize=7)
         per_neuron = spikes.mean((0, 1))
         rates.hist(per_neuron.numpy(), bins=30, color="C0")

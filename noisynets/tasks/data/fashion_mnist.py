@@ -1,7 +1,7 @@
-"""Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 × 28 in grey, of 10 classes.
+"""Fashion-MNIST: 60,000 + 10,000 greyscale images of clothes, 28 × 28 pixels, in 10 classes.
 
-Xiao, Rasul and Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine learning
-algorithms* (arXiv 1708.07747).
+Source: Xiao, Rasul and Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine
+learning algorithms* (arXiv 1708.07747).
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ MD5 = {
 }
 
 
-def _published(folder: Path) -> None:
+def _from_publisher(folder: Path) -> None:
+    """Download the four files from the publisher."""
     for name in MD5:
         _gunzip(download(f"{SITE}/{name}.gz", folder, f"{name}.gz"), folder)
 
 
 def _from_debian(folder: Path) -> None:
+    """Download Debian's package with apt-get and take the four files from it."""
     client(folder, "apt-get", "download", "dataset-fashion-mnist")
     (package,) = folder.glob("*.deb")
     client(folder, "dpkg-deb", "-x", package.name, "unpacked")
@@ -39,6 +41,7 @@ def _from_debian(folder: Path) -> None:
 
 
 def _gunzip(path: Path, folder: Path) -> None:
+    """Decompress a .gz file into a folder and delete it."""
     try:
         (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -49,20 +52,31 @@ def _gunzip(path: Path, folder: Path) -> None:
 FILES = Files(
     "fashion-mnist",
     MD5,
-    (Source("the publisher", _published), Source("Debian's packages", _from_debian)),
+    (Source("the publisher", _from_publisher), Source("Debian's packages", _from_debian)),
     "place the four uncompressed IDX files",
 )
 
 
 def load(part: str, folder: Path | None = None) -> Examples:
-    """Return one part, from a folder or from the cache, which is filled if need be."""
+    """Load one part of the data set.
+
+    Args:
+        part: 'train' or 'test'.
+        folder: folder of the files; None: the cache, filled by a download if necessary.
+
+    Returns:
+        Images (n, 1, 28, 28), bytes, and labels (n,).
+
+    Raises:
+        InputError: if a file is missing, damaged or altered.
+    """
     where = folder if folder is not None else locate(FILES, None)
     return mnist.load(part, where, md5=MD5)
 
 
 FASHION_MNIST = Task(
     name="fashion-mnist",
-    summary="pictures of clothes, 28×28 grey; 55,000 train, 5,000 validation, 10,000 test",
+    summary="images of clothes, 28×28 grey; 55,000 train, 5,000 validation, 10,000 test",
     input_shape=(1, 28, 28),
     classes=10,
     load=load,

@@ -1,9 +1,12 @@
-"""Mackey-Glass: predict a chaotic series from its past, then run free on one's own predictions.
+"""Mackey-Glass: prediction of a chaotic series one step ahead, then in free runs.
 
-ẋ = 0.2 x(t − τ)/(1 + x(t − τ)¹⁰) − 0.1 x, from x = 0.7206597 at all times before 0. Mackey and
-Glass, Science 197 (1977); sampled and judged as NeuroBench does (Yik et al., Nature Communications
-16, 2025): 75 points per Lyapunov time, and the symmetric percentage error of free runs of 10
-Lyapunov times. The series is made here by Runge-Kutta steps.
+    ẋ = 0.2 x(t − τ)/(1 + x(t − τ)¹⁰) − 0.1 x,    x(t) = 0.7206597 for t ≤ 0
+
+In a free run the system's own predictions are its next inputs. Sampling and evaluation follow
+NeuroBench: 75 points per Lyapunov time, and the symmetric percentage error of free runs over 10
+Lyapunov times. The series is integrated here by the Runge-Kutta method.
+
+Source: Mackey and Glass, Science 197 (1977); Yik et al., Nature Communications 16 (2025).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ START = 0.7206597
 WINDOW, RUN, STARTS = 50, 10 * PER_TIME, 10
 TRAIN, PART = 20 * PER_TIME, 20 * PER_TIME
 STEP = 0.1
-LIMITS = (0.0, 2.0)  # of a free run that leaves the attractor
+LIMITS = (0.0, 2.0)  # range to which the values of a free run are clipped
 
 
 def series(
@@ -35,9 +38,19 @@ def series(
     interval: float = LYAPUNOV_TIME / PER_TIME,
     transient: int = 10,
 ) -> NDArray[np.float64]:
-    """Return n values, `interval` apart, after a transient of so many delays.
+    """Integrate the equation and sample it at equal intervals.
 
-    Classical Runge-Kutta with steps of τ/170; values within a step are interpolated linearly.
+    Uses the classical Runge-Kutta method with steps of about 0.1 (τ/170 for τ = 17); values within
+    a step are interpolated linearly.
+
+    Args:
+        n: number of values.
+        tau: delay τ.
+        interval: time between two values.
+        transient: time before the first value, in units of τ.
+
+    Returns:
+        Values (n,).
 
     >>> values = series(300)
     >>> bool((values > 0.2).all() and (values < 1.4).all())
@@ -65,11 +78,12 @@ def series(
 
 @lru_cache(maxsize=1)
 def _whole() -> Tensor:
+    """Return the values of all three parts, one after another."""
     n = WINDOW + TRAIN + 2 * (PART + WINDOW)
     return torch.from_numpy(series(n)).float()
 
 
-def _part(part: str) -> Tensor:
+def part_values(part: str) -> Tensor:
     """Return the values of one part, with the window before its first prediction."""
     start = {"train": 0, "val": TRAIN + WINDOW, "test": TRAIN + PART + 2 * WINDOW}[part]
     length = WINDOW + (TRAIN if part == "train" else PART)
@@ -78,40 +92,60 @@ def _part(part: str) -> Tensor:
 
 @lru_cache(maxsize=1)
 def scales() -> tuple[float, float, float]:
-    """Mean and standard deviation of the values to train on, and the latter of their steps."""
-    values = _part("train")
+    """Return mean and standard deviation of the training values, and that of their increments."""
+    values = part_values("train")
     return float(values.mean()), float(values.std()), float(values.diff().std())
 
 
-def shown(past: Tensor) -> Tensor:
-    """Windows of values (n, WINDOW) as a system sees them: of zero mean and unit variance."""
+def standardised(past: Tensor) -> Tensor:
+    """Standardise windows of values, (n, WINDOW), by mean and deviation of the training values."""
     mean, std, _ = scales()
     return (past - mean) / std
 
 
 def windows(values: Tensor) -> Examples:
-    """Every window of past values, and the step to the value after it, both standardised."""
+    """Return every window of past values with the increment to the next value, standardised.
+
+    Args:
+        values: consecutive values of the series, (n + WINDOW,).
+
+    Returns:
+        Windows (n, WINDOW) and increments (n, 1).
+    """
     x = values.unfold(0, WINDOW + 1, 1)
-    return Examples(shown(x[:, :-1]), x.diff()[:, -1:] / scales()[2])
+    return Examples(standardised(x[:, :-1]), x.diff()[:, -1:] / scales()[2])
 
 
 def load(part: str, folder: Path | None = None) -> Examples:
-    """Return windows to train and choose on, or to test on."""
+    """Return the windows for training and validation, or the test windows.
+
+    Args:
+        part: 'train' or 'test'.
+        folder: ignored.
+    """
     if part == "test":
-        return windows(_part("test"))
-    made = [windows(_part("train")), windows(_part("val"))]
+        return windows(part_values("test"))
+    made = [windows(part_values("train")), windows(part_values("val"))]
     return Examples(torch.cat([m.x for m in made]), torch.cat([m.y for m in made]))
 
 
 def free_run(predict: Predictor, part: str) -> float:
-    """Percentage error of runs on one's own predictions, over 10 Lyapunov times from 10 starts."""
-    values = _part(part)
+    """Return the mean percentage error of 10 free runs over 10 Lyapunov times each.
+
+    Args:
+        predict: standardised windows (B, WINDOW) → standardised increments (B, 1).
+        part: 'val' or 'test', from which the 10 starting windows are taken.
+
+    Returns:
+        Symmetric mean absolute percentage error, in percent.
+    """
+    values = part_values(part)
     firsts = torch.linspace(0, len(values) - WINDOW - RUN, STARTS).long()
     past = torch.stack([values[i : i + WINDOW] for i in firsts])
     truth = torch.stack([values[i + WINDOW : i + WINDOW + RUN] for i in firsts])
     found = []
     for _ in range(RUN):
-        step = predict(shown(past)).detach().to(past) * scales()[2]
+        step = predict(standardised(past)).detach().to(past) * scales()[2]
         following = (past[:, -1:] + step).clamp(*LIMITS)
         found.append(following)
         past = torch.cat([past[:, 1:], following], 1)
@@ -120,7 +154,7 @@ def free_run(predict: Predictor, part: str) -> float:
 
 MACKEY_GLASS = Task(
     name="mackey-glass",
-    summary="the next step of a chaotic series (nmse), then free runs (free_run_smape, in %)",
+    summary="one-step prediction of a chaotic series (nmse), free runs (free_run_smape, in %)",
     input_shape=(WINDOW,),
     classes=1,
     load=load,

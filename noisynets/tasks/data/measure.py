@@ -1,4 +1,4 @@
-"""What is learnt and how it is judged: a loss per sample, and a score per sample."""
+"""Measures: the loss that a task minimises and the score that is reported, both per sample."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from noisynets.core.types import Loss
 
 @dataclass(frozen=True)
 class Measure:
-    """How a task is judged.
+    """Loss and score of a task.
 
     Attributes:
-        name: of the score, as in metrics.csv and summary.json.
-        loss: what is made small.
-        score: (output (B, ...), target (B, ...)) → (B,), whose mean is reported.
-        higher: whether a higher score is better.
-        each: (output (B, n), target (B, n)) → (B, n), the scores of single outputs; None: there
-            are none.
-        explodes: whether a loss of ten times its start means that training has diverged.
+        name: name of the score in metrics.csv and summary.json.
+        loss: loss per sample, minimised by training.
+        score: (output (B, ...), target (B, ...)) → (B,); its mean is reported.
+        higher: True if a higher score is better.
+        each: (output (B, n), target (B, n)) → (B, n), a score for every output; None: not defined.
+        explodes: True if a loss above ten times its initial value counts as divergence.
     """
 
     name: str
@@ -34,12 +33,27 @@ class Measure:
 
 
 def hit(output: Tensor, labels: Tensor) -> Tensor:
-    """1 where the largest output is the label's: (B, classes), (B,) → (B,)."""
+    """Return True for every sample whose largest output is that of its label.
+
+    Args:
+        output: (B, classes).
+        labels: (B,).
+
+    Returns:
+        (B,).
+    """
     return output.argmax(1) == labels
 
 
 def percentage_error(output: Tensor, target: Tensor) -> Tensor:
-    """200 mean(|p − y|/(|p| + |y|)): symmetric, in percent: (B, ...), (B, ...) → (B,).
+    """Return the symmetric mean absolute percentage error, 200 mean(|p − y|/(|p| + |y|)).
+
+    Args:
+        output: p, (B, ...).
+        target: y, (B, ...).
+
+    Returns:
+        (B,), in percent.
 
     >>> import torch
     >>> percentage_error(torch.tensor([[1.0]]), torch.tensor([[3.0]]))
@@ -50,22 +64,22 @@ def percentage_error(output: Tensor, target: Tensor) -> Tensor:
 
 
 def squared_errors(output: Tensor, target: Tensor) -> Tensor:
-    """(output − target)²: with targets of unit variance, the normalised squared errors."""
+    """Return (output − target)²; normalised squared errors if the targets have unit variance."""
     return (output - target).square()
 
 
 def mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """Mean over the outputs of `squared_errors`."""
+    """Return the mean of `squared_errors` over the outputs: (B, ...), (B, ...) → (B,)."""
     return squared_errors(output, target).flatten(1).mean(1)
 
 
 def total(output: Tensor, target: Tensor) -> Tensor:
-    """Return of an episode: (B, 1), anything → (B,)."""
+    """Return the episode returns (B,) from the outputs (B, 1); the targets are ignored."""
     return output[:, 0]
 
 
 ACCURACY = Measure("accuracy", cross_entropy, hit, higher=True)
 NMSE = Measure("nmse", squared_error, mean_squared_error, higher=False, each=squared_errors)
-"""Normalised mean squared error, for targets of unit variance: 1 for whoever predicts the mean."""
+"""Mean squared error for targets of unit variance; predicting the mean gives 1."""
 RETURN = Measure("return", negative_return, total, higher=True, explodes=False)
-"""Sum of the rewards of an episode, not discounted."""
+"""Undiscounted sum of an episode's rewards."""

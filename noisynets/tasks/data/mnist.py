@@ -1,9 +1,11 @@
-"""MNIST: 60,000 + 10,000 handwritten digits of 28 × 28 grey values, shipped with the package.
+"""MNIST: 60,000 + 10,000 greyscale images of handwritten digits, 28 × 28 pixels, in 10 classes.
 
-The four files are the original ones, compressed with xz; their md5 sums are checked whenever
-they are loaded. Made by Yann LeCun, Corinna Cortes and Christopher Burges from NIST's Special
-Databases 1 and 3 (LeCun, Bottou, Bengio, Haffner, *Gradient-based learning applied to document
-recognition*, Proc. IEEE 86, 1998); see files/MNIST.md for origin and terms.
+The package contains the four original files, compressed with xz; their md5 sums are checked at
+every load. files/MNIST.md states origin and terms.
+
+Source: LeCun, Bottou, Bengio and Haffner, *Gradient-based learning applied to document
+recognition* (Proc. IEEE 86, 1998). The data set was made by Yann LeCun, Corinna Cortes and
+Christopher Burges from NIST's Special Databases 1 and 3.
 """
 
 from __future__ import annotations
@@ -42,11 +44,14 @@ def load(part: str, folder: Path | None = None, *, md5: dict[str, str]) -> Examp
 
     Args:
         part: 'train' or 'test'.
-        folder: holds the four files, plain or as .gz or .xz; None: those of the package.
-        md5: the sums of the uncompressed files.
+        folder: folder of the four files, uncompressed or as .gz or .xz; None: the package's files.
+        md5: expected md5 sums of the uncompressed files, by file name.
+
+    Returns:
+        Images (n, 1, 28, 28), bytes, and labels (n,).
 
     Raises:
-        InputError: for a file that is missing, damaged or altered.
+        InputError: if a file is missing, damaged or altered.
     """
     stem = {"train": "train", "test": "t10k"}[part]
     images = read(folder or FILES, f"{stem}-images-idx3-ubyte", md5)
@@ -55,10 +60,22 @@ def load(part: str, folder: Path | None = None, *, md5: dict[str, str]) -> Examp
 
 
 def read(folder: Path, name: str, md5: dict[str, str]) -> NDArray[np.uint8]:
-    """Read one file in the IDX format, whatever its compression, and check its sum."""
+    """Read one file in the IDX format and check its md5 sum.
+
+    Args:
+        folder: folder of the file.
+        name: file name without the ending of a compression.
+        md5: expected md5 sums of the uncompressed files, by file name.
+
+    Returns:
+        The array in the file.
+
+    Raises:
+        InputError: if the file is missing, damaged or altered.
+    """
     suffix = next((s for s in _OPENERS if (folder / f"{name}{s}").is_file()), None)
     if suffix is None:
-        raise InputError(f"{folder}: no {name} there, nor {name}.gz or {name}.xz")
+        raise InputError(f"{folder}: no {name}, {name}.gz or {name}.xz in this folder")
     path = folder / f"{name}{suffix}"
     try:
         data = _OPENERS[suffix](path)
@@ -66,9 +83,7 @@ def read(folder: Path, name: str, md5: dict[str, str]) -> NDArray[np.uint8]:
         raise InputError(f"{path}: cannot be read ({error}): restore the original file") from error
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != md5[name]:
-        raise InputError(
-            f"{path}: md5 {found} where {md5[name]} was expected: restore the original file"
-        )
+        raise InputError(f"{path}: md5 {found}, expected {md5[name]}: restore the original file")
     dimensions = data[3]
     shape = np.frombuffer(data, dtype=">u4", offset=4, count=dimensions)
     body = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dimensions)

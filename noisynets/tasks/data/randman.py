@@ -1,8 +1,9 @@
-"""Randman: spike times on smooth random manifolds, one manifold per class. Made here.
+"""Randman: spike times on smooth random manifolds, one manifold per class; generated here.
 
-Zenke and Vogels, *The remarkable robustness of surrogate gradient learning for instilling complex
-function in spiking neural networks* (Neural Computation 33, 2021), and its code, fzenke/randman.
-Every unit fires once, so that nothing but the time of its spike says anything about the class.
+Every unit fires exactly once, so that only the spike times carry information about the class.
+
+Source: Zenke and Vogels, *The remarkable robustness of surrogate gradient learning for instilling
+complex function in spiking neural networks* (Neural Computation 33, 2021); code fzenke/randman.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ PER_CLASS, SEED = 1000, 0
 
 
 def manifold(coordinates: Tensor, units: int, alpha: float, generator: torch.Generator) -> Tensor:
-    """Embed points by a random smooth function, drawn from `generator`.
+    """Map points to a higher-dimensional space by a random smooth function.
 
-    Per unit and coordinate f(x) = Σ_i a_i s_i sin 2π(i x b_i + c_i), s_i = 1/(i + 1)^α, with a, b
-    and c from U(0, 1) and a_0 = 0; the coordinates' functions are multiplied.
+    For every unit and coordinate, f(x) = Σ_i a_i s_i sin 2π(i x b_i + c_i) with s_i = 1/(i + 1)^α,
+    a_i, b_i, c_i ~ U(0, 1) and a_0 = 0. A unit's value is the product of f over the coordinates.
 
     Args:
-        coordinates: (n, D), within 0..1.
-        units: dimension of the space.
-        alpha: smoothness α: the larger, the smoother.
-        generator: of a, b and c.
+        coordinates: (n, D), from 0 to 1.
+        units: dimension of the space that contains the manifold.
+        alpha: α; larger values give smoother manifolds.
+        generator: random generator for a, b and c.
 
     Returns:
-        (n, units), scaled to 0..1 per unit.
+        (n, units), scaled to 0..1 for every unit.
 
     >>> points = manifold(torch.rand(50, 2), 3, 2.0, torch.Generator().manual_seed(0))
     >>> points.shape, float(points.min()), float(points.max())
@@ -51,14 +52,30 @@ def manifold(coordinates: Tensor, units: int, alpha: float, generator: torch.Gen
 
 
 def spikes(times: Tensor, steps: int) -> Tensor:
-    """Times (n, units) within 0..1 → one spike per unit, (n, steps, units), as signed bytes."""
+    """Turn spike times into spike trains with one spike per unit.
+
+    Args:
+        times: (n, units), from 0 to 1.
+        steps: T.
+
+    Returns:
+        Spikes (n, T, units), 0 or 1, signed bytes.
+    """
     when = (times * (steps - 1)).round().long().unsqueeze(1)
     shape = len(times), steps, times.shape[1]
     return torch.zeros(shape, dtype=torch.int8).scatter_(1, when, 1)
 
 
 def load(part: str, folder: Path | None = None) -> Examples:
-    """Return 9,000 examples to train and choose on, or 1,000 to test on, in a fixed order."""
+    """Generate the 9,000 examples for training and validation, or the 1,000 test examples.
+
+    Args:
+        part: 'train' or 'test'.
+        folder: ignored.
+
+    Returns:
+        Spikes (n, T, units), signed bytes, and labels (n,), in a fixed random order.
+    """
     generator = torch.Generator().manual_seed(SEED)
     times = [
         manifold(torch.rand(PER_CLASS, DIMENSION, generator=generator), UNITS, ALPHA, generator)
@@ -72,11 +89,11 @@ def load(part: str, folder: Path | None = None) -> Examples:
 
 RANDMAN = Task(
     name="randman",
-    summary="one spike per unit, timed by random manifolds; 8,000 train, 1,000 validation and test",
+    summary="spike times on random manifolds; 8,000 train, 1,000 validation, 1,000 test",
     input_shape=(UNITS,),
     classes=CLASSES,
     load=load,
     validation=1000,
     steps=STEPS,
-    reference="surrogate gradients, measured beside it: docs/results/spiking.md",
+    reference="surrogate gradients, measured with this package: docs/results/spiking.md",
 )

@@ -1,9 +1,11 @@
-"""SARCOS: inverse dynamics of a robot arm, 21 states → 7 torques. Files of one's own.
+"""SARCOS: inverse dynamics of a robot arm, 21 states → 7 torques, from the user's own files.
 
-Vijayakumar and Schaal (2000); Rasmussen and Williams, *Gaussian Processes for Machine Learning*
-(2006), section 2.5. The publisher's MATLAB files lie at gaussianprocess.org/gpml/data. All values
-are standardised by the part that is trained on, so that the normalised squared error of whoever
-predicts the mean is 1.
+The publisher offers MATLAB files at gaussianprocess.org/gpml/data. All values are standardised by
+mean and standard deviation of the training examples, so that predicting the mean has a normalised
+squared error of 1.
+
+Source: Vijayakumar and Schaal (2000); Rasmussen and Williams, *Gaussian Processes for Machine
+Learning* (2006), section 2.5.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
 from noisynets.core.errors import InputError
 from noisynets.tasks.data.measure import NMSE
@@ -25,22 +26,28 @@ STATES, TORQUES = 21, 7
 SEED = 0
 ADVICE = (
     "give --data-dir a folder with sarcos_inv.mat and sarcos_inv_test.mat, or one .npz file with "
-    "x (n, 21) and y (n, 7), which is split by fixed random numbers into 8 parts of 10 to train, 1 "
-    "to choose and 1 to test on"
+    "x (n, 21) and y (n, 7), which is split at random with a fixed seed: 80 % training, 10 % "
+    "validation, 10 % test"
 )
 
-Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
+Arrays = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""States (n, 21) and torques (n, 7)."""
 
 
 @lru_cache(maxsize=1)
-def read(path: Path) -> tuple[Pair, Pair]:
-    """Read what to train and choose on, and what to test on.
+def read(path: Path) -> tuple[Arrays, Arrays]:
+    """Read the examples for training and validation, and the test examples.
+
+    Args:
+        path: folder with the publisher's files, or path of an .npz file.
 
     Raises:
-        InputError: for files that are missing, damaged or have another shape.
+        InputError: if a file is missing or damaged, or the arrays have wrong shapes.
     """
     try:
         if path.is_dir():
+            from scipy.io import loadmat
+
             train, test = (
                 loadmat(path / f"{name}.mat")[name] for name in ("sarcos_inv", "sarcos_inv_test")
             )
@@ -60,7 +67,17 @@ def read(path: Path) -> tuple[Pair, Pair]:
 
 
 def load(part: str, folder: Path | None, *, path: Path, validation: int) -> Examples:
-    """Return one part, standardised by what is trained on."""
+    """Load one part, standardised by mean and standard deviation of the training examples.
+
+    Args:
+        part: 'train' or 'test'.
+        folder: ignored.
+        path: as in `read`.
+        validation: number of the last examples that are for validation.
+
+    Returns:
+        States (n, 21) and torques (n, 7), float32.
+    """
     (x, y), test = read(path)
     n = len(x) - validation
     scaled = [
@@ -71,10 +88,13 @@ def load(part: str, folder: Path | None, *, path: Path, validation: int) -> Exam
 
 
 def task(path: Path | None) -> Task:
-    """Return the task that the files describe.
+    """Return the task of the files; the last ninth of the 'train' part is for validation.
+
+    Args:
+        path: as in `read`.
 
     Raises:
-        InputError: for files that cannot be used.
+        InputError: if the path is None or the files cannot be used.
     """
     if path is None:
         raise InputError(f"task 'sarcos': {ADVICE}")

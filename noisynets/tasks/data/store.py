@@ -1,9 +1,9 @@
-"""Where data sets lie, and how they get there: a folder of one's own, or the cache, filled once.
+"""Locations of data files: a folder given by the user, or a cache that is filled by downloads.
 
-Sources are tried one after the other; what a source gives is believed only if every file has its
-md5 sum. A fetch happens in a folder of its own within the cache, whose files are renamed to their
-places when all are right, so that a dead link, a full disk or an interruption leaves the cache as
-it was.
+The sources of a data set are tried one after another. A source's files are accepted only if every
+md5 sum is correct. Files are downloaded to a temporary folder inside the cache and renamed to
+their final paths when all are correct, so that a failed or interrupted download leaves the cache
+unchanged.
 """
 
 from __future__ import annotations
@@ -21,26 +21,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pooch
-import requests
-
 from noisynets.core.errors import InputError
 
-TIMEOUT = 60.0  # seconds without a byte
-CLIENT_TIMEOUT = 1800.0  # seconds for a package client as a whole
+TIMEOUT = 60.0  # seconds without data from a server
+CLIENT_TIMEOUT = 1800.0  # seconds for one call of a package client
 
 
 class SourceFailed(Exception):
-    """A source that cannot give the files; the next one is tried."""
+    """Raised by a source that cannot provide the files; the next source is then tried."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One way to get files.
+    """One way to obtain the files of a data set.
 
     Attributes:
-        name: what a user knows it by.
-        make: writes the files, by their names, into an empty folder. Raises `SourceFailed`.
+        name: name shown to the user.
+        make: writes the files into an empty folder; raises `SourceFailed` if it cannot.
     """
 
     name: str
@@ -52,10 +49,10 @@ class Files:
     """The files of a data set.
 
     Attributes:
-        name: of the set, and of its folder in the cache.
-        md5: sums by file name, of the uncompressed files; '' where the archive's alone is known.
-        sources: in the order in which they are tried.
-        advice: how to place the files by hand.
+        name: name of the data set and of its folder in the cache.
+        md5: md5 sums of the uncompressed files, by file name; '' skips the check of that file.
+        sources: sources, in the order in which they are tried.
+        advice: instruction for placing the files by hand, for error messages.
     """
 
     name: str
@@ -65,43 +62,47 @@ class Files:
 
 
 def home() -> Path:
-    """Return the cache: $NOISYNETS_DATA, or the user's cache folder."""
+    """Return the cache folder: $NOISYNETS_DATA, or the operating system's cache folder."""
     given = os.environ.get("NOISYNETS_DATA")
-    return Path(given) if given else Path(pooch.os_cache("noisynets"))
+    if given:
+        return Path(given)
+    import pooch
+
+    return Path(pooch.os_cache("noisynets"))
 
 
 def missing(files: Files, folder: Path) -> list[str]:
-    """Return the names of files that are not in a folder."""
+    """Return the names of the files that a folder lacks."""
     return [name for name in files.md5 if not (folder / name).is_file()]
 
 
 def locate(files: Files, folder: Path | None) -> Path:
-    """Return the folder that holds the files, fetched first if need be.
+    """Return the folder that contains the files; download them to the cache if necessary.
 
     Args:
-        files: what is looked for.
-        folder: of one's own; None: the cache.
+        files: files of the data set.
+        folder: folder given by the user; None: the cache.
 
     Raises:
-        InputError: for a folder without them, or where no source gives them.
+        InputError: if the user's folder lacks a file, or no source provides the files.
     """
     if folder is not None:
         lacking = missing(files, folder)
         if lacking:
-            raise InputError(f"{folder}: no {', '.join(lacking)}; {files.advice}")
+            raise InputError(f"{folder}: no {', '.join(lacking)}: {files.advice}")
         return folder
     return fetch(files)
 
 
 def fetch(files: Files, say: Callable[[str], None] = lambda line: None) -> Path:
-    """Fill the cache if it has not got the files, and return their folder.
+    """Download the files to the cache unless they are there, and return their folder.
 
     Args:
-        files: what to get.
-        say: told what is being tried.
+        files: files of the data set.
+        say: called with one line of progress for every source that is tried.
 
     Raises:
-        InputError: one line that names every source and what went wrong.
+        InputError: if no source provides the files; names every source and its failure.
     """
     target = home() / files.name
     if not missing(files, target):
@@ -110,7 +111,7 @@ def fetch(files: Files, say: Callable[[str], None] = lambda line: None) -> Path:
     for source in files.sources:
         say(f"{files.name}: trying {source.name}")
         try:
-            with _beside(target) as folder:
+            with _temporary_folder(target) as folder:
                 source.make(folder)
                 wrong = verify(files, folder)
                 if wrong:
@@ -124,17 +125,17 @@ def fetch(files: Files, say: Callable[[str], None] = lambda line: None) -> Path:
         except OSError as error:
             problems.append(f"{source.name}: {error}")
             if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
-                break  # no other source will fare better
-    raise InputError(f"{files.name}: {'; '.join(problems)}; {files.advice} in {target}")
+                break  # every other source would fail in the same way
+    raise InputError(f"{files.name}: {'; '.join(problems)}: {files.advice} in {target}")
 
 
 def verify(files: Files, folder: Path) -> list[str]:
-    """Return what is wrong with the files in a folder, a line each; nothing if all is well."""
+    """Return one line for every missing or altered file of a folder; an empty list if none is."""
     found = [f"{name} is missing" for name in missing(files, folder)]
     for name, expected in files.md5.items():
         path = folder / name
         if expected and path.is_file() and (md5 := digest(path)) != expected:
-            found.append(f"{name} has md5 {md5} where {expected} was expected")
+            found.append(f"{name} has md5 {md5}, expected {expected}")
     return found
 
 
@@ -145,23 +146,29 @@ def digest(path: Path) -> str:
 
 
 def download(url: str, folder: Path, name: str, md5: str = "") -> Path:
-    """Get a file from its publisher.
+    """Download a file.
 
     Args:
-        url: of the file.
-        folder: where it goes.
-        name: under which it is kept.
-        md5: its sum; '' where what is made of it is checked instead.
+        url: address of the file.
+        folder: folder to which it is written.
+        name: file name in that folder.
+        md5: expected md5 sum; '' skips the check.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        SourceFailed: where there is no answer, or another than the file.
+        SourceFailed: if the server does not answer, refuses the file, or its md5 sum differs.
     """
+    import pooch
+    import requests
+
     getter = pooch.HTTPDownloader(progressbar=False, timeout=TIMEOUT)
     pooch.get_logger().setLevel("ERROR")
     try:
         path = pooch.retrieve(url, known_hash=None, fname=name, path=folder, downloader=getter)
         if md5 and (found := digest(Path(path))) != md5:
-            raise SourceFailed(f"{name} has md5 {found} where {md5} was expected")
+            raise SourceFailed(f"{name} has md5 {found}, expected {md5}")
     except requests.HTTPError as error:
         raise SourceFailed(_short(error)) from error
     except requests.RequestException as error:
@@ -170,10 +177,10 @@ def download(url: str, folder: Path, name: str, md5: str = "") -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar archive.
+    """Unpack a tar archive into a folder.
 
     Raises:
-        SourceFailed: if it is damaged.
+        SourceFailed: if the archive is damaged.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -183,10 +190,16 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def client(folder: Path, program: str, *arguments: str) -> None:
-    """Run a package client in a folder.
+    """Run a package client, such as npm, with a folder as its working directory.
+
+    Args:
+        folder: working directory.
+        program: name of the program.
+        *arguments: its arguments.
 
     Raises:
-        SourceFailed: where it is not installed, or fails.
+        SourceFailed: if the program is not installed, fails or takes longer than
+            `CLIENT_TIMEOUT`.
     """
     found = shutil.which(program)
     if found is None:
@@ -201,15 +214,15 @@ def client(folder: Path, program: str, *arguments: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise SourceFailed(f"no end after {CLIENT_TIMEOUT:.0f} s") from error
+        raise SourceFailed(f"{program} did not finish within {CLIENT_TIMEOUT:.0f} s") from error
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise SourceFailed(lines[-1].strip() if lines else f"exit code {done.returncode}")
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Make a folder next to where the files shall be; it is gone afterwards."""
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """Make an empty folder next to `target`, on the same disk; delete it on exit."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     try:
@@ -219,5 +232,6 @@ def _beside(target: Path) -> Iterator[Path]:
 
 
 def _short(error: Exception) -> str:
+    """Return the first line of an error's message, at most 200 characters."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

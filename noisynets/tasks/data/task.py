@@ -1,4 +1,4 @@
-"""What a task is: examples to learn from, examples kept back, and how a system is judged."""
+"""The `Task` type: training, validation and test examples, and the measure of a system."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from noisynets.tasks.data.store import Files
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs and targets, kept whole on one device.
+    """Inputs and targets, all on one device.
 
     Attributes:
-        x: (n, *input_shape), or (n, T, *input_shape) for events in time; unsigned bytes stand for
-            fractions of 255, signed ones for counts, long integers for the seeds of episodes.
-        y: labels (n,), int64; or values (n, outputs).
-        scale: what is taken from inputs and what they are divided by, then; None: nothing is.
+        x: inputs (n, *input_shape), or (n, T, *input_shape) for sequences. uint8 values are
+            divided by 255 in a batch; int8 values are counts; int64 values are episode seeds.
+        y: labels (n,), int64; or target values (n, outputs).
+        scale: mean and standard deviation by which inputs are standardised; None: they are not.
     """
 
     x: Tensor
@@ -33,7 +33,7 @@ class Examples:
         return len(self.y)
 
     def to(self, device: torch.device) -> Examples:
-        """Copy to a device."""
+        """Return a copy on a device."""
         scale = None if self.scale is None else (self.scale[0].to(device), self.scale[1].to(device))
         return Examples(self.x.to(device), self.y.to(device), scale)
 
@@ -42,9 +42,13 @@ class Examples:
         return Examples(self.x[:n], self.y[:n], self.scale)
 
     def standardised(self, by: Examples) -> Examples:
-        """Return inputs that will have zero mean and unit variance over `by`, per channel.
+        """Return examples whose batches are standardised by mean and variance of other examples.
 
-        The channels are the first dimension of a picture; other inputs are taken as a whole.
+        Images (n, C, H, W) are standardised for each channel, other inputs by one mean and one
+        variance over all components.
+
+        Args:
+            by: examples over which mean and variance are taken: the training examples.
 
         >>> train = Examples(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 1]))
         >>> train.standardised(train).batch(slice(2), torch.float32)[0].tolist()
@@ -62,28 +66,37 @@ class Examples:
         return Examples(self.x, self.y, (mean, (square - mean.square()).clamp_min(1e-24).sqrt()))
 
     def batch(self, index: Tensor | slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return inputs (B, ...) and values in `dtype`, or labels (B,)."""
+        """Return a batch.
+
+        Args:
+            index: positions of the examples, (B,), or a slice.
+            dtype: floating-point type of the inputs and of target values.
+
+        Returns:
+            Inputs (B, ...), and labels (B,) or target values (B, outputs).
+        """
         x, y = self.x[index], self.y[index]
-        if x.dtype != torch.int64:  # seeds stay as they are
+        if x.dtype != torch.int64:  # seeds are not converted
             x = x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
         if self.scale is not None:
             x = (x - self.scale[0].to(dtype)) / self.scale[1].to(dtype)
         return x, y.to(dtype) if y.is_floating_point() else y
 
     def batches(self, size: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all examples in their order."""
+        """Yield all examples in order, in batches of at most `size`."""
         for start in range(0, len(self), size):
             yield self.batch(slice(start, start + size), dtype)
 
     def check(self, name: str, classes: int) -> None:
-        """Refuse examples that cannot be learnt from.
+        """Check that a system can be trained or tested on the examples.
 
         Args:
-            name: of the examples.
-            classes: number of labels, or of values.
+            name: name of the examples in error messages.
+            classes: number of classes, or of target values.
 
         Raises:
-            InputError: for no examples, labels out of range, or numbers that are not finite.
+            InputError: if there are no examples, a label is out of range, or a number is not
+                finite.
 
         >>> Examples(torch.zeros(2, 3), torch.tensor([0, 5])).check("mine", classes=3)
         Traceback (most recent call last):
@@ -91,11 +104,14 @@ class Examples:
         noisynets.core.errors.InputError: mine: label 5 of example 1 is not within 0..2
         """
         if len(self.x) != len(self.y) or not len(self.y):
-            raise InputError(f"{name}: {len(self.x)} inputs and {len(self.y)} labels do not pair")
+            raise InputError(
+                f"{name}: {len(self.x)} inputs and {len(self.y)} targets: equal numbers of at "
+                "least one are needed"
+            )
         values = self.y.is_floating_point()
         if values and not bool(self.y.isfinite().all()):
             i = int((~self.y.flatten(1).isfinite().all(1)).nonzero()[0])
-            raise InputError(f"{name}: target {i} holds NaN or infinity: clean the data first")
+            raise InputError(f"{name}: target {i} contains NaN or infinity: clean the data first")
         wrong = [] if values else ((self.y < 0) | (self.y >= classes)).nonzero().flatten().tolist()
         if wrong:
             i = wrong[0]
@@ -104,20 +120,20 @@ class Examples:
             )
         if self.x.is_floating_point() and not bool(self.x.isfinite().all()):
             i = int((~self.x.flatten(1).isfinite().all(1)).nonzero()[0])
-            raise InputError(f"{name}: input {i} holds NaN or infinity: clean the data first")
+            raise InputError(f"{name}: input {i} contains NaN or infinity: clean the data first")
 
 
 Predictor = Callable[[Tensor], Tensor]
-"""Inputs (B, *input_shape) → outputs (B, outputs), by a trained system."""
+"""A trained system as a function: inputs (B, *input_shape) → outputs (B, outputs)."""
 
 
 @dataclass(frozen=True)
 class Closing:
-    """A judgement made once, with a trained system as a function.
+    """An evaluation at the end of training that needs more than single examples.
 
     Attributes:
-        name: as in summary.json, behind `val_` and `test_`.
-        judge: (system, part) → the score; part is 'val' or 'test'.
+        name: name of the score in summary.json, after `val_` and `test_`.
+        judge: (system, part) → score; part is 'val' or 'test'.
     """
 
     name: str
@@ -126,25 +142,24 @@ class Closing:
 
 @dataclass(frozen=True)
 class Task:
-    """Examples of inputs and labels, or of inputs and values.
+    """A task: examples, their splits, and the measure by which a system is trained and scored.
 
     Attributes:
-        name: as on the command line.
-        summary: one line.
-        input_shape: of one example; of one step, for events in time.
-        classes: number of labels, or of values.
-        load: (part, folder) → examples; part is 'train' or 'test', folder where to look
-            instead of the usual place.
-        validation: how many of the last training examples everything is chosen on.
-        measure: how a system is judged.
-        steps: T of events in time; 0: the input has no time of its own.
-        reference: what others reached, and where it stands.
-        closing: a last judgement that takes more than examples; None: the measure alone.
-        files: what has to be fetched before it can be loaded; None: nothing.
-        world: network → the system that lets it act in an environment, whose inputs are the seeds
-            of episodes; None: the examples are the network's own inputs.
-        pictures: (system) → names and contents of files that show what a trained system does;
-            None: there are none.
+        name: name on the command line.
+        summary: one-line description.
+        input_shape: shape of one input; for sequences, of one step.
+        classes: number of classes, or of target values.
+        load: (part, folder) → examples; part is 'train' or 'test'; folder replaces the default
+            location of the files, None keeps it.
+        validation: number of the last 'train' examples that form the validation set.
+        measure: loss and score.
+        steps: T of sequences; 0: inputs have no time axis.
+        reference: published results, with their source.
+        closing: a further evaluation at the end of training; None: none.
+        files: files to download before the examples can be loaded; None: none.
+        world: network → system that runs the network as a policy in an environment; the examples'
+            inputs are then episode seeds. None: the examples are the network's inputs.
+        pictures: trained system → names and contents of image files about it; None: none.
     """
 
     name: str
@@ -164,7 +179,15 @@ class Task:
     def training(
         self, folder: Path | None = None, final_fit: bool = False
     ) -> tuple[Examples, Examples | None]:
-        """Return what to train on and what to choose on; `final_fit` keeps nothing back."""
+        """Return the training examples and the validation examples.
+
+        Args:
+            folder: folder of the data files; None: their default location.
+            final_fit: train on all examples; there is then no validation set.
+
+        Raises:
+            InputError: if files or examples cannot be used.
+        """
         whole = self._checked("train", folder)
         if final_fit:
             return whole, None
@@ -172,7 +195,14 @@ class Task:
         return whole.first(n), Examples(whole.x[n:], whole.y[n:])
 
     def test(self, folder: Path | None = None) -> Examples:
-        """Return the test examples: to be read once, at the end."""
+        """Return the test examples, which are meant to be used once, at the end.
+
+        Args:
+            folder: folder of the data files; None: their default location.
+
+        Raises:
+            InputError: if files or examples cannot be used.
+        """
         return self._checked("test", folder)
 
     def _checked(self, part: str, folder: Path | None) -> Examples:

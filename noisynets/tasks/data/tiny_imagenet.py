@@ -1,8 +1,9 @@
-"""Tiny ImageNet: 110,000 pictures of 64 × 64 in colour, of 200 classes, from the publisher's zip.
+"""Tiny ImageNet: 110,000 colour images of 64 × 64 pixels in 200 classes, from the publisher's zip.
 
-Le and Yang, *Tiny ImageNet visual recognition challenge* (Stanford CS 231N, 2015). The labels of
-the publisher's test pictures are not public: its 10,000 validation pictures are the test set here,
-as is usual, and the last 50 training pictures of each class are kept for validation.
+The labels of the publisher's test images are not public. As is usual, its 10,000 validation images
+are the test set here, and the last 50 training images of each class are the validation set.
+
+Source: Le and Yang, *Tiny ImageNet visual recognition challenge* (Stanford CS 231N, 2015).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from noisynets.core.errors import InputError
 from noisynets.tasks.data.store import Files, Source, digest, download, locate
@@ -24,23 +24,27 @@ ROOT = "tiny-imagenet-200"
 SIZE = 64
 
 
-def _published(folder: Path) -> None:
+def _from_publisher(folder: Path) -> None:
+    """Download the publisher's archive."""
     download(f"http://cs231n.stanford.edu/{ARCHIVE}", folder, ARCHIVE)
 
 
 FILES = Files(
     "tiny-imagenet",
     {ARCHIVE: "90528d7ca1a48142e341f4ef8d21d0de"},
-    (Source("the publisher", _published),),
+    (Source("the publisher", _from_publisher),),
     f"place {ARCHIVE}",
 )
 
 
-def pictures(archive: zipfile.ZipFile, part: str) -> list[tuple[str, int]]:
-    """List names of pictures and their labels; of the training part class after class in turns.
+def images(archive: zipfile.ZipFile, part: str) -> list[tuple[str, int]]:
+    """List the names of a part's images in the archive, with their labels.
+
+    The training images are ordered so that the classes alternate: one image of every class, then
+    the next of every class.
 
     Args:
-        archive: the publisher's.
+        archive: the publisher's archive.
         part: 'train' or 'test'.
     """
     classes = archive.read(f"{ROOT}/wnids.txt").decode().split()
@@ -56,41 +60,46 @@ def pictures(archive: zipfile.ZipFile, part: str) -> list[tuple[str, int]]:
             found[parts[2]].append(name)
     for names in found.values():
         names.sort(key=lambda name: int(name.rsplit("_", 1)[1].removesuffix(".JPEG")))
-    in_turns = zip(*found.values(), strict=True)
-    return [(name, i) for names in in_turns for i, name in enumerate(names)]
+    one_of_each = zip(*found.values(), strict=True)
+    return [(name, i) for names in one_of_each for i, name in enumerate(names)]
 
 
 def load(part: str, folder: Path | None, *, files: Files = FILES) -> Examples:
-    """Return one part, as bytes (n, 3, 64, 64).
+    """Load one part of the data set.
 
     Args:
         part: 'train' or 'test'.
-        folder: holds the zip; None: the cache, filled if need be.
-        files: of the set.
+        folder: folder of the zip file; None: the cache, filled by a download if necessary.
+        files: description of the data set's files.
+
+    Returns:
+        Images (n, 3, 64, 64), bytes, and labels (n,).
 
     Raises:
-        InputError: for a file that is missing, truncated or altered.
+        InputError: if the file is missing, truncated or altered.
     """
+    from PIL import Image, UnidentifiedImageError
+
     path = locate(files, folder) / ARCHIVE
     if (found := digest(path)) != files.md5[ARCHIVE]:
         raise InputError(
-            f"{path}: md5 {found} where {files.md5[ARCHIVE]} was expected: restore the original"
+            f"{path}: md5 {found}, expected {files.md5[ARCHIVE]}: restore the original file"
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            named = pictures(archive, part)
+            named = images(archive, part)
             x = np.empty((len(named), 3, SIZE, SIZE), dtype=np.uint8)
             for i, (name, _) in enumerate(named):
-                with archive.open(name) as file, Image.open(file) as picture:
-                    x[i] = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+                with archive.open(name) as file, Image.open(file) as image:
+                    x[i] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     except (zipfile.BadZipFile, UnidentifiedImageError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not Tiny ImageNet ({error})") from error
+        raise InputError(f"{path}: not Tiny ImageNet ({error}): download it again") from error
     return Examples(torch.from_numpy(x), torch.tensor([label for _, label in named]))
 
 
 TINY_IMAGENET = Task(
     name="tiny-imagenet",
-    summary="pictures of 200 classes, 64×64 in colour; 90,000 train, 10,000 validation and test",
+    summary="colour images of 200 classes, 64×64; 90,000 train, 10,000 validation, 10,000 test",
     input_shape=(3, SIZE, SIZE),
     classes=200,
     load=partial(load, files=FILES),

@@ -1,7 +1,8 @@
-"""Any of tonic's data sets of events: `noisynets train tonic:SHD`. Needs the extra [tonic].
+"""Event data sets of the tonic package: `noisynets train tonic:SHD`. Needs the extra [tonic].
 
-Lenz et al., tonic (https://tonic.readthedocs.io). Events are counted in bins of equal length; what
-tonic downloads, and where from, is its own affair.
+Events are counted in time bins of equal length. tonic itself downloads the files.
+
+Source: Lenz et al., tonic (https://tonic.readthedocs.io).
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from noisynets.tasks.data.task import Examples, Task
 
 PREFIX = "tonic:"
 BINS = 20
+"""Time bins per example."""
 SEED = 0
+"""Seed of the fixed order of the training examples."""
 
 
 def task(name: str, folder: Path | None) -> Task:
-    """Return the task of a tonic data set; a tenth of its training part is for validation.
+    """Return the task of a tonic data set; the last tenth of its training part is for validation.
 
     Args:
-        name: with or without the prefix 'tonic:'.
-        folder: where tonic keeps its files; None: ~/.cache/tonic.
+        name: name of the data set, with or without the prefix 'tonic:'.
+        folder: folder of tonic's files; None: ~/.cache/tonic.
 
     Raises:
-        InputError: for an unknown name, or where tonic is not installed or finds no files.
+        InputError: if the name is unknown, tonic is not installed, or it cannot provide the data.
     """
     name = name.removeprefix(PREFIX)
     try:
@@ -44,7 +47,7 @@ def task(name: str, folder: Path | None) -> Task:
     train = read(name, "train", where)
     return Task(
         name=f"{PREFIX}{name}",
-        summary=f"events of {name}, in {BINS} bins, by tonic",
+        summary=f"event counts of {name} in {BINS} time bins, from tonic",
         input_shape=tuple(train.x.shape[2:]),
         classes=int(train.y.max()) + 1,
         load=partial(load, name=name, where=where),
@@ -54,7 +57,17 @@ def task(name: str, folder: Path | None) -> Task:
 
 
 def load(part: str, folder: Path | None, *, name: str, where: Path) -> Examples:
-    """Return one part; to train on, in a fixed random order."""
+    """Load one part; training examples come in a fixed random order.
+
+    Args:
+        part: 'train' or 'test'.
+        folder: ignored.
+        name: name of the data set in tonic.
+        where: folder of tonic's files.
+
+    Returns:
+        Counts (n, T, *sensor), signed bytes, and labels (n,).
+    """
     examples = read(name, part, where)
     if part == "test":
         return examples
@@ -64,10 +77,18 @@ def load(part: str, folder: Path | None, *, name: str, where: Path) -> Examples:
 
 @lru_cache(maxsize=2)
 def read(name: str, part: str, where: Path) -> Examples:
-    """Read one part of a set as counts per bin, (n, T, *sensor).
+    """Read one part of a data set as counts per time bin, in tonic's order.
+
+    Args:
+        name: name of the data set in tonic.
+        part: 'train' or 'test'.
+        where: folder of tonic's files.
+
+    Returns:
+        Counts (n, T, *sensor), signed bytes, and labels (n,).
 
     Raises:
-        InputError: where tonic cannot provide it, or its labels are no classes.
+        InputError: if tonic cannot provide the data, or the labels are not integers.
     """
     import tonic
 
@@ -78,21 +99,23 @@ def read(name: str, part: str, where: Path) -> Examples:
         pairs = [(torch.as_tensor(x), y) for x, y in found]
         x = torch.stack([x.clamp(0, 127).to(torch.int8) for x, _ in pairs])
         y = torch.tensor([int(label) for _, label in pairs])
-    except Exception as error:  # tonic's readers fail in as many ways as there are sets
+    except Exception as error:  # each of tonic's readers raises its own kinds of errors
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise InputError(
-            f"{PREFIX}{name}: tonic gives no classes of events for {part!r} in {where} "
-            f"({reason[0]}): place its files there, or choose another set"
+            f"{PREFIX}{name}: tonic provides no labelled events for {part!r} in {where} "
+            f"({reason[0]}): place its files there, or choose another data set"
         ) from error
     return Examples(x, y)
 
 
 def _open(kind: Any, part: str, where: Path, bins: Any) -> Any:
+    """Make one part of a tonic data set."""
     try:
         return kind(save_to=str(where), train=part == "train", transform=bins)
-    except TypeError:  # some sets name their parts
+    except TypeError:  # some data sets take `split` in place of `train`
         return kind(save_to=str(where), split=part, transform=bins)
 
 
 def _is_set(kind: Any) -> bool:
+    """Return True for a class that is one of tonic's data sets."""
     return isinstance(kind, type) and getattr(kind, "sensor_size", None) is not None

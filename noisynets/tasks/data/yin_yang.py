@@ -1,7 +1,9 @@
-"""Yin-Yang: points of the plane, to be told as yin, yang or dot. Made here, no download.
+"""Yin-Yang: classification of points of the plane as yin, yang or dot; generated here.
 
-Kriener, Göltz and Petrovici, *The Yin-Yang dataset* (NICE 2022, arXiv 2102.08211), and its code,
-lkriener/yin_yang_data_set: the same points from the same seeds.
+The same seeds give the same points as the authors' code.
+
+Source: Kriener, Göltz and Petrovici, *The Yin-Yang dataset* (NICE 2022, arXiv 2102.08211); code
+lkriener/yin_yang_data_set.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import torch
 from noisynets.tasks.data.task import Examples, Task
 
 SMALL, BIG = 0.1, 0.5
+"""Radius of the dots, and of the whole symbol, which is centred at (0.5, 0.5)."""
 SIZES = {"train": (5000, 42), "validation": (1000, 41), "test": (1000, 40)}
+"""Number of points and seed of each part."""
 
 
 def label(x: float, y: float) -> int:
-    """0 in yin, 1 in yang, 2 in a dot, for a point within the circle.
+    """Return the class of a point inside the circle: 0 for yin, 1 for yang, 2 for a dot.
 
     >>> [label(0.25, 0.5), label(0.3, 0.3), label(0.7, 0.3)]
     [2, 0, 1]
@@ -32,14 +36,14 @@ def label(x: float, y: float) -> int:
 
 
 def points(size: int, seed: int) -> Examples:
-    """Draw points of equally likely classes: the class first, then points until one fits.
+    """Draw points by rejection: a class first, with equal probabilities, then a point of it.
 
     Args:
         size: number of points.
-        seed: of NumPy's `RandomState`.
+        seed: seed of NumPy's `RandomState`.
 
     Returns:
-        Inputs (size, 4): x, y, 1 − x, 1 − y; and labels (size,).
+        Inputs (size, 4), each x, y, 1 − x, 1 − y, and labels (size,).
     """
     rng = np.random.RandomState(seed)
     inputs, labels = np.empty((size, 4), dtype=np.float32), np.empty(size, dtype=np.int64)
@@ -54,7 +58,12 @@ def points(size: int, seed: int) -> Examples:
 
 
 def load(part: str, folder: Path | None = None) -> Examples:
-    """Return 5000 points to train on with 1000 to choose on behind them, or 1000 to test on."""
+    """Return the 5,000 training points followed by 1,000 validation points, or 1,000 test points.
+
+    Args:
+        part: 'train' or 'test'.
+        folder: ignored.
+    """
     names = ("train", "validation") if part == "train" else ("test",)
     made = [points(*SIZES[name]) for name in names]
     return Examples(torch.cat([m.x for m in made]), torch.cat([m.y for m in made]))

@@ -1,7 +1,7 @@
-"""Policies: networks that act in Gymnasium environments, and the tasks made of these.
+"""Reinforcement-learning tasks: a network acts as a policy in a Gymnasium environment.
 
-A task is a set of seeds, one for each episode; `Episodes` makes a system of a network that acts.
-Gymnasium is imported where it is first needed.
+The examples of such a task are seeds, one for each episode. `Episodes` combines a network and an
+environment into a system that maps seeds to returns. Gymnasium is imported when first used.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ ENVIRONMENTS = Registry(
         "noisy-cartpole": "noisynets_envs:noisynets/NoisyCartPole-v0",
     },
 )
-"""Names of tasks, and the ids of their environments."""
+"""Environment ids by task name."""
 
 SIGMA, WEIGHT_SIGMA, LR = 0.5, 0.1, 0.02
-"""Noise injected at nodes, in units of the activities, and in weights; learning rate.
+"""Defaults of policies: σ at nodes, in units of the activities, σ of weights, and learning rate.
 
-Chosen on CartPole. Actions change by noise that is large; the rules' own is for smooth losses.
+Chosen on CartPole. They are larger than the rules' defaults, which suit smooth losses: an action
+changes only if the noise is large.
 """
 
 PREFIX, OURS = "gym:", "noisynets/"
@@ -39,7 +40,9 @@ _VERSION = re.compile(r"-v\d+$")
 
 
 def is_environment(name: str) -> bool:
-    """Whether a task's name is that of an environment: known here, with a version, or 'gym:ID'.
+    """Return True if a task name denotes an environment.
+
+    Such names are the keys of `ENVIRONMENTS`, names with a version such as '-v3', and 'gym:ID'.
 
     >>> [is_environment(name) for name in ("cartpole", "LunarLander-v3", "gym:mine", "mnist")]
     [True, True, True, False]
@@ -54,16 +57,18 @@ def environment_task(
 
     Args:
         name: a key of `ENVIRONMENTS`, a registered id, or 'gym:ID'.
-        settings: of the environment, as 'sigma=0.2'; values as in JSON, or texts.
-        random_numbers: 'common' or 'independent', of the passes of a pair.
+        settings: settings of the environment, each 'NAME=VALUE' with a value in JSON or a plain
+            string.
+        random_numbers: 'common' or 'independent': the environment's random numbers in the passes
+            of a pair.
 
     Raises:
-        InputError: for an unknown id, impossible settings or spaces.
+        InputError: if the id or a setting is unknown, or a space is not supported.
     """
     from noisynets.tasks.environments.tasks import task
 
     environment = ENVIRONMENTS.get(name, name.removeprefix(PREFIX))
-    if environment.startswith(OURS):  # what stands before a colon, Gymnasium imports
+    if environment.startswith(OURS):  # Gymnasium imports the module before the colon
         environment = f"noisynets_envs:{environment}"
     return task(name, environment, settings, random_numbers)
 

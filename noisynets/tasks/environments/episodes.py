@@ -1,4 +1,4 @@
-"""Episodes: a network and its environment as one system, from seeds to returns."""
+"""`Episodes`: a network and an environment as one system that maps seeds to returns."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ from torch import Tensor, nn
 from noisynets.core.errors import InputError, unknown
 from noisynets.core.trial import RollOut, Stepped
 from noisynets.core.types import EpisodeLog
-from noisynets.tasks.environments.spaces import Array, muscles, senses
+from noisynets.tasks.environments.spaces import Array, action_adapter, observation_adapter
 
 Envs = VectorEnv[Any, Any, Any]
 
 
 class Episodes(RollOut):
-    """Runs one episode for every seed: the network sees, and acts, until it is over.
+    """Runs one episode for every seed, with the network choosing the actions.
 
-    Each pass of a stacked batch has a vector environment of its own. With common random numbers
-    all are reset with the same seed, so that the passes of a pair start in the same state and
-    draw the same numbers in the same order: until episodes end, after which environments that
-    draw anew when they reset, in a fast vector, part; a `SyncVectorEnv` has a stream per episode.
+    Each pass of a stacked batch has its own vector environment. With common random numbers all of
+    these are reset with the same seed, so that the passes of a pair start in the same state and
+    draw the same random numbers in the same order. In a vector environment with one random
+    generator for all rows this holds until an episode ends, because its reset draws further
+    numbers; a `SyncVectorEnv` has one generator for each episode, and it holds throughout.
 
     Args:
-        network: what acts: (R, *shape) → (R, outputs); a `Stepped` one lives through a trial in
-            each step, and sees (R, 1, *shape), or (R, T, *shape) of spike trains.
-        environment: id.
-        settings: of the environment.
-        random_numbers: 'common' or 'independent', of the passes of a pair.
-        vectorization_mode: as of `gymnasium.make_vec`; None: the fast one where there is one.
+        network: the policy, (R, *shape) → (R, outputs). A `Stepped` network runs a whole trial in
+            each step of the environment, with inputs (R, 1, *shape), or (R, T, *shape) for
+            observations that are spike trains.
+        environment: id of the environment.
+        settings: keyword arguments of the environment.
+        random_numbers: 'common' or 'independent': the environment's random numbers in the passes
+            of a pair.
+        vectorization_mode: as in `gymnasium.make_vec`; None: the environment's own vectorised
+            implementation if it has one.
 
     Attributes:
-        steps: of the environment, in all passes of training so far; saved with the system.
+        steps: number of environment steps in all training passes so far; saved with the system.
 
     Raises:
-        InputError: for an unknown id, or spaces that a network cannot deal with.
+        InputError: if the id is unknown or a space is not supported.
 
     >>> net = nn.Sequential(nn.Linear(4, 2))
     >>> Episodes(net, "CartPole-v1")(torch.tensor([[1], [2], [3]])).shape
@@ -66,60 +70,60 @@ class Episodes(RollOut):
         self.vectorization_mode = vectorization_mode
         one = self._envs(1, 0)
         self.limit = limit(one, environment)
-        self._senses = senses(one.single_observation_space, environment)
-        self._muscles = muscles(one.single_action_space, environment)
+        self._observations = observation_adapter(one.single_observation_space, environment)
+        self._actions = action_adapter(one.single_action_space, environment)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def forward(self, seeds: Tensor) -> Tensor:
-        """Seeds of episodes, (R, 1), whole numbers → returns, (R, 1)."""
+        """Map episode seeds (R, 1), integers, to returns (R, 1)."""
         rows = [int(seed) for seed in seeds.flatten().tolist()]
         batch = period(rows)
         envs = [self._envs(batch, i) for i in range(len(rows) // batch)]
         observations = [self._reset(env, rows[:batch], i) for i, env in enumerate(envs)]
         like = next(self.network.parameters())
-        alive = np.ones(len(rows), dtype=np.bool_)
+        running = np.ones(len(rows), dtype=np.bool_)  # rows whose episode has not ended yet
         rewards: list[Array] = []
-        lives: list[Array] = []
+        masks: list[Array] = []
         for _ in range(self.limit):
             actions = self.act(np.concatenate(observations))
             rewards.append(np.zeros(len(rows)))
-            lives.append(alive)
-            over = np.zeros_like(alive)
+            masks.append(running)
+            ended = np.zeros_like(running)
             for i, env in enumerate(envs):
                 own = slice(i * batch, (i + 1) * batch)
-                observations[i], reward, ended, cut, _ = env.step(actions[own])
+                observations[i], reward, terminated, truncated, _ = env.step(actions[own])
                 rewards[-1][own] = reward
-                over[own] = ended | cut
-            alive = alive & ~over
-            if not alive.any():
+                ended[own] = terminated | truncated
+            running = running & ~ended
+            if not running.any():
                 break
-        lived = torch.from_numpy(np.stack(lives, 1))
-        gained = torch.from_numpy(np.stack(rewards, 1)).to(like.device) * lived.to(like.device)
-        self.log = EpisodeLog(gained.to(like.dtype), lived.to(like.device))
+        mask = torch.from_numpy(np.stack(masks, 1))
+        counted = torch.from_numpy(np.stack(rewards, 1)).to(like.device) * mask.to(like.device)
+        self.log = EpisodeLog(counted.to(like.dtype), mask.to(like.device))
         if self.training:
-            self.steps += int(lived.sum())
-        return gained.sum(1, keepdim=True).to(like.dtype)
+            self.steps += int(mask.sum())
+        return counted.sum(1, keepdim=True).to(like.dtype)
 
     @torch.no_grad()
     def act(self, observations: Array) -> Array:
-        """Observations (R, ...) → actions (R, ...), by one call of the network."""
-        seen = torch.from_numpy(self._senses.see(observations))
-        if isinstance(self.network, Stepped) and not self._senses.steps:
-            seen = seen[:, None]
-        output: Tensor = self.network(seen.to(next(self.network.parameters())))
-        return self._muscles.act(output.to("cpu", torch.float64).numpy())
+        """Map observations (R, ...) to actions (R, ...) by one call of the network."""
+        x = torch.from_numpy(self._observations.convert(observations))
+        if isinstance(self.network, Stepped) and not self._observations.steps:
+            x = x[:, None]
+        output: Tensor = self.network(x.to(next(self.network.parameters())))
+        return self._actions.convert(output.to("cpu", torch.float64).numpy())
 
-    def _envs(self, n: int, which: int) -> Envs:
-        """Make vector environment number `which` of n rows, or find it: it is kept."""
+    def _envs(self, n: int, number: int) -> Envs:
+        """Return the vector environment of n rows with this number; make it at its first use."""
         kept: dict[tuple[int, int], Envs] = self.__dict__.setdefault("_kept", {})
-        if (n, which) not in kept:
-            kept[n, which] = vector(self.environment, n, self.settings, self.vectorization_mode)
-        return kept[n, which]
+        if (n, number) not in kept:
+            kept[n, number] = vector(self.environment, n, self.settings, self.vectorization_mode)
+        return kept[n, number]
 
-    def _reset(self, envs: Envs, rows: Sequence[int], which: int) -> Any:
-        """Begin an episode for each seed."""
-        more = [] if self.random_numbers == "common" else [which]
+    def _reset(self, envs: Envs, rows: Sequence[int], number: int) -> Any:
+        """Begin an episode for each seed in the vector environment with this number."""
+        more = [] if self.random_numbers == "common" else [number]
         if isinstance(envs.unwrapped, SyncVectorEnv):
             each = [mixed([row, *more]) for row in rows]
             return envs.reset(seed=each)[0]  # type: ignore[arg-type]
@@ -130,8 +134,8 @@ class Episodes(RollOut):
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Shape of what the network sees in one step, and the number of outputs it needs."""
-        return self._senses.shape, self._muscles.outputs
+        """Shape of the network's input in one step, and its number of outputs."""
+        return self._observations.shape, self._actions.outputs
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""
@@ -139,7 +143,7 @@ class Episodes(RollOut):
 
 
 def period(rows: Sequence[int]) -> int:
-    """Return how many rows a pass has: stacked passes repeat the seeds of the first.
+    """Return the number of rows of one pass; stacked passes repeat the seeds of the first.
 
     >>> period([5, 7, 9, 5, 7, 9]), period([5, 7, 9])
     (3, 3)
@@ -150,15 +154,21 @@ def period(rows: Sequence[int]) -> int:
 
 
 def mixed(numbers: Sequence[int]) -> int:
-    """Return one seed that depends on all of the numbers."""
+    """Combine several numbers into one seed."""
     return int(np.random.SeedSequence(list(numbers)).generate_state(1)[0])
 
 
 def vector(environment: str, n: int, settings: Mapping[str, Any], mode: str | None = None) -> Envs:
-    """Make a vector environment of n rows.
+    """Make a vector environment.
+
+    Args:
+        environment: id.
+        n: number of rows.
+        settings: keyword arguments of the environment.
+        mode: as in `gymnasium.make_vec`.
 
     Raises:
-        InputError: one line that says what is wrong with the id or its settings.
+        InputError: if the id is unknown or a setting is wrong.
     """
     try:
         return gymnasium.make_vec(environment, n, vectorization_mode=mode, **settings)
@@ -167,22 +177,26 @@ def vector(environment: str, n: int, settings: Mapping[str, Any], mode: str | No
 
 
 def limit(envs: Envs, environment: str) -> int:
-    """Return the number of steps after which an episode is cut.
+    """Return the number of steps after which episodes are truncated.
+
+    Args:
+        envs: vector environment.
+        environment: its id, for the error message.
 
     Raises:
-        InputError: for an environment without such a limit.
+        InputError: if the environment has no such limit.
     """
     spec = envs.unwrapped.spec
     given = None if spec is None else spec.kwargs.get("max_episode_steps", spec.max_episode_steps)
     if not isinstance(given, int) or given < 1:
         raise InputError(
-            f"{environment}: episodes need a limit, of whole steps: give the environment's "
-            f"max_episode_steps (now {given})"
+            f"{environment}: episodes need a time limit, a whole number of steps: set the "
+            f"environment's max_episode_steps (now {given})"
         )
     return given
 
 
 def _line(error: Exception) -> str:
-    """Return what an error says, on one line."""
+    """Return an error's message on one line."""
     words = str(error).split()
     return " ".join(words) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a network makes of observations, and what becomes of its outputs: spaces of Gymnasium."""
+"""Adapters between Gymnasium's spaces and a network's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -16,99 +16,112 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Senses:
-    """What a network sees.
+class ObservationAdapter:
+    """Converts observations to network inputs.
 
     Attributes:
-        shape: of what it sees in one step.
-        steps: T, of observations that are spike trains, (T, n); 0: they have no time of their own.
-        see: observations (R, ...) → inputs (R, *shape), or (R, T, *shape), float32.
+        shape: shape of the network's input in one step of the environment.
+        steps: T, for observations that are spike trains (T, n); 0: without a time axis.
+        convert: observations (R, ...) → inputs (R, *shape) or (R, T, *shape), float32.
     """
 
     shape: tuple[int, ...]
     steps: int
-    see: Callable[[Array], Array]
+    convert: Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
-class Muscles:
-    """What a network's outputs do.
+class ActionAdapter:
+    """Converts network outputs to actions.
 
     Attributes:
-        outputs: number of them.
-        act: outputs (R, outputs), float64 → actions (R, ...).
+        outputs: number of network outputs.
+        convert: outputs (R, outputs), float64 → actions (R, ...).
     """
 
     outputs: int
-    act: Callable[[Array], Array]
+    convert: Callable[[Array], Array]
 
 
-def senses(space: spaces.Space[Any], owner: str) -> Senses:
-    """Return what a network sees of the observations in a space.
+def observation_adapter(space: spaces.Space[Any], owner: str) -> ObservationAdapter:
+    """Return the adapter for a space of observations.
 
-    A bounded component of a box is scaled to −1..1, by the space's bounds; one without bounds
-    stays in its own units. Numbers of discrete spaces become one 1 among zeros.
+    Box: every bounded component is scaled from its bounds to −1..1; components without bounds are
+    passed on unchanged. Discrete: one-hot vectors. MultiBinary: unchanged.
+
+    Args:
+        space: space of one observation.
+        owner: name of the environment, for error messages.
 
     Raises:
-        InputError: for any other space.
+        InputError: if the space is of another kind.
 
     >>> low, high = np.array([[0, -np.inf], [4, np.inf]], dtype=np.float32)
-    >>> made = senses(spaces.Box(low, high), "mine")
-    >>> made.shape, made.see(np.array([[3.0, 7.0]])).tolist()
+    >>> made = observation_adapter(spaces.Box(low, high), "mine")
+    >>> made.shape, made.convert(np.array([[3.0, 7.0]])).tolist()
     ((2,), [[0.5, 7.0]])
     """
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         centre, size = _bounds(space)
-        return Senses(space.shape, 0, lambda o: ((o - centre) / size).astype(np.float32))
+        return ObservationAdapter(
+            space.shape, 0, lambda o: ((o - centre) / size).astype(np.float32)
+        )
     if isinstance(space, spaces.MultiBinary):
         timed = len(space.shape) == 2
         shape = space.shape[1:] if timed else space.shape
-        return Senses(tuple(shape), space.shape[0] if timed else 0, lambda o: o.astype(np.float32))
+        steps = space.shape[0] if timed else 0
+        return ObservationAdapter(tuple(shape), steps, lambda o: o.astype(np.float32))
     if isinstance(space, spaces.Discrete):
         n, start = int(space.n), int(space.start)
-        return Senses((n,), 0, lambda o: np.eye(n, dtype=np.float32)[o - start])
+        return ObservationAdapter((n,), 0, lambda o: np.eye(n, dtype=np.float32)[o - start])
     raise InputError(
-        f"{owner}: observations in {_short(space)}: a network sees boxes of floats, MultiBinary "
-        "and Discrete spaces: put a wrapper around the environment that gives one"
+        f"{owner}: observations in {_short(space)} are not supported: wrap the environment so that "
+        "they are in a Box of floats, a MultiBinary or a Discrete space"
     )
 
 
-def muscles(space: spaces.Space[Any], owner: str) -> Muscles:
-    """Return what a network's outputs do in a space of actions.
+def action_adapter(space: spaces.Space[Any], owner: str) -> ActionAdapter:
+    """Return the adapter for a space of actions.
 
-    Discrete: the largest output wins. MultiBinary: 1 where an output is positive. Box: outputs of
-    −1..1 span a component from its lower to its upper bound, and larger ones are cut off; a
-    component without bounds takes the output as it is.
+    Discrete: the index of the largest output. MultiBinary: 1 where an output is positive. Box:
+    outputs from −1 to 1 are mapped to the range between a component's bounds and larger ones are
+    clipped; for a component without bounds the output is the action.
+
+    Args:
+        space: space of one action.
+        owner: name of the environment, for error messages.
 
     Raises:
-        InputError: for any other space.
+        InputError: if the space is of another kind.
 
-    >>> muscles(spaces.Discrete(3, start=1), "mine").act(np.array([[0.1, 0.3, 0.2]])).tolist()
+    >>> discrete = action_adapter(spaces.Discrete(3, start=1), "mine")
+    >>> discrete.convert(np.array([[0.1, 0.3, 0.2]])).tolist()
     [2]
-    >>> muscles(spaces.Box(-2.0, 2.0, (1,)), "mine").act(np.array([[0.5], [9.0]])).tolist()
+    >>> box = action_adapter(spaces.Box(-2.0, 2.0, (1,)), "mine")
+    >>> box.convert(np.array([[0.5], [9.0]])).tolist()
     [[1.0], [2.0]]
     """
     if isinstance(space, spaces.Discrete):
         start = int(space.start)
-        return Muscles(int(space.n), lambda y: y.argmax(1) + start)
+        return ActionAdapter(int(space.n), lambda y: y.argmax(1) + start)
     if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
-        return Muscles(space.shape[0], lambda y: (y > 0).astype(space.dtype))
+        return ActionAdapter(space.shape[0], lambda y: (y > 0).astype(space.dtype))
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         centre, size = _bounds(space)
 
-        def act(y: Array) -> Array:
-            wide = centre + size * y.reshape(-1, *space.shape)
-            return np.clip(wide, space.low, space.high).astype(space.dtype)
+        def convert(y: Array) -> Array:
+            scaled = centre + size * y.reshape(-1, *space.shape)
+            return np.clip(scaled, space.low, space.high).astype(space.dtype)
 
-        return Muscles(int(np.prod(space.shape)), act)
+        return ActionAdapter(int(np.prod(space.shape)), convert)
     raise InputError(
-        f"{owner}: actions in {_short(space)}: a network acts in Discrete, Box (of floats) and "
-        "MultiBinary spaces: put a wrapper around the environment that takes one"
+        f"{owner}: actions in {_short(space)} are not supported: wrap the environment so that they "
+        "are in a Discrete space, a Box of floats or a MultiBinary space"
     )
 
 
 def _bounds(space: spaces.Box) -> tuple[Array, Array]:
-    """Return the centre and half the width of every bounded component; 0 and 1 of any other."""
+    """Return centre and half width of every bounded component; 0 and 1 for the others."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     bounded = np.isfinite(low) & np.isfinite(high) & (high > low)
     low, high = np.where(bounded, low, -1), np.where(bounded, high, 1)
@@ -116,6 +129,6 @@ def _bounds(space: spaces.Box) -> tuple[Array, Array]:
 
 
 def _short(space: spaces.Space[Any]) -> str:
-    """Name a space on one short line."""
+    """Return a description of a space on one line of at most 80 characters."""
     words = " ".join(str(space).split())
     return words if len(words) < 80 else f"{words[:77]}..."

@@ -1,4 +1,4 @@
-"""Listening to a system: what pairs of passes show, whatever its rule makes of them."""
+"""Pairs of passes of a run's system with its rule's noise, recorded without any update."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from noisynets.systems.catalogue import SYSTEMS
 from noisynets.tasks.data import Examples
 
 QUIET_SIGMA = 1e-2
-"""What is injected to listen to a system that neither has noise nor gets any from its rule."""
+"""σ injected into systems that have no noise of their own and whose rule injects none at nodes."""
 
 
 @contextmanager
 def unchanged(session: Session) -> Iterator[None]:
-    """Put everything that a run saves back to what it was, whatever happens in between.
+    """Restore on exit everything that a checkpoint contains, also after an error.
 
-    Weights, what feedback has learnt, all streams of noise and the state of devices are in it.
+    This includes weights, learnt feedback, all random generators and the state of devices.
     """
     kept = copy.deepcopy(session.state())
     try:
@@ -52,25 +52,27 @@ class PairRecorder(Feedback):
         return Sent([None] * len(record.calls))
 
 
-class Listener:
-    """Makes passes as the run's rule would make them, and returns what they showed.
+class PairSource:
+    """Makes pairs of passes of a run's system, with noise as its rule would use it.
 
     Args:
-        session: whose system is listened to.
+        session: session of the run.
         resamples: K.
-        seed: of what is injected.
+        seed: seed of the injected noise.
 
     Attributes:
-        sigma: of what is injected; None: the noise is the system's own.
+        sigma: σ of the injected noise; None: nothing is injected, the system's own noise is used.
     """
 
     def __init__(self, session: Session, resamples: int, seed: int = 1) -> None:
         self._session = session
         self._recorder = PairRecorder()
-        self.sigma = listening_sigma(session)
+        self.sigma = probing_sigma(session)
         c = session.config
-        noise, held = c.noise or METHODS[c.rule].noise, c.noise_over == "trial"
-        injection = None if self.sigma is None else Injection(self.sigma, noise, seed, held)
+        noise, per_trial = c.noise or METHODS[c.rule].noise, c.noise_over == "trial"
+        injection = None
+        if self.sigma is not None:
+            injection = Injection(self.sigma, noise, seed, per_trial)
         self._passes = NodePerturbation(
             session.system,
             session.task.measure.loss,
@@ -80,9 +82,15 @@ class Listener:
         )
 
     def __call__(self, x: Tensor, y: Tensor) -> Record | None:
-        """Return what passes over a batch showed; None where the system cannot be listened to.
+        """Return the record of a pair of passes over a batch.
 
-        So it is where the output is not made of activities alone, or is no single tensor.
+        Args:
+            x: inputs (B, ...), before encoding.
+            y: targets (B, ...).
+
+        Returns:
+            The record; None if the system does not support the recording, because its output does
+            not consist of activities alone or is not a single tensor.
         """
         try:
             self._passes.credit(self._session.encode(x, self._session.encoding), y)
@@ -91,8 +99,8 @@ class Listener:
         return self._recorder.records[0]
 
 
-def listening_sigma(session: Session) -> float | None:
-    """What to inject while listening: the rule's own σ at the nodes, or next to nothing."""
+def probing_sigma(session: Session) -> float | None:
+    """Return the σ to inject at nodes: the rule's, a small one, or None for a noisy system."""
     c = session.config
     if METHODS[c.rule].perturbs == "nodes":
         return c.injected
@@ -104,12 +112,12 @@ def listening_sigma(session: Session) -> float | None:
 
 @dataclass
 class Batches:
-    """Training batches, in a random order of its own.
+    """Random batches of examples, independent of the run's own order.
 
     Args:
-        session: gives dtype and device.
-        examples: to draw from.
-        seed: of the order.
+        session: session that determines dtype and device.
+        examples: examples from which batches are drawn.
+        seed: seed of the draws.
     """
 
     session: Session
@@ -120,7 +128,7 @@ class Batches:
         self._generator = torch.Generator().manual_seed(self.seed)
 
     def draw(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return another batch, as it is before any encoding."""
+        """Return inputs (size, ...), before encoding, and targets of randomly drawn examples."""
         n = len(self.examples)
         index = torch.randperm(n, generator=self._generator)[:size].to(self.examples.y.device)
         return self.examples.batch(index, DTYPES[self.session.config.dtype])

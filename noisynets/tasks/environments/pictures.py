@@ -1,4 +1,4 @@
-"""Pictures of an episode: what was seen, done and gained; and a film, where it can be drawn."""
+"""Pictures of an episode: plots of observations, actions and return, and an animation."""
 
 from __future__ import annotations
 
@@ -9,50 +9,53 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from matplotlib.figure import Figure
-from PIL import Image
 from torch import nn
 
 from noisynets.tasks.environments.episodes import Episodes
 from noisynets.tasks.environments.spaces import Array
 
 FRAMES, WIDTH = 150, 300
-"""Of a film, at most."""
+"""Largest number of frames of an animation, and its largest width in pixels."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode, step by step.
+    """Everything recorded in one episode of T steps.
 
     Attributes:
-        seen: observations, (T, n).
-        done: actions, (T, m).
+        observations: (T, n).
+        actions: (T, m).
         rewards: (T,).
-        frames: pictures, (height, width, 3) each; none where the environment draws none.
-        fps: frames per second of the environment's own time.
+        frames: rendered images (height, width, 3); empty if the environment cannot be rendered.
+        fps: frames per second at which the environment runs in real time.
     """
 
-    seen: Array
-    done: Array
+    observations: Array
+    actions: Array
     rewards: Array
     frames: Sequence[Array]
     fps: float
 
 
-def pictures(system: nn.Module, seed: int = 2_000_000) -> dict[str, bytes]:
-    """Run one more episode, and draw it.
+def draw_episode(system: nn.Module, seed: int = 2_000_000) -> dict[str, bytes]:
+    """Run one further episode and draw it.
+
+    Args:
+        system: a trained `Episodes`.
+        seed: seed of the episode.
 
     Returns:
-        File names and contents: episode.png, and episode.gif if the environment can be drawn.
+        File names and contents: episode.png, and episode.gif if the environment can be rendered.
     """
-    assert isinstance(system, Episodes), "only what acts has episodes"
-    found = run(system, seed)
-    files = {"episode.png": drawn(found, f"{system.environment}, return {found.rewards.sum():g}")}
-    return files | ({"episode.gif": film(found.frames, found.fps)} if found.frames else {})
+    assert isinstance(system, Episodes), "only systems of type Episodes run episodes"
+    found = run_episode(system, seed)
+    title = f"{system.environment}, return {found.rewards.sum():g}"
+    files = {"episode.png": plot(found, title)}
+    return files | ({"episode.gif": animation(found.frames, found.fps)} if found.frames else {})
 
 
-def run(system: Episodes, seed: int) -> Episode:
-    """Run an episode of a single environment."""
+def run_episode(system: Episodes, seed: int) -> Episode:
+    """Run one episode in a single environment and record it."""
     env, frames = _single(system), list[Array]()
     try:
         observation, _ = env.reset(seed=seed)
@@ -61,35 +64,41 @@ def run(system: Episodes, seed: int) -> Episode:
             if env.render_mode is not None:
                 frames.append(np.asarray(env.render()))
             action = system.act(np.asarray(observation)[None])[0]
-            following, reward, ended, cut, _ = env.step(action)
+            following, reward, terminated, truncated, _ = env.step(action)
             steps.append((np.ravel(observation), np.ravel(action), float(reward)))
             observation = following
-            if ended or cut:
+            if terminated or truncated:
                 break
     finally:
         env.close()
-    seen, done, rewards = zip(*steps, strict=True)
+    observations, actions, rewards = zip(*steps, strict=True)
     fps = float(env.metadata.get("render_fps", 30))
-    return Episode(np.stack(seen), np.stack(done), np.array(rewards), frames, fps)
+    return Episode(np.stack(observations), np.stack(actions), np.array(rewards), frames, fps)
 
 
 def _single(system: Episodes) -> gymnasium.Env[Any, Any]:
-    """Make one environment; one that can be drawn, if it can be."""
+    """Make one environment, with rendering if that works."""
     try:
         env = gymnasium.make(system.environment, render_mode="rgb_array", **system.settings)
         env.reset(seed=0)
-        env.render()  # only now a graphics library is missed
+        env.render()  # fails here if a graphics library is missing
         return env
-    except Exception:  # drawing is a gift: whatever stands in its way, the traces will do
+    except Exception:  # without rendering, episode.png is still drawn
         return gymnasium.make(system.environment, **system.settings)
 
 
-def film(frames: Sequence[Array], fps: float) -> bytes:
-    """Return a GIF, thinned out to `FRAMES` frames of `WIDTH` points.
+def animation(frames: Sequence[Array], fps: float) -> bytes:
+    """Return a GIF of at most `FRAMES` frames, each at most `WIDTH` pixels wide.
 
-    >>> film([np.zeros((40, 60, 3), dtype=np.uint8)] * 2, fps=50)[:3]
+    Args:
+        frames: images (height, width, 3), uint8.
+        fps: frames per second; frames that are left out do not change the speed.
+
+    >>> animation([np.zeros((40, 60, 3), dtype=np.uint8)] * 2, fps=50)[:3]
     b'GIF'
     """
+    from PIL import Image
+
     every = -(-len(frames) // FRAMES)
     made = []
     for frame in frames[::every]:
@@ -109,17 +118,19 @@ def film(frames: Sequence[Array], fps: float) -> bytes:
     return data.getvalue()
 
 
-def drawn(episode: Episode, title: str) -> bytes:
-    """Return a PNG of what was seen, done and gained, against the steps."""
+def plot(episode: Episode, title: str) -> bytes:
+    """Return a PNG with observations, actions and return so far against the step."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 6), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True)
     rows = (
-        ("observation", episode.seen),
-        ("action", episode.done),
+        ("observation", episode.observations),
+        ("action", episode.actions),
         ("return so far", episode.rewards.cumsum()[:, None]),
     )
     for axes, (name, values) in zip(panels, rows, strict=True):
-        if values.shape[1] > 12:  # as many as a raster shows better
+        if values.shape[1] > 12:  # too many for lines: an image
             axes.imshow(values.T, aspect="auto", interpolation="nearest", cmap="Greys")
         else:
             axes.plot(values, lw=1, drawstyle="steps-post" if name == "action" else "default")
