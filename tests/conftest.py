@@ -1,7 +1,12 @@
-"""What all tests share: one thread, and a tiny task beside the real ones.
+"""What all tests share: one thread, a tiny task beside the real ones, and undrawn pictures.
 
-Small tensors gain nothing from more threads, and busy machines lose a lot.
+Small tensors gain nothing from more threads, and busy machines lose a lot. Drawing the curves of a
+tiny run takes ten times as long as the run: figures are composed but not rendered, except in tests
+with the marker `pictures`.
 """
+
+import io
+from pathlib import Path
 
 import pytest
 import tiny
@@ -15,3 +20,16 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _tiny_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "tiny", tiny.TASK)
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def savefig(figure: object, file: str | Path | io.BytesIO, **settings: object) -> None:
+        content = b"not drawn: see tests/conftest.py"
+        if isinstance(file, str | Path):
+            Path(file).write_bytes(content)
+        else:
+            file.write(content)
+
+    if request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
