@@ -218,6 +218,7 @@ def command(out: Path, *more: str) -> list[str]:
     return [*words, "--env", *SHORT, "--out", str(out), *more]
 
 
+@pytest.mark.pictures
 def test_training_on_the_command_line(tmp_path, capsys) -> None:
     cli.main(command(tmp_path / "run"))
     assert "test return " in capsys.readouterr().out
@@ -326,6 +327,7 @@ def test_every_policy_acts() -> None:
         assert resolve(Config(task="cartpole", system=name)).rule == "innovation"
 
 
+@pytest.mark.pictures
 def test_an_episode_is_drawn(monkeypatch) -> None:
     found = pictures(Episodes(linear(8, 2), "noisynets_envs:noisynets/NoisyArm-v0").float())
     assert set(found) == {"episode.png", "episode.gif"}
