@@ -9,9 +9,13 @@ from tiny import config, run, same
 from torch import nn
 
 from noisynets import AdditiveGaussian, NodePerturbation, Noisy, cross_entropy
+from noisynets.core.losses import negative_return
 from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.estimators.roll_out import RollOutPerturbation
+from noisynets.estimators.roll_out_credit import RollOutFeedback
 from noisynets.run.checkpoint import load_state
 from noisynets.run.settings import Config, seeds
+from noisynets.tasks.environments import Episodes
 
 LIF = {"system": "lif", "steps": 3, "hidden": (6,)}
 YIN_YANG = LIF | {"task": "yinyang", "batch_size": 500}
@@ -114,3 +118,13 @@ def test_random_feedback_comes_from_the_seed_alone(rule: str) -> None:
     hidden = [flat({"weight": grads["0.layer.weight"]}) for grads in found]
     assert not torch.equal(hidden[0], hidden[2])
     assert torch.equal(found[0]["2.layer.bias"], found[2]["2.layer.bias"])
+
+
+@pytest.mark.parametrize("estimator", [RollOutPerturbation, RollOutFeedback])
+def test_another_seed_gives_other_roll_outs(estimator: type) -> None:
+    system = Episodes(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)), "CartPole-v1")
+    found = [
+        estimator(system, negative_return, seed=seed).injection((5,), torch.zeros(()))
+        for seed in (3, 3, 4)
+    ]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
