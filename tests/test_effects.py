@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.func import functional_call
 
 from noisynets import InputError, Noisy, SystemRefused
 from noisynets.core.types import Weights
@@ -191,8 +192,10 @@ def test_noise_of_products_is_new_for_every_patch(layer: nn.Module) -> None:
     x = torch.randn(2, *[6] * (layer.weight.dim() - 2), dtype=F64)
     drawn = reads(Noisy(layer, WeightNoise(0.2), seed=1), x).flatten(1)
     sigma = 0.2 * layer.weight.abs().max()
-    ones = torch.ones_like(layer.weight)
-    variance = layer._conv_forward(x.square().unsqueeze(0), ones, None).flatten() * sigma**2
+    ones = {
+        name: torch.full_like(p, float(name == "weight")) for name, p in layer.named_parameters()
+    }
+    variance = functional_call(layer, ones, x.square().unsqueeze(0)).flatten() * sigma**2
     close(drawn, layer(x.unsqueeze(0)).flatten(), variance)
     correlation = torch.corrcoef(drawn.T)
     assert (correlation - torch.eye(len(correlation))).abs().max() < 0.05

@@ -27,6 +27,7 @@ from noisynets.core.losses import negative_return
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.estimators.roll_out import RollOutPerturbation
 from noisynets.estimators.roll_out_credit import RollOutFeedback
+from noisynets.run.checkpoint import save_state
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import train
@@ -132,10 +133,11 @@ def test_a_fast_vector_runs_its_first_episodes() -> None:
     system = Episodes(net, "CartPole-v1")
     found = system(seeds(1, 2, 3))[:, 0]
     envs = gymnasium.make_vec("CartPole-v1", 3)
+    see = senses(envs.single_observation_space, "CartPole-v1").see
     seen, _ = envs.reset(seed=mixed([1, 2, 3]))
     total, over = np.zeros(3), np.zeros(3, dtype=bool)
     while not over.all():
-        x = system._senses.see(seen).astype(np.float64)
+        x = see(seen).astype(np.float64)
         seen, reward, ended, cut, _ = envs.step(net(torch.from_numpy(x)).argmax(1).numpy())
         total += np.where(over, 0, reward)
         over |= ended | cut
@@ -266,21 +268,18 @@ def test_stopped_and_continued_with_the_same_bits(
     )
     whole = create(tmp_path / "whole", config)
     train(whole, progress_bar=False)
-    import noisynets.run.train as loop
-
     saved, parts = [], create(tmp_path / "parts", config)
-    save = loop._save
 
-    def stop(folder, session) -> None:
-        save(folder, session)
-        saved.append(session.progress.epoch)
+    def stop(path, state) -> None:
+        save_state(path, state)
+        saved.append(state["progress"]["epoch"])
         if len(saved) == 2:  # after the first epoch
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_save", stop)
+    monkeypatch.setattr("noisynets.run.train.save_state", stop)
     with pytest.raises(KeyboardInterrupt):
         train(parts, progress_bar=False)
-    monkeypatch.setattr(loop, "_save", save)
+    monkeypatch.setattr("noisynets.run.train.save_state", save_state)
     train(parts, progress_bar=False)
     assert same(final(whole), final(parts))
 
