@@ -59,6 +59,8 @@ SEEDS = "tests/test_seeds.py::test_another_seed_gives_other_bits"
 SAME = "tests/test_rules.py::test_same_seed_same_bits"
 LOOPS = "tests/test_rules.py::test_agrees_with_plain_loops"
 SHARED = "tests/test_rules.py::test_a_shared_layer_agrees_with_plain_loops"
+PLAN = "tests/test_plan.py::test_a_system_that_changes_between_two_batches_is_traced_anew"
+SPIKES = "tests/test_spiking.py::test_rules_agree_with_plain_loops"
 MAPS = "tests/test_seeds.py::test_random_feedback_comes_from_the_seed_alone"
 
 MUTATIONS = [
@@ -188,7 +190,7 @@ MUTATIONS = [
         "noisynets/systems/devices/pattern.py",
         "np.random.SeedSequence([int(self.seed), _FIXED])",
         "np.random.SeedSequence([_FIXED])",
-        "tests/test_devices.py",
+        "tests/test_devices.py::test_two_seeds_decide_the_chip_and_its_behaviour_in_time",
     ),
     seed(
         "of a run, in all of its parts",
@@ -225,7 +227,7 @@ MUTATIONS = [
         "noisynets/estimators/node_perturbation.py",
         "        self.nodes = check(self.system)\n        self._wiring = None\n",
         "        self.nodes = check(self.system)\n",
-        ("tests/test_wiring.py", "tests/test_feedback.py"),
+        (PLAN,),
     ),
     Mutation(
         "stale plan: the inputs have another shape",
@@ -239,7 +241,7 @@ MUTATIONS = [
         "noisynets/estimators/node_perturbation.py",
         "fixed = is_chain(_network(self.system)) and wiring.reported",
         "fixed = True",
-        ("tests/test_wiring.py", "tests/test_feedback.py"),
+        ("tests/test_plan.py::test_what_is_no_chain_is_traced_in_every_batch",),
     ),
     # A draw of noise is skipped.
     Mutation(
@@ -261,7 +263,14 @@ MUTATIONS = [
         "noisynets/estimators/node_perturbation.py",
         'self.injection.stream.restore(state["stream"])',
         "pass",
-        ("tests/test_feedback.py",),
+        ("tests/test_feedback.py::test_feedback_restored_on_a_used_estimator_is_what_was_saved",),
+    ),
+    Mutation(
+        "draw skipped: the stream begins anew in every call",
+        "noisynets/core/noise.py",
+        "return self.sampler(shape, like, self.stream.on(like.device))",
+        "return self.sampler(shape, like, Stream(self.stream._seed).on(like.device))",
+        ("tests/test_plan.py::test_noise_is_drawn_anew_in_every_batch_and_every_node",),
     ),
     # N is dropped.
     Mutation(
@@ -283,7 +292,9 @@ MUTATIONS = [
         "noisynets/rules/credit/credit.py",
         "size = sum(e[0, 0].numel() for e in innovations)",
         "size = 1",
-        ("tests/test_control_variates.py",),
+        (
+            "tests/test_control_variates.py::test_control_variates_are_unbiased_and_have_less_variance",
+        ),
     ),
     Mutation(
         "mean over K dropped",
@@ -298,14 +309,14 @@ MUTATIONS = [
         "noisynets/core/probe.py",
         "        if self._hold_noise:\n            self._held[index] = z\n",
         "        self._held[index] = z\n",
-        (SHARED, "tests/test_spiking.py"),
+        (SHARED, SPIKES),
     ),
     Mutation(
         "one draw for all calls: held noise is drawn anew",
         "noisynets/core/probe.py",
         "        if self._hold_noise:\n            self._held[index] = z\n",
         "",
-        ("tests/test_spiking.py", "tests/test_eligibility.py"),
+        (SPIKES,),
     ),
     Mutation(
         "one draw for all calls: draws of a mean",
