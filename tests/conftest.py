@@ -6,7 +6,10 @@ with the marker `pictures`.
 """
 
 import io
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
 
 import pytest
 import tiny
@@ -15,6 +18,13 @@ import torch
 from noisynets.tasks.data import TASKS
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process per core for the whole suite, and none beside this one for files by name."""
+    named = config.args_source is config.ArgsSource.ARGS
+    return 0 if named else min(os.cpu_count() or 1, 8)
 
 
 @pytest.fixture(autouse=True)
