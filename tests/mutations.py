@@ -234,7 +234,7 @@ MUTATIONS = [
         "noisynets/estimators/node_perturbation.py",
         "wired = self._wiring is not None and self._wired_for == inputs.shape[1:]",
         "wired = self._wiring is not None",
-        ("tests/test_wiring.py::test_another_picture_size_is_wired_anew",),
+        ("tests/test_plan.py::test_inputs_of_another_size_are_traced_anew",),
     ),
     Mutation(
         "stale plan: a system that is no fixed chain",

@@ -83,6 +83,16 @@ def test_a_system_that_changes_between_two_batches_is_traced_anew(change) -> Non
     assert_exact(gradients(net), squared_error(net(x), y), net)
 
 
+def test_inputs_of_another_size_are_traced_anew() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    estimate = estimator(net.double())
+    for size in (8, 12, 8):
+        x, y = torch.randn(5, 1, size, size, dtype=F64), torch.randn(5, 3, dtype=F64)
+        estimate(x, y)
+        assert_exact(gradients(net), squared_error(net(x), y), net)
+
+
 def test_what_is_no_chain_is_traced_in_every_batch() -> None:
     torch.manual_seed(0)
     net = Alternating().double()
