@@ -198,6 +198,7 @@ def test_bad_arguments_are_named(arguments, words, capsys) -> None:
 # --- runs --------------------------------------------------------------------------------------
 
 
+@pytest.mark.pictures
 def test_a_suite_is_run_once_and_goes_on_where_it_stopped(
     suite: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
@@ -347,6 +348,7 @@ def test_a_cell_of_the_committed_results_comes_out_again(tmp_path: Path) -> None
     assert group.values("test")[0] == pytest.approx(mean(scores), abs=max(3 * stdev(scores), 3e-3))
 
 
+@pytest.mark.pictures
 def test_the_speed_of_steps_is_measured_in_its_quick_form(tmp_path: Path, capsys) -> None:
     """No times are judged here: other jobs may run beside the tests."""
     cli.main(["bench", "speed", "--quick", "--out", str(tmp_path / "out")])

@@ -215,6 +215,13 @@ def test_show_draws_every_chain(system: str, tmp_path: Path, monkeypatch, capsys
     (picture,) = tmp_path.iterdir()
     assert capsys.readouterr().out.strip() == picture.name and picture.name.startswith(system)
     assert call("show", system, "--device-preset", "mtj", "--out", "mtj.png") == 0
+    assert (tmp_path / "mtj.png").is_file()
+
+
+@pytest.mark.pictures
+def test_a_picture_of_a_system_is_rendered(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("show", "noisy-mlp", "--device-preset", "mtj", "--out", "mtj.png") == 0
     assert (tmp_path / "mtj.png").stat().st_size > 10_000
 
 

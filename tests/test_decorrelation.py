@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -97,7 +98,8 @@ def test_a_convolution_decorrelates_its_patches(kernel, stride, padding, dilatio
     if demean:
         module.mean.normal_()
     raw = torch.randn(2, 2, 6, 6, dtype=torch.float64)
-    patches = module._patches(raw)
+    padded = dilation * (kernel - 1) // 2 if padding == "same" else padding  # of an odd kernel
+    patches = F.unfold(raw, kernel, dilation, padded, stride).mT.flatten(0, 1)
     rows = module.decorrelate(patches) @ conv.weight.flatten(1).T + conv.bias
     output = module(raw)
     torch.testing.assert_close(rows.unflatten(0, (2, -1)).mT, output.flatten(2))

@@ -379,6 +379,7 @@ def test_sigma_auto_is_refused_where_nothing_is_injected(settings: dict, sigma: 
             config(sigma="auto", **wrong)
 
 
+@pytest.mark.pictures
 def test_runs_and_systems_are_diagnosed(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = run(tmp_path / "run", rule="np", system="mlp", epochs=1)

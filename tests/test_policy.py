@@ -27,6 +27,7 @@ from noisynets.core.losses import negative_return
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.estimators.roll_out import RollOutPerturbation
 from noisynets.estimators.roll_out_credit import RollOutFeedback
+from noisynets.run.checkpoint import save_state
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import train
@@ -132,7 +133,7 @@ def test_episodes_in_a_vector_environment_equal_a_plain_loop() -> None:
     system = Episodes(net, "CartPole-v1")
     found = system(seeds(1, 2, 3))[:, 0]
     envs = gymnasium.make_vec("CartPole-v1", 3)
-    see = observation_adapter(envs.single_observation_space, "here").convert
+    see = observation_adapter(envs.single_observation_space, "CartPole-v1").convert
     seen, _ = envs.reset(seed=mixed([1, 2, 3]))
     total, over = np.zeros(3), np.zeros(3, dtype=bool)
     while not over.all():
@@ -220,6 +221,7 @@ def command(out: Path, *more: str) -> list[str]:
     return [*words, "--env", *SHORT, "--out", str(out), *more]
 
 
+@pytest.mark.pictures
 def test_training_on_the_command_line(tmp_path, capsys) -> None:
     cli.main(command(tmp_path / "run"))
     assert "test return " in capsys.readouterr().out
@@ -267,21 +269,18 @@ def test_stopped_and_continued_with_the_same_bits(
     )
     whole = create(tmp_path / "whole", config)
     train(whole, progress_bar=False)
-    import noisynets.run.train as loop
-
     saved, parts = [], create(tmp_path / "parts", config)
-    save = loop.save_state
 
-    def stop(path: Path, state: dict) -> None:
-        save(path, state)
-        saved.append(path)
+    def stop(path, state) -> None:
+        save_state(path, state)
+        saved.append(state["progress"]["epoch"])
         if len(saved) == 2:  # after the first epoch
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save_state", stop)
+    monkeypatch.setattr("noisynets.run.train.save_state", stop)
     with pytest.raises(KeyboardInterrupt):
         train(parts, progress_bar=False)
-    monkeypatch.setattr(loop, "save_state", save)
+    monkeypatch.setattr("noisynets.run.train.save_state", save_state)
     train(parts, progress_bar=False)
     assert same(final(whole), final(parts))
 
@@ -328,6 +327,7 @@ def test_every_policy_acts() -> None:
         assert resolve(Config(task="cartpole", system=name)).rule == "innovation"
 
 
+@pytest.mark.pictures
 def test_an_episode_is_drawn(monkeypatch) -> None:
     found = draw_episode(Episodes(linear(8, 2), "noisynets_envs:noisynets/NoisyArm-v0").float())
     assert set(found) == {"episode.png", "episode.gif"}

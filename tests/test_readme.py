@@ -100,6 +100,7 @@ def test_a_box_of_ones_own_learns_what_frozen_layers_do_not() -> None:
     assert own_box.main(steps=250) > 0.95 > own_box.main(steps=250, rule="frozen")
 
 
+@pytest.mark.pictures
 def test_the_chips_of_the_example_are_trained_and_drawn(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(TASKS, "tiny", TASK)
     example = chip_in_the_loop.Example(tmp_path, epochs=1, hidden=(8,), task="tiny")

@@ -11,6 +11,7 @@ from noisynets.run.folder import columns, create
 from noisynets.run.train import open_session
 
 
+@pytest.mark.pictures
 def test_the_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", rule="danp")
     rows = metrics(folder)
