@@ -12,11 +12,11 @@ from functools import partial
 
 import snntorch
 import torch
-import tyro
 from torch import Tensor, nn
 
 from noisynets import Backpropagation, NodePerturbation, cross_entropy
 from noisynets.bench.speed import memory
+from noisynets.cli.parser import arguments
 from noisynets.systems.spiking import Spiking, adapt
 
 KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, steps")
@@ -77,4 +77,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(arguments(Settings))
