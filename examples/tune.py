@@ -22,7 +22,8 @@ from typing import get_type_hints
 from noisynets.bench.run import judged_by
 from noisynets.cli.parser import parsed
 from noisynets.core.errors import Diverged
-from noisynets.core.settings import Option, Setting, options, written
+from noisynets.core.settings import Option, Setting
+from noisynets.core.values import options, written
 from noisynets.estimators.methods import METHODS
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import finished

@@ -14,7 +14,7 @@ from tiny import config
 
 from noisynets import cli
 from noisynets.cli.parser import parsed
-from noisynets.core.settings import declared, options
+from noisynets.core.values import declared, options
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.settings import Config
 from noisynets.run.train import train
@@ -274,7 +274,8 @@ def test_help_shows_a_dozen_settings_and_those_of_what_is_chosen(capsys) -> None
 
 def test_the_program_alone_names_its_commands(capsys) -> None:
     assert call() == 0
-    assert all(word in capsys.readouterr().out for word in ("train", "check-box", "--help"))
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("train", "check-box", "--help"))
 
 
 def test_divergence_ends_with_3(tmp_path: Path, capsys) -> None:

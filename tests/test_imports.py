@@ -21,6 +21,7 @@ CORE = [
     {"types"},
     {"registry"},
     {"settings"},
+    {"values"},
     {"noise", "losses", "outer", "trial", "graph"},
     {"adjoints"},
     {"tracer", "probe"},

@@ -12,17 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from noisynets.core.errors import InputError
-from noisynets.core.settings import (
-    GROUPS,
-    REQUIRED,
-    Option,
-    Setting,
-    Settings,
-    declared,
-    made,
-    options,
-    refuse,
-)
+from noisynets.core.settings import GROUPS, REQUIRED, Option, Setting, Settings
+from noisynets.core.values import declared, made, options, refuse
 
 T = TypeVar("T")
 
