@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 import torch
-import tyro
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from noisynets import cross_entropy
+from noisynets.cli.parser import arguments
 from noisynets.run.evaluate import evaluate
 from noisynets.run.session import Session, build
 from noisynets.run.settings import Config, resolve
@@ -121,4 +121,4 @@ def main(example: Example) -> dict[str, list[float]]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     logging.disable(logging.INFO)
-    main(tyro.cli(Example))
+    main(arguments(Example))

@@ -15,10 +15,10 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from noisynets.cli.parser import arguments
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import finished
 
@@ -108,7 +108,7 @@ def main(example: Example) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    settings = tyro.cli(Example)
+    settings = arguments(Example)
     for name, accuracy in main(settings).items():
         print(f"{name:24s} test accuracy on the chip {accuracy:.4f}")
     print(settings.out / "chips.png")

@@ -11,11 +11,11 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from noisynets.bench import draw_curves, spread
+from noisynets.cli.parser import arguments
+from noisynets.core.settings import REQUIRED, setting
 from noisynets.run.folder import RunFolder
 from noisynets.run.settings import Config, task_of
 
@@ -26,8 +26,9 @@ Group = list[RunFolder]
 class Comparison:
     """The runs to compare."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders; unfinished runs are skipped."""
+    runs: tuple[Path, ...] = setting(
+        REQUIRED, "Run folders; unfinished runs are skipped.", positional=True
+    )
     picture: Path | None = None
     """PNG to write: validation score against epochs and against sample-forwards."""
 
@@ -101,4 +102,4 @@ def main(comparison: Comparison) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Comparison))
+    main(arguments(Comparison))

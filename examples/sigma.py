@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import tyro
-
+from noisynets.cli.parser import arguments
 from noisynets.core.errors import Diverged
 from noisynets.diagnose import settled
 from noisynets.run.folder import create
@@ -55,4 +54,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    main(arguments(Args))

@@ -12,11 +12,12 @@ from functools import partial
 
 import snntorch
 import torch
-import tyro
 from torch import Tensor, nn
 
 from noisynets import Backpropagation, NodePerturbation, cross_entropy
 from noisynets.bench.steps import memory
+from noisynets.cli.parser import arguments
+from noisynets.rules import RULES, InTime, OverTrial
 from noisynets.systems.spiking import Spiking, adapt
 
 KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, steps")
@@ -59,8 +60,12 @@ def step(kind: str, steps: int, batch: int) -> None:
     if rule == "BPTT":
         Backpropagation(net, cross_entropy)(x.unsqueeze(1), y)
     else:
-        estimator = NodePerturbation(net, cross_entropy, rule, sigma=0.3, credit_over=over)
-        estimator(x.unsqueeze(1), y)
+        made = RULES[rule].make(0)
+        if over == "trial":
+            made = OverTrial(made)
+        elif RULES[rule].sends_error:
+            made = InTime(made)
+        NodePerturbation(net, cross_entropy, made, sigma=0.3)(x.unsqueeze(1), y)
 
 
 def main(settings: Settings) -> None:
@@ -77,4 +82,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(arguments(Settings))

@@ -15,9 +15,9 @@ from statistics import quantiles
 
 import snntorch
 import torch
-import tyro
 from torch import Tensor, nn
 
+from noisynets.cli.parser import arguments
 from noisynets.systems.spiking import Leaky, MeanOutput, Spiking
 
 BETA, THRESHOLD = 0.9, 1.0
@@ -142,4 +142,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(arguments(Settings))

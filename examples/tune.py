@@ -15,13 +15,16 @@ import itertools
 import json
 import math
 import multiprocessing
-from dataclasses import asdict, dataclass, replace
+import sys
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-
-import tyro
+from typing import get_type_hints
 
 from noisynets.bench.run import judged_by
+from noisynets.cli.parser import parsed
 from noisynets.core.errors import Diverged
+from noisynets.core.settings import Option, Setting
+from noisynets.core.values import options, written
 from noisynets.estimators.methods import METHODS
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import finished
@@ -63,7 +66,7 @@ def candidates(search: Search) -> list[Config]:
 def run(job: tuple[Config, Path]) -> tuple[Config, float]:
     """Return a candidate and its validation score, higher is better; −inf if it diverged."""
     config, out = job
-    settings = json.dumps(asdict(config)).encode()
+    settings = json.dumps(written(config)).encode()
     name = f"{config.system}-{config.rule}-{hashlib.sha256(settings).hexdigest()[:12]}"
     try:
         summary = finished(out / name, config)
@@ -71,6 +74,25 @@ def run(job: tuple[Config, Path]) -> tuple[Config, float]:
         return config, -math.inf
     name, higher = judged_by(config)
     return config, summary[f"val_{name}"] if higher else -summary[f"val_{name}"]
+
+
+def search() -> Search:
+    """Read the command line: options of the search, and settings of train after `--base.`."""
+    own = {
+        f.name: Option(f.name, get_type_hints(Search)[f.name], f.default, Setting(""))
+        for f in fields(Search)
+        if f.name != "base"
+    }
+    base = {
+        f"base.{name}": replace(
+            o, name=f"base.{name}", setting=replace(o.setting, positional=False)
+        )
+        for name, o in options(Config).items()
+    }
+    given = parsed({**own, **base}, sys.argv[1:])
+    changes = {name.removeprefix("base."): v for name, v in given.items() if name in base}
+    given = {name: value for name, value in given.items() if name not in base}
+    return Search(**given, base=replace(Search().base, **changes))
 
 
 def main(search: Search) -> None:
@@ -89,4 +111,4 @@ def main(search: Search) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Search))
+    main(search())

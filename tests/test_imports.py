@@ -18,9 +18,10 @@ ROOMS = [
 
 CORE = [
     {"errors"},
+    {"types"},
     {"registry"},
     {"settings"},
-    {"types"},
+    {"values"},
     {"noise", "losses", "outer", "trial"},
     {"graph", "nodes"},
     {"record"},

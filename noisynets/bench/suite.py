@@ -35,7 +35,7 @@ from typing import Any
 
 from noisynets.core.errors import InputError, unknown
 from noisynets.core.registry import Registry
-from noisynets.core.settings import fits, made, options
+from noisynets.core.values import fits, made, options
 from noisynets.estimators.methods import BEST, METHODS
 from noisynets.run.settings import Config, resolve, unused
 

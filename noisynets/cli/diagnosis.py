@@ -8,7 +8,8 @@ from pathlib import Path
 
 from noisynets.cli.runs import loaded
 from noisynets.core.errors import InputError, unknown
-from noisynets.core.settings import REQUIRED, Settings, options, setting, value
+from noisynets.core.settings import REQUIRED, Settings, setting
+from noisynets.core.values import options, value
 from noisynets.diagnose import advise, as_json, draw, measure, settled, summary, table, warmed
 from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder

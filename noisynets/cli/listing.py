@@ -10,7 +10,8 @@ from torch import nn
 
 from noisynets.bench import summaries
 from noisynets.core.errors import InputError
-from noisynets.core.settings import REQUIRED, Settings, declared, part, setting
+from noisynets.core.settings import REQUIRED, Settings, setting
+from noisynets.core.values import declared, part
 from noisynets.diagnose.transfer import panels
 from noisynets.diagnose.transfer_picture import draw_transfer
 from noisynets.estimators.methods import METHODS

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from noisynets.core.errors import InputError
-from noisynets.core.settings import (
-    GROUPS,
-    REQUIRED,
-    Option,
-    Settings,
-    declared,
-    made,
-    options,
-    refuse,
-)
+from noisynets.core.settings import GROUPS, REQUIRED, Option, Setting, Settings
+from noisynets.core.values import declared, made, options, refuse
+
+T = TypeVar("T")
 
 WORDS = {int: "a whole number", float: "a number"}
 
@@ -256,3 +251,27 @@ def explained(option: Option) -> str:
 class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
+
+
+def arguments(cls: type[T], words: Sequence[str] | None = None) -> T:
+    """Return a dataclass whose fields a script's command line gives; end with 2 where it cannot.
+
+    Args:
+        cls: its fields are the options; one that is declared as positional goes without its name.
+        words: None: those of the process.
+    """
+    hints = get_type_hints(cls)
+    plain = Setting(help="")
+    found = {
+        f.name: Option(f.name, hints[f.name], f.default, f.metadata.get("setting", plain))
+        for f in fields(cls)  # type: ignore[arg-type]
+    }
+    words = sys.argv[1:] if words is None else words
+    if {"-h", "--help"} & set(words):
+        print(cls.__doc__, *(option.flag for option in found.values()), sep="\n")
+        sys.exit()
+    try:
+        return cls(**parsed(found, words))
+    except InputError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from noisynets.core.errors import InputError
-from noisynets.core.settings import read, written
+from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.settings import Config, resolve
 

@@ -18,7 +18,7 @@ from noisynets.systems.initialisation import INITIALISATIONS
 from noisynets.systems.spiking import FIRINGS, NEURONS, READOUTS
 
 NO_DEVICE = "none"
-"""Names no device, where a system has one unless told otherwise."""
+"""What `--device-preset` names for no device, also where the system has one by default."""
 
 
 def devices() -> Collection[str]:
@@ -27,7 +27,64 @@ def devices() -> Collection[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings(TrialSettings):
+class NeuronSettings(TrialSettings):
+    """Settings of spiking networks: trials, neurons and read-outs."""
+
+    steps: int | None = setting(
+        None,
+        "T, time steps of a trial. Unset: 10; for events in time theirs, or at most 100 bins.",
+        group=SPIKING,
+        at_least=1,
+        used_by=("spiking systems",),
+    )
+    neuron: str = setting(
+        "leaky",
+        lambda: f"Model of the neurons: {', '.join(NEURONS)}.",
+        group=SPIKING,
+        choices=NEURONS,
+    )
+    beta: float = setting(
+        0.9,
+        "Share of a membrane potential that is left after a step.",
+        group=SPIKING,
+        at_least=0,
+        at_most=1,
+    )
+    threshold: float = setting(1.0, "Potential at which a neuron fires.", group=SPIKING, above=0)
+    firing: str = setting(
+        "threshold",
+        lambda: f"When neurons fire: {', '.join(FIRINGS)} (noisy threshold, escape rate).",
+        group=SPIKING,
+        choices=FIRINGS,
+    )
+    firing_noise: float = setting(
+        0.1,
+        "Standard deviation of a noisy threshold, or width of an escape rate.",
+        unit="units of the potential",
+        group=SPIKING,
+        above=0,
+    )
+    membrane_noise: float = setting(
+        0.0,
+        "Standard deviation of the noise added to the potentials in each step.",
+        unit="units of the potential",
+        group=SPIKING,
+        at_least=0,
+    )
+    readout: str = setting(
+        "membrane",
+        lambda: (
+            f"Output of the network: {', '.join(READOUTS)} (mean potential of neurons that do not "
+            "fire, number of spikes, time of the first spike)."
+        ),
+        group=SPIKING,
+        kind="read-out",
+        choices=READOUTS,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(NeuronSettings):
     """Settings of a reference network.
 
     Attributes:
@@ -114,57 +171,6 @@ class NetworkSettings(TrialSettings):
         "simulated chip.",
         metavar="COMMAND",
         group=NOISE,
-    )
-    steps: int | None = setting(
-        None,
-        "T, time steps of a trial. Unset: 10; for events in time theirs, or at most 100 bins.",
-        group=SPIKING,
-        at_least=1,
-        used_by=("spiking systems",),
-    )
-    neuron: str = setting(
-        "leaky",
-        lambda: f"Model of the neurons: {', '.join(NEURONS)}.",
-        group=SPIKING,
-        choices=NEURONS,
-    )
-    beta: float = setting(
-        0.9,
-        "Share of a membrane potential that is left after a step.",
-        group=SPIKING,
-        at_least=0,
-        at_most=1,
-    )
-    threshold: float = setting(1.0, "Potential at which a neuron fires.", group=SPIKING, above=0)
-    firing: str = setting(
-        "threshold",
-        lambda: f"When neurons fire: {', '.join(FIRINGS)} (noisy threshold, escape rate).",
-        group=SPIKING,
-        choices=FIRINGS,
-    )
-    firing_noise: float = setting(
-        0.1,
-        "Standard deviation of a noisy threshold, or width of an escape rate.",
-        unit="units of the potential",
-        group=SPIKING,
-        above=0,
-    )
-    membrane_noise: float = setting(
-        0.0,
-        "Standard deviation of the noise added to the potentials in each step.",
-        unit="units of the potential",
-        group=SPIKING,
-        at_least=0,
-    )
-    readout: str = setting(
-        "membrane",
-        lambda: (
-            f"Output of the network: {', '.join(READOUTS)} (mean potential of neurons that do not "
-            "fire, number of spikes, time of the first spike)."
-        ),
-        group=SPIKING,
-        kind="read-out",
-        choices=READOUTS,
     )
     straight_through: bool = derived(False)
     weight_seed: int = derived(0)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from noisynets.core.errors import InputError
 from noisynets.core.noise import check_sigma
-from noisynets.core.settings import DTYPES, options, out_of_range, value
+from noisynets.core.settings import DTYPES
+from noisynets.core.values import options, out_of_range, value
 from noisynets.estimators.methods import METHODS
 from noisynets.run.settings.consumers import refusals
 from noisynets.run.settings.optimisers import OPTIMISERS

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from noisynets.core.errors import InputError
-from noisynets.core.settings import check_names
+from noisynets.core.values import check_names
 from noisynets.estimators.methods import BEST, BEST_ACTING, METHODS
 from noisynets.run.settings.optimisers import OPTIMISERS
 from noisynets.run.settings.problems import problems

@@ -40,8 +40,8 @@ SCHEDULES: Registry[Callable[[float], float]] = Registry(
 
 
 @dataclass(frozen=True)
-class RunSettings(Settings):
-    """Settings of the run itself: task, system and rule by name, training, decorrelation."""
+class TaskSettings(Settings):
+    """Task, system and rule by name, and what is done to the examples."""
 
     task: str = setting(
         "mnist",
@@ -76,6 +76,62 @@ class RunSettings(Settings):
         choices=METHODS,
         common=True,
     )
+    standardise: bool = setting(
+        False,
+        "Give inputs zero mean and unit variance over the training examples.",
+        group=WHAT,
+        used_by=("examples",),
+    )
+    augment: str = setting(
+        "none",
+        lambda: (
+            "Augmentation of training pictures, the same in both passes: "
+            f"{', '.join(AUGMENTATIONS)}."
+        ),
+        group=WHAT,
+        kind="augmentation",
+        choices=AUGMENTATIONS,
+    )
+    encoder: str | None = setting(
+        None,
+        lambda: (
+            f"Encoding of a spiking system's inputs: {', '.join(ENCODERS)} (events in time, "
+            "counted in bins). Unset: current; frames for events in time."
+        ),
+        group=SPIKING,
+        choices=ENCODERS,
+        used_by=("spiking systems", "examples"),
+    )
+    env: tuple[str, ...] = setting(
+        (),
+        "Settings of the environment, as sigma=0.2; values as in JSON, or texts.",
+        metavar="NAME=VALUE",
+        group=ENVIRONMENT,
+        used_by=("environments",),
+    )
+    random_numbers: str = setting(
+        "common",
+        "Random numbers of the environment: common to the passes of a pair (same start, same "
+        "draws), or independent.",
+        group=ENVIRONMENT,
+        kind="kind of random numbers",
+        choices=("common", "independent"),
+        used_by=("environments",),
+    )
+    final_fit: bool = setting(False, "Train on all examples; none are kept back for validation.")
+    test: bool = setting(True, "Read the test set at the end; not while settings are chosen.")
+    data_dir: str | None = setting(
+        None,
+        "Folder with the task's files; for events and sarcos, a file. Unset: the cache.",
+        metavar="PATH",
+        used_by=("examples",),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(Settings):
+    """Settings of training and of the machine."""
+
     epochs: int = setting(
         20, "Passes over the training examples.", metavar="INT", group=HOW, at_least=1, common=True
     )
@@ -145,56 +201,12 @@ class RunSettings(Settings):
         group=HOW,
         used_by=("rules that decorrelate",),
     )
-    standardise: bool = setting(
-        False,
-        "Give inputs zero mean and unit variance over the training examples.",
-        group=WHAT,
-        used_by=("examples",),
-    )
-    augment: str = setting(
-        "none",
-        lambda: (
-            "Augmentation of training pictures, the same in both passes: "
-            f"{', '.join(AUGMENTATIONS)}."
-        ),
-        group=WHAT,
-        kind="augmentation",
-        choices=AUGMENTATIONS,
-    )
-    encoder: str | None = setting(
-        None,
-        lambda: (
-            f"Encoding of a spiking system's inputs: {', '.join(ENCODERS)} (events in time, "
-            "counted in bins). Unset: current; frames for events in time."
-        ),
-        group=SPIKING,
-        choices=ENCODERS,
-        used_by=("spiking systems", "examples"),
-    )
-    env: tuple[str, ...] = setting(
-        (),
-        "Settings of the environment, as sigma=0.2; values as in JSON, or texts.",
-        metavar="NAME=VALUE",
-        group=ENVIRONMENT,
-        used_by=("environments",),
-    )
-    random_numbers: str = setting(
-        "common",
-        "Random numbers of the environment: common to the passes of a pair (same start, same "
-        "draws), or independent.",
-        group=ENVIRONMENT,
-        kind="kind of random numbers",
-        choices=("common", "independent"),
-        used_by=("environments",),
-    )
     seed: int = setting(
         0,
         "Seed of the initial weights, the order of examples, and all noise.",
         at_least=0,
         common=True,
     )
-    final_fit: bool = setting(False, "Train on all examples; none are kept back for validation.")
-    test: bool = setting(True, "Read the test set at the end; not while settings are chosen.")
     device: str = setting(
         "auto", "Where to compute: auto, cpu, cuda.", choices=("auto", "cpu", "cuda"), common=True
     )
@@ -207,16 +219,10 @@ class RunSettings(Settings):
         "weights, where more do not help, else PyTorch's choice.",
         at_least=0,
     )
-    data_dir: str | None = setting(
-        None,
-        "Folder with the task's files; for events and sarcos, a file. Unset: the cache.",
-        metavar="PATH",
-        used_by=("examples",),
-    )
 
 
 @dataclass(frozen=True)
-class Config(NetworkSettings, PerturbationSettings, RunSettings):
+class Config(NetworkSettings, PerturbationSettings, TrainingSettings, TaskSettings):
     """All settings of a run.
 
     What is derived from them is computed whenever a config is made.
@@ -238,7 +244,7 @@ class Config(NetworkSettings, PerturbationSettings, RunSettings):
         object.__setattr__(self, "straight_through", differentiates)
 
 
-def seeds(config: RunSettings) -> dict[str, int]:
+def seeds(config: TrainingSettings) -> dict[str, int]:
     """Independent seeds: weights, the system's noise, injected noise, order, encoding, pictures."""
     names = ("weights", "system", "injection", "order", "encoding", "augmentation")
     states = np.random.SeedSequence(config.seed).generate_state(len(names))

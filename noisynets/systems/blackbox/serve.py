@@ -7,9 +7,10 @@ simulated chip.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -66,7 +67,7 @@ def _streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 
 def main(
-    widths: tuple[int, ...] = (784, 256, 256, 10),
+    widths: Sequence[int] = (784, 256, 256, 10),
     unit: str = "leaky",
     slope: float = 0.2,
     spread: float = 0.3,
@@ -93,6 +94,11 @@ def main(
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main)
+    parser = argparse.ArgumentParser(description="Serve a simulated chip in NumPy.")
+    parser.add_argument("--widths", type=int, nargs="+", default=[784, 256, 256, 10])
+    parser.add_argument("--unit", default="leaky")
+    for name, default in (("slope", 0.2), ("spread", 0.3), ("read-noise", 0.1)):
+        parser.add_argument(f"--{name}", type=float, default=default)
+    for name in ("chip", "seed"):
+        parser.add_argument(f"--{name}", type=int, default=0)
+    main(**vars(parser.parse_args()))

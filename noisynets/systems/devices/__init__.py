@@ -13,7 +13,7 @@ from noisynets.systems.devices.noisy import During, Noisy
 from noisynets.systems.devices.pattern import LazyBuffers, Pattern
 from noisynets.systems.devices.pcm import PCM, advance_
 from noisynets.systems.devices.periphery import Periphery
-from noisynets.systems.devices.presets import PRESETS, Chip
+from noisynets.systems.devices.presets import PRESETS, Chip, Preset
 from noisynets.systems.devices.reram import ReRAM
 from noisynets.systems.devices.spread import GainOffset, WeightBounds, WeightSpread
 from noisynets.systems.devices.synapses import StochasticSynapse, WeightNoise
@@ -23,6 +23,7 @@ __all__ = [
     "DAC",
     "PCM",
     "PRESETS",
+    "Preset",
     "AdditiveGaussian",
     "Chip",
     "Coloured",

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
-from noisynets.core.settings import refuse
+from noisynets.core.values import refuse
 from noisynets.systems.blackbox import (
     BlackBox,
     Box,

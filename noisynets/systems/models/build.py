@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
-from noisynets.core.settings import part, refuse
 from noisynets.core.types import Wrapper
+from noisynets.core.values import part, refuse
 from noisynets.systems.devices import AdditiveGaussian, Chip, During, Noisy, TrialGaussian
 from noisynets.systems.initialisation import INITIALISATIONS
 from noisynets.systems.settings import NetworkSettings
