@@ -291,7 +291,7 @@ def test_boxes_learn(kind, rule, tmp_path) -> None:
         ({"box": "mine"}, "--box mine: numpy-box has no such units"),
         ({"system": "mlp", "rule": "pat"}, "mlp is no box with a model"),
         ({"system": "mlp", "spread": 0.5}, "--spread 0.5: mlp has no such"),
-        ({"system": "process-box", "box": "mine", "rule": "pat"}, "nobody has a model of --box"),
+        ({"system": "process-box", "box": "mine", "rule": "pat"}, "there is no model of --box"),
     ],
 )
 def test_settings_that_a_box_cannot_have_are_refused(settings, words) -> None:

@@ -110,7 +110,7 @@ def call(*args: str) -> int:
         (["neurobench", "/nowhere", "--examples", "0"], "--examples 0 must be at least 1"),
         (
             ["train", "randman", "--system", "lif", "--rule", "anp", "--noise-over", "trial"],
-            "says nothing about single steps",
+            "gives no credit to single steps",
         ),
         (["train", "events", "--system", "lif"], "task 'events' reads a file"),
         (["train", "events", "--system", "lif", "--data-dir", "/nowhere.npz"], "not a readable"),

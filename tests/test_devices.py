@@ -26,7 +26,7 @@ from noisynets.systems.devices import (
     Telegraph,
     WeightSpread,
 )
-from noisynets.systems.models import Build
+from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.units import Bernoulli, Poisson, StochasticRounding
 
 EACH = pytest.mark.parametrize("case", EFFECT_CASES, ids=lambda case: case.name)
@@ -193,7 +193,7 @@ def test_all_random_streams_of_a_system_differ() -> None:
     torch.manual_seed(0)
     for name, system in SYSTEMS.items():
         for preset in () if system.boxed else (None, *PRESETS):
-            build = Build(hidden=(7, 7), intrinsic_noise=0.1, device_preset=preset)
+            build = NetworkSettings(hidden=(7, 7), intrinsic_noise=0.1, device_preset=preset)
             net = system.build((1, 7, 7), 7, build)
             like = torch.zeros(7, 7)
             drawn = [m.normal(like) for m in net.modules() if isinstance(m, Source)]

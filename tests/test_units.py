@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 
 from noisynets import InputError, NodePerturbation, squared_error
 from noisynets.systems.catalogue import SYSTEMS
-from noisynets.systems.models import Build
+from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.units import (
     Bernoulli,
     KWinners,
@@ -100,7 +100,7 @@ def test_bad_settings_are_refused_in_one_line(make, message: str) -> None:
 def test_backpropagation_uses_straight_through_derivatives(system: str) -> None:
     """The values are the unit's, to the bit; the lower layer gets a gradient."""
     kind = SYSTEMS[system]
-    build = Build(hidden=(8,), intrinsic_noise=0.3)
+    build = NetworkSettings(hidden=(8,), intrinsic_noise=0.3)
     plain, soft = (
         kind.build((5,), 3, replace(build, straight_through=through)) for through in (False, True)
     )

@@ -42,7 +42,7 @@ class Point:
 
 
 def start(config: Config) -> Point:
-    """Return where the search of resolved settings starts."""
+    """Return the point at which the search of resolved settings starts."""
     assert config.lr is not None, "the settings are not resolved"
     return Point(config.lr, config.injected, config.decor_lr or None)
 

@@ -58,7 +58,7 @@ class Entry:
         case: its name.
         rule: as `--rule` names it.
         config: resolved settings, from which a search starts; those of the comparison.
-        tuned: the settings were chosen before, and are not searched again.
+        tuned: True if the settings were chosen before: they are not searched again.
         at: where the case lies on axes, by their names.
     """
 

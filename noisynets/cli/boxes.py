@@ -1,4 +1,4 @@
-"""Looking at black boxes before they are trained."""
+"""Checking black boxes before they are trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets: what is there, and fetching and checking it."""
+"""Data sets: listing, fetching and verifying them."""
 
 from __future__ import annotations
 

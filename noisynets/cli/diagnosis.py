@@ -1,4 +1,4 @@
-"""What a run or a system suffers from."""
+"""Diagnosis of a run or a system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is: transfer curves, and lists."""
+"""Transfer curves of systems, and lists of what is registered."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def list_(arguments: ListArguments) -> None:
             print(f"  {'':13s} reference: {task.reference}")
     for name, summary in FROM_FILES.items():
         print(f"  {name:13s} {summary}")
-    print("environments (or the id of any that Gymnasium knows):")
+    print("environments (or the id of any that Gymnasium has registered):")
     for name, environment in ENVIRONMENTS.items():
         print(f"  {name:13s} {environment}")
     print("systems (FAMILY-ARCHITECTURE, as in sign-conv; lif, noisy-lif, rlif: of an mlp):")

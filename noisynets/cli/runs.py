@@ -1,4 +1,4 @@
-"""Train, continue, evaluate and weigh single runs."""
+"""Train, resume and evaluate single runs, and count their operations."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def train(arguments: TrainArguments, config: Config) -> None:
 
 
 def loaded(config: Config) -> Data:
-    """Load what is trained on, and fetch it first if it has to be."""
+    """Load the examples of a run; fetch them first if they are not there."""
     files = task_of(config).files
     if files is not None and config.data_dir is None:
         fetch(files, say=lambda line: print(line, file=sys.stderr))

@@ -1,4 +1,4 @@
-"""Judging a trained system, in its own noise."""
+"""Evaluation of a trained system, in its own noise."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def evaluate_outputs(
 
 
 def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:
-    """Judge a trained system as its task wants it in the end: nothing for most tasks."""
+    """Return the scores of the task's closing evaluation; most tasks have none."""
     closing = session.task.closing
     if closing is None:
         return {}
@@ -75,7 +75,7 @@ def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:
 
 
 def recorded(session: Session, examples: Examples) -> list[Recording]:
-    """What the neurons of a trained system do with some examples; nothing where there are none."""
+    """Record the neurons of a trained system on some examples; systems without neurons: nothing."""
     if not SYSTEMS[session.config.system].spiking:
         return []
     x, _ = examples.first(RECORDED).batch(slice(None), DTYPES[session.config.dtype])

@@ -1,4 +1,4 @@
-"""The folder of a run, `runs/<name>/`: what is in it, and how it comes into being."""
+"""The folder of a run, `runs/<name>/`: its files, and how it is created."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunFolder:
 
     @property
     def spikes(self) -> Path:
-        """The picture of what neurons do, of a spiking system."""
+        """The picture of spikes and potentials, of a spiking system."""
         return self.path / "spikes.png"
 
     def config(self, device: str | None = None) -> Config:

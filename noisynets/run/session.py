@@ -55,7 +55,7 @@ class Meter:
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
         epoch: finished epochs.
@@ -90,7 +90,7 @@ class Session:
     augmentation: Stream | None
 
     def encode(self, x: Tensor, stream: Stream | None) -> Tensor:
-        """What the system sees of inputs (B, ...); random spikes are drawn from `stream`."""
+        """Encode inputs (B, ...) for the system; random spikes are drawn from `stream`."""
         c = self.config
         if c.encoder is None or stream is None:
             return x
@@ -145,7 +145,7 @@ class Session:
 
 
 def build(config: Config) -> Session:
-    """Build what resolved settings describe.
+    """Build the session of resolved settings.
 
     Raises:
         InputError: for settings that contradict each other.

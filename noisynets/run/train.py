@@ -1,4 +1,4 @@
-"""One plain loop: train on batches, choose on validation, test once."""
+"""The training loop: train on batches, evaluate on validation after each epoch, test once."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from noisynets.run.folder import RunFolder, create
 from noisynets.run.report import draw_curves, draw_spikes
 from noisynets.run.session import Meter, Session, build
 from noisynets.run.settings import DTYPES, Config, seeds, task_of
+from noisynets.systems.spiking import Recording
 from noisynets.tasks.data import Examples
 
 GUARD_STEPS = 50
@@ -35,7 +36,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 Data = tuple[Examples, Examples | None]
-"""What to train on, and what to choose on (unless everything is trained on)."""
+"""Training and validation examples; None: all examples are trained on."""
 
 
 def train(
@@ -49,7 +50,7 @@ def train(
 
     Args:
         folder: holds config.json, and checkpoint.safetensors if the run has begun.
-        data: as `load_data` gives it; None: load it.
+        data: as `load_data` returns it; None: load it.
         device: instead of the run's own.
         progress_bar: show one on standard error.
 
@@ -62,9 +63,7 @@ def train(
             checkpoint stays.
     """
     session = open_session(folder, device)
-    test = session.config.test
     train_set, val_set = load_data(session.config) if data is None else data
-    results, by_output = {}, None
     with threads(session):
         try:
             _run_epochs(folder, session, train_set, val_set, progress_bar)
@@ -74,24 +73,38 @@ def train(
         except BoxFailed as error:  # the last whole step is kept
             _save(folder, session)
             raise BoxFailed(f"{error}; then: noisynets resume {folder.path}") from error
-        if test:
-            try:
-                test_set = load_test(session.config)
-            except InputError as error:
-                raise InputError(f"{error}; then: noisynets resume {folder.path}") from error
-            loss, score, by_output = evaluate_outputs(session, test_set)
-            results["test"] = loss, score
-        results["train"] = evaluate(session, train_set)
-        closing = close(session, ("val", "test") if test else ("val",))
+        summary = _judged(folder, session, train_set)
         recordings = recorded(session, train_set if val_set is None else val_set)
-    summary = _summary(session, results, diverged=False) | closing
-    if by_output is not None:
-        summary[f"test_{session.task.measure.name}_by_output"] = by_output
     if recordings:
         summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
     if isinstance(session.system, RollOut):
         summary["environment_steps"] = int(session.system.steps)
     folder.write_summary(summary)
+    _draw(folder, session, summary, recordings)
+    return summary
+
+
+def _judged(folder: RunFolder, session: Session, train_set: Examples) -> dict[str, Any]:
+    """Evaluate a trained system, on the test set too if the settings say so; return the summary."""
+    test, name = session.config.test, session.task.measure.name
+    results, by_output = {}, None
+    if test:
+        try:
+            test_set = load_test(session.config)
+        except InputError as error:
+            raise InputError(f"{error}; then: noisynets resume {folder.path}") from error
+        loss, score, by_output = evaluate_outputs(session, test_set)
+        results["test"] = loss, score
+    results["train"] = evaluate(session, train_set)
+    closing = close(session, ("val", "test") if test else ("val",))
+    summary = _summary(session, results, diverged=False) | closing
+    return summary if by_output is None else summary | {f"test_{name}_by_output": by_output}
+
+
+def _draw(
+    folder: RunFolder, session: Session, summary: dict[str, Any], recordings: list[Recording]
+) -> None:
+    """Draw the curves, the spikes of neurons, and the task's own pictures."""
     draw_curves(folder.curves, session.progress.rows, summary, session.task.measure)
     if recordings:
         title = "{task}, {system}, rule {rule}, seed {seed}".format(**summary)
@@ -100,11 +113,10 @@ def train(
         with evaluating(session.system):
             for name, image in session.task.pictures(session.system).items():
                 write_atomically(folder.path / name, image)
-    return summary
 
 
 def finished(path: Path, config: Config) -> dict[str, Any]:
-    """Return the summary of a run, which is made, continued or only read, whatever it needs.
+    """Return the summary of a run; start or continue the run first, if it has not ended.
 
     Args:
         path: of its folder.
@@ -116,7 +128,9 @@ def finished(path: Path, config: Config) -> dict[str, Any]:
     """
     folder = RunFolder(path) if (path / "config.json").is_file() else create(path, config)
     if folder.config() != config:
-        raise InputError(f"{path}: was run with other settings: remove it, or go elsewhere")
+        raise InputError(
+            f"{path}: was run with other settings: remove it, or choose another folder"
+        )
     summary = folder.summary() or train(folder, progress_bar=False)
     if summary["diverged"]:
         raise Diverged(f"{path}: diverged when it was run")
@@ -124,7 +138,7 @@ def finished(path: Path, config: Config) -> dict[str, Any]:
 
 
 def load_data(config: Config) -> Data:
-    """Load what the run may look at while it trains, onto its device.
+    """Load the examples to train and to validate on, onto the device of the run.
 
     Raises:
         InputError: for files that are missing or damaged, or examples that make no sense.
@@ -146,7 +160,7 @@ def load_data(config: Config) -> Data:
 
 
 def load_test(config: Config) -> Examples:
-    """Load the test set: to be read once, when everything is chosen."""
+    """Load the test set, which is read once, after all settings are chosen."""
     test_set = task_of(config).test(_data_dir(config))
     if config.standardise:
         train_set, _ = task_of(config).training(_data_dir(config), config.final_fit)
@@ -247,7 +261,7 @@ def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: An
 
 
 def _save(folder: RunFolder, session: Session) -> None:
-    """Write the checkpoint, unless the last update has spoilt the weights."""
+    """Write the checkpoint, unless the last update has made a weight infinite or NaN."""
     if not all(bool(p.isfinite().all()) for p in session.system.parameters()):
         _check_divergence(session, math.nan)
     save_state(folder.checkpoint, session.state())

@@ -191,7 +191,7 @@ def box(unit: str, units: str, process: bool) -> System:
     settings = ("spread", "box") if process else ("spread",)
     return System(
         name=("" if unit == "leaky" else f"{unit}-") + ("process-box" if process else "numpy-box"),
-        summary=f"{units} on a simulated chip {where}, whose distortions nobody knows",
+        summary=f"{units} on a simulated chip {where}, whose distortions are unknown",
         build=partial(boxed, unit=unit, where="process" if process else "numpy"),
         hidden=_WIDE,
         intrinsic_noise=0.1,

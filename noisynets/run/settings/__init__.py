@@ -1,4 +1,4 @@
-"""The settings of a run: what a user may set, what is filled in, and what is refused."""
+"""The settings of a run: declaration, defaults that depend on other settings, and checks."""
 
 from noisynets.core.settings import DTYPES
 from noisynets.run.settings.optimisers import OPTIMISERS, Optimiser

@@ -98,7 +98,7 @@ def _box(c: Config) -> Iterator[str]:
         what = f"--rule {c.rule}" if c.sigma is None else f"--sigma {c.sigma}"
         yield f"{what}: nothing can be injected into a box: use anp, learned or mirrored, without"
     if c.box is not None and method.needs_model:
-        yield f"--rule {c.rule}: nobody has a model of --box {c.box!r}"
+        yield f"--rule {c.rule}: there is no model of --box {c.box!r}"
     if c.preset is not None:
         yield f"--device-preset {c.device_preset}: a box is a device by itself"
     if c.noise_during != "both":
@@ -130,11 +130,11 @@ def _trial(c: Config, task: Task) -> Iterator[str]:
     if c.noise_during != "both" and (c.membrane_noise or c.firing != "threshold"):
         yield f"--noise-during {c.noise_during}: neurons have their noise in both"
     if c.credit_over == "steps" and c.noise_over == "trial":
-        yield "--noise-over trial: says nothing about single steps: use --credit-over trial"
+        yield "--noise-over trial: gives no credit to single steps: use --credit-over trial"
 
 
 def _without_effect(c: Config) -> Iterator[str]:
-    """Name settings that system, rule or task do not use, and that are not as they were."""
+    """Name settings that were changed from their defaults, but have no effect here."""
     named = {"system": c.system, "rule": c.rule, "task": c.task}
     filled = {"decor_lr": 0.0, "decor_schedule": c.schedule}
     for name, option in options(Config).items():

@@ -1,4 +1,4 @@
-"""From what a user set to what a run is: gaps are filled, and what cannot be is refused."""
+"""Resolving settings: fill in what is unset, and refuse what is impossible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from noisynets.tasks.environments import (
 
 
 def resolve(config: Config) -> Config:
-    """Fill in what was left open, and refuse what cannot be.
+    """Fill in what is unset, and refuse what is impossible.
 
     Raises:
         InputError: one line that names every setting that is wrong.
