@@ -11,7 +11,7 @@ from noisynets.systems.blackbox import (
     Distortions,
     NumpyChip,
     Weights,
-    tied,
+    tie_weights,
 )
 
 SERVE = [sys.executable, "-m", "noisynets.systems.blackbox.serve", "--widths"]
@@ -33,17 +33,19 @@ def inputs(rows: int, n: int) -> np.ndarray:
 
 
 def system(distortions: Distortions | None = None, **settings) -> BlackBox:
-    """A chip 6-8-3 whose owner believes it to be a perceptron."""
+    """A chip 6-8-3 with a perceptron as its model."""
     box = NumpyChip((6, 8, 3), distortions, **settings)
 
-    def model(sockets):
-        return tied(nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 3)), sockets)
+    def model(box_layers):
+        return tie_weights(
+            nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 3)), box_layers
+        )
 
     found = BlackBox(box, model, distortions)
-    for socket, (w, b) in zip(found.sockets, weights(6, 8, 3), strict=True):
+    for layer, (w, b) in zip(found.box_layers, weights(6, 8, 3), strict=True):
         with torch.no_grad():
-            socket.weight.copy_(torch.from_numpy(w))
-            socket.bias.copy_(torch.from_numpy(b))
+            layer.weight.copy_(torch.from_numpy(w))
+            layer.bias.copy_(torch.from_numpy(b))
     return found
 
 

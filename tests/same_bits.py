@@ -54,7 +54,7 @@ RUNS: dict[str, str] = {
     "bernoulli": f"{YIN} --system bernoulli-mlp --rule danp",
     "quantised": f"{YIN} --system quantised-mlp --rule learned",
     "pcm": f"{YIN} --system analog-mlp",
-    "reram": f"{YIN} --system analog-mlp --device-preset reram --rule anp --device-seed 3",
+    "reram": f"{YIN} --system analog-mlp --device-preset reram --rule anp",
     "mtj": f"{YIN} --system analog-mlp --device-preset mtj",
     "photonic": f"{YIN} --system analog-mlp --device-preset photonic --rule share",
     "frozen-hidden": f"{YIN} --system noisy-mlp --rule anp --freeze-hidden",
@@ -92,7 +92,6 @@ RUNS: dict[str, str] = {
     "sign-numpy-box": f"{YIN} --system sign-numpy-box --rule kolen-pollack",
     "lif-numpy-box": f"{YIN} --system lif-numpy-box --epochs 1",
     "process-box": f"{YIN} --system process-box --rule learned",
-    "nengo-box": f"{YIN} --system nengo-box --epochs 1",
     **{f"box-{rule}": f"{YIN} --system numpy-box --rule {rule}"
        for rule in ("offline", "aware", "robust", "pat", "pat-ends", "spsa")},
 }  # fmt: skip

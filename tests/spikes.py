@@ -1,4 +1,4 @@
-"""Small spiking networks, and what they learn."""
+"""A small spiking network and a task for it."""
 
 import torch
 from torch import Tensor, nn

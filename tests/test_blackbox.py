@@ -1,4 +1,4 @@
-"""Boxes: chips against networks of torch, the contract, and what learns."""
+"""Boxes: simulated chips against PyTorch networks, the contract, and training."""
 
 import copy
 import re
@@ -21,13 +21,13 @@ from noisynets.systems.blackbox import (
     PERFECT,
     BlackBox,
     BoxFailed,
+    BoxLayer,
     Distortions,
     Layer,
     Measured,
     NengoBox,
     NumpyChip,
     Reading,
-    Socket,
     SpikingChip,
     Weights,
     examine,
@@ -77,15 +77,15 @@ def test_a_perfect_spiking_chip_is_our_spiking_network() -> None:
     assert 0.05 < layers[2].inputs.mean() < 0.9
 
 
-def test_distortions_are_what_they_are_called() -> None:
+def test_distortions_have_the_sizes_that_are_set() -> None:
     d = Distortions(0.3, 0.05, 0.2, 0.4, bits=0, read_noise=0.1, drift=0.05)
     tiles = Tiles([Layer(300, 200)], d, chip=1)
     w = [Weights(np.ones((200, 300), np.float32), np.zeros(200, np.float32))]
-    (held,) = tiles.programmed(w, trial=0)
-    assert (held.weight == 0).mean() == pytest.approx(0.05, abs=0.005)
-    assert held.weight[held.weight != 0].std() == pytest.approx(0.3, rel=0.03)
-    (later,) = tiles.programmed(w, trial=3000)
-    np.testing.assert_allclose(later.weight, held.weight * 4**-0.05, rtol=1e-5)
+    (actual,) = tiles.actual_weights(w, trial=0)
+    assert (actual.weight == 0).mean() == pytest.approx(0.05, abs=0.005)
+    assert actual.weight[actual.weight != 0].std() == pytest.approx(0.3, rel=0.03)
+    (later,) = tiles.actual_weights(w, trial=3000)
+    np.testing.assert_allclose(later.weight, actual.weight * 4**-0.05, rtol=1e-5)
     noise = np.random.default_rng(0)
     zero = np.stack([tiles.activity(0, np.zeros((400, 200), np.float32), noise) for _ in range(5)])
     assert zero.reshape(-1, 200).std(0).mean() == pytest.approx(0.1, rel=0.02)
@@ -96,7 +96,7 @@ def test_distortions_are_what_they_are_called() -> None:
 
 
 def test_converters_have_as_many_levels_as_bits_and_clip() -> None:
-    tiles = Tiles([Layer(1, 1)], Distortions(0, 0, 0, 0, bits=4, reach=2.0, read_noise=0), chip=0)
+    tiles = Tiles([Layer(1, 1)], Distortions(0, 0, 0, 0, bits=4, bound=2.0, read_noise=0), chip=0)
     a = tiles.activity(0, np.linspace(-3, 3, 5000, dtype=np.float32)[:, None], None)
     levels = np.unique(a.round(5))
     assert len(levels) <= 17 and levels.min() == -2 and levels.max() == 2
@@ -116,7 +116,7 @@ def test_a_trial_is_repeated_bit_by_bit_and_another_has_other_noise(kind) -> Non
 
 
 class Broken:
-    """A chip whose reading is changed before it is handed out."""
+    """A chip whose reading is changed before it is returned."""
 
     def __init__(self, change) -> None:
         self.chip, self.change = NumpyChip((6, 8, 3)), change
@@ -134,10 +134,10 @@ def nan_in_layer_1(reading: Reading) -> Reading:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda r: Reading(r.layers[:1]), "1 layers were measured where the box has 2"),
+        (lambda r: Reading(r.layers[:1]), "the reading has 1 layers, but the box has 2"),
         (
             lambda r: Reading([r.layers[0], Measured(r.layers[1].inputs[:, :5], r.layers[1][1])]),
-            r"layer 1: inputs of shape \(40, 5\) where \(40, 8\) was expected",
+            r"layer 1: inputs of shape \(40, 5\), but \(40, 8\) was expected",
         ),
         (nan_in_layer_1, "layer 1: activities: nan in row 3, column 2"),
         (lambda r: Reading(r.layers, np.zeros((40, 4))), r"output of shape \(40, 4\)"),
@@ -148,23 +148,23 @@ def test_a_breach_of_the_contract_is_named(change, words) -> None:
         BlackBox(Broken(change))(batch()[0])
 
 
-def test_nothing_can_be_injected_differentiated_or_put_in_front() -> None:
+def test_injection_derivatives_and_wrapped_layers_are_refused() -> None:
     box = system()
-    with pytest.raises(SystemRefused, match="nothing can be injected"):
+    with pytest.raises(SystemRefused, match="no noise can be injected"):
         NodePerturbation(box, cross_entropy, "mirrored", sigma=0.1)
     assert not box(batch()[0]).requires_grad
     box.layers[0] = Noisy(box.layers[0], AdditiveGaussian(0.1))
     with pytest.raises(SystemRefused, match="cannot be wrapped"):
         box(batch()[0])
     with pytest.raises(SystemRefused, match="call the whole box"):
-        Socket(2, 3)(torch.ones(1, 2))
+        BoxLayer(2, 3)(torch.ones(1, 2))
 
 
 @pytest.mark.parametrize("rule", ["mirrored", "kolen-pollack", "learned", "innovation", "dfa"])
 def test_no_weights_are_read(rule) -> None:
-    """A box that goes by weights of its own: whatever the sockets hold, credit is the same."""
+    """A box with fixed weights: credit is the same, whatever weights the module holds."""
 
-    class Stubborn:
+    class FixedWeights:
         chip = NumpyChip((6, 8, 3))
         layers = chip.layers
 
@@ -173,10 +173,10 @@ def test_no_weights_are_read(rule) -> None:
 
     gradients = []
     for scale in (1.0, 100.0):
-        box = BlackBox(Stubborn())
-        for socket in box.sockets:
-            nn.init.constant_(socket.weight, scale)
-            nn.init.constant_(socket.bias, scale)
+        box = BlackBox(FixedWeights())
+        for layer in box.box_layers:
+            nn.init.constant_(layer.weight, scale)
+            nn.init.constant_(layer.bias, scale)
         estimator = NodePerturbation(box, cross_entropy, rule, sigma=None)
         for _ in range(3):
             estimator(*batch())
@@ -184,7 +184,7 @@ def test_no_weights_are_read(rule) -> None:
     assert all(torch.equal(a, b) and bool(a.any()) for a, b in zip(*gradients, strict=True))
 
 
-def test_trials_are_counted_in_the_state_and_copies_go_their_own_way() -> None:
+def test_trials_are_counted_in_the_state_and_by_every_copy() -> None:
     box = system()
     for _ in range(3):
         box(batch()[0])
@@ -196,7 +196,7 @@ def test_trials_are_counted_in_the_state_and_copies_go_their_own_way() -> None:
     assert not torch.equal(box(batch()[0]), outputs[0])
 
 
-def stuck(reading: Reading) -> Reading:
+def shared_noise(reading: Reading) -> Reading:
     """Noise that all rows share."""
     for seen in reading.layers:
         shared = np.random.default_rng(int(1e6 * abs(seen.activities[0, 0]))).standard_normal()
@@ -204,8 +204,8 @@ def stuck(reading: Reading) -> Reading:
     return reading
 
 
-class Deaf(Broken):
-    """Goes by weights of its own in layer 1."""
+class IgnoresWeights(Broken):
+    """Layer 1 always uses the same weights."""
 
     def run(self, given, x, trial):
         return self.chip.run([given[0], weights(8, 3)[0]], x, trial)
@@ -222,7 +222,7 @@ def other_inputs(reading: Reading) -> Reading:
     return Reading([Measured(1 - first.inputs, first.activities), *reading.layers[1:]])
 
 
-def at_an_end(reading: Reading) -> Reading:
+def saturated(reading: Reading) -> Reading:
     reading.layers[0].activities[:] = reading.layers[0].activities.clip(-0.1, 0.1)
     return reading
 
@@ -230,23 +230,27 @@ def at_an_end(reading: Reading) -> Reading:
 @pytest.mark.parametrize(
     ("box", "grade", "words"),
     [
-        (chained_wrongly(), "failed", "layer 0 has 8 outputs, and layer 1 7 inputs"),
-        (Broken(lambda r: Reading(r.layers[:1])), "failed", "1 layers were measured"),
-        (NumpyChip((6, 8, 3), Distortions(read_noise=0)), "failed", "gave the same activities"),
-        (Broken(stuck), "failed", "noise is the same in many rows"),
-        (Deaf(None), "failed", "layer 1: other weights change no more"),
-        (Broken(other_inputs), "failed", "layer 0 sees inputs whose correlation .* is -1.00"),
-        (Broken(at_an_end), "note", "layer 0: .*% of the activities at an end of their range"),
+        (chained_wrongly(), "failed", "layer 0 has 8 outputs, but layer 1 7 inputs"),
+        (Broken(lambda r: Reading(r.layers[:1])), "failed", "the reading has 1 layers"),
+        (
+            NumpyChip((6, 8, 3), Distortions(read_noise=0)),
+            "failed",
+            "trials gave equal activities",
+        ),
+        (Broken(shared_noise), "failed", "noise is shared between rows"),
+        (IgnoresWeights(None), "failed", "layer 1: new weights change the activities no more"),
+        (Broken(other_inputs), "failed", "layer 0 receives inputs whose correlation .* is -1.00"),
+        (Broken(saturated), "note", "layer 0: .*% of the activities are saturated"),
     ],
 )
-def test_what_is_wrong_with_a_box_is_found(box, grade, words) -> None:
-    found = [f.what for f in examine(box) if f.grade == grade]
-    assert any(re.search(words, what) for what in found), found
+def test_faults_of_a_box_are_found(box, grade, words) -> None:
+    found = [f.message for f in examine(box) if f.grade == grade]
+    assert any(re.search(words, message) for message in found), found
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", [NumpyChip, SpikingChip])
-def test_nothing_is_found_with_a_sound_box(kind, seed) -> None:
+def test_a_sound_box_has_no_faults(kind, seed) -> None:
     assert {f.grade for f in examine(kind((20, 16, 4), chip=seed, seed=seed), seed=seed)} == {"ok"}
 
 
@@ -266,7 +270,7 @@ def test_boxes_are_checked_on_the_command_line(capsys) -> None:
 @pytest.mark.parametrize("rule", ["mirrored", "learned", "pat", "offline"])
 def test_boxes_learn(kind, rule, tmp_path) -> None:
     if (kind, rule) == ("lif-numpy-box", "pat"):
-        pytest.skip("its model lives in time")
+        pytest.skip("its model calls every layer several times per trial")
     settings = {"spread": 0.1} if rule == "offline" else {}
     folder = run(
         tmp_path / "run", system=kind, rule=rule, hidden=(32,), epochs=12, lr=1e-2, **settings
@@ -290,12 +294,12 @@ def test_boxes_learn(kind, rule, tmp_path) -> None:
         ({"system": "process-box", "box": "mine", "rule": "pat"}, "nobody has a model of --box"),
     ],
 )
-def test_what_a_box_cannot_do_is_refused(settings, words) -> None:
+def test_settings_that_a_box_cannot_have_are_refused(settings, words) -> None:
     with pytest.raises(InputError, match=words):
         config(**({"system": "numpy-box"} | settings))
 
 
-def test_every_seed_of_a_suite_can_have_a_chip_of_its_own(tmp_path) -> None:
+def test_every_seed_of_a_suite_can_use_its_own_chip(tmp_path) -> None:
     suite = read_suite("chips").only(["LeakyReLU"], ["mirrored"])
     (entry,) = suite.entries
     first = next(course(suite, entry, tmp_path))
@@ -304,8 +308,8 @@ def test_every_seed_of_a_suite_can_have_a_chip_of_its_own(tmp_path) -> None:
     assert chips == [0, 1, 2, 3, 4]
 
 
-def test_a_layer_without_noise_of_its_own_spoils_anp_and_says_so() -> None:
-    """Two noisy boxes in a row, then a read-out: the losses of the trap, and its cure."""
+def test_a_layer_without_noise_of_its_own_degrades_anp_with_a_warning() -> None:
+    """Two noisy layers, then a read-out without noise: ANP fails, mirrored credit does not."""
 
     def loss(quiet: bool, rule: str, seed: int) -> float:
         generator = torch.Generator().manual_seed(seed)
@@ -335,8 +339,8 @@ def test_a_layer_without_noise_of_its_own_spoils_anp_and_says_so() -> None:
     assert np.mean(quiet) > 2 * np.mean(noisy) and np.mean(mirrored) < np.mean(noisy)
 
 
-def test_nengos_neurons_fire_as_its_own_rates_say() -> None:
-    """Without noise, against the rate that Nengo's LIF has for a constant current."""
+def test_nengos_neurons_fire_at_the_rate_of_their_model() -> None:
+    """Without noise, against the firing rate of Nengo's LIF model for a constant current."""
     nengo = pytest.importorskip("nengo")
     current = np.linspace(0.6, 4, 40, dtype=np.float32)
     w = [Weights(current[:, None], np.zeros(40, np.float32)), weights(40, 3)[0]]

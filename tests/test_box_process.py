@@ -1,4 +1,4 @@
-"""Boxes in processes of their own: what is said, what dies, and what is lost (nothing)."""
+"""Boxes in other processes: messages, crashes, time-outs and restarts."""
 
 import io
 import os
@@ -46,7 +46,7 @@ def tiny_task(monkeypatch) -> None:
     ),
     st.integers(0, 2000),
 )
-def test_messages_come_through_whole_or_not_at_all(arrays, cut) -> None:
+def test_messages_are_read_whole_or_not_at_all(arrays, cut) -> None:
     stream = io.BytesIO()
     frames.write(stream, arrays)
     whole = stream.getvalue()
@@ -58,7 +58,7 @@ def test_messages_come_through_whole_or_not_at_all(arrays, cut) -> None:
     assert frames.read(io.BytesIO(whole[: min(cut, len(whole) - 1)])) is None
 
 
-def test_a_process_gives_the_bits_of_the_chip_that_it_holds() -> None:
+def test_a_process_gives_the_same_bits_as_the_chip_that_it_serves() -> None:
     box = ProcessBox([*SERVE, "5", "7", "3", "--unit", "lif"])
     w, x = weights(5, 7, 3), inputs(20, 5)
     for trial in range(2):
@@ -85,8 +85,8 @@ write(layers=np.array([[16, 8], [8, 3]]))
 while head := sys.stdin.buffer.read(8):
     asked = np.load(io.BytesIO(sys.stdin.buffer.read(struct.unpack("<Q", head)[0])))
     trial, x, answer = int(asked["trial"]), asked["x"], {}
-    noise, mood = np.random.default_rng(trial), Path(sys.argv[1])
-    word = mood.read_text() if trial == 5 and mood.exists() else ""
+    noise, fault = np.random.default_rng(trial), Path(sys.argv[1])
+    word = fault.read_text() if trial == 5 and fault.exists() else ""
     if word == "crash":
         print("the supply broke down", file=sys.stderr, flush=True)
         os._exit(7)
@@ -102,26 +102,26 @@ while head := sys.stdin.buffer.read(8):
         x = np.maximum(a, 0)
     write(**answer)
 """
-"""A box that knows nothing of noisynets: its side of the pipes, as docs/blackbox.md has it."""
+"""A box that does not import noisynets and follows the protocol of docs/how-to/blackbox.md."""
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> tuple[dict[str, object], Path]:
-    """Settings of a run on that box, and the file that decides its mood."""
-    script, mood = tmp_path / "own.py", tmp_path / "mood"
+    """Settings of a run on that box, and the file that makes it fail in trial 5."""
+    script, fault = tmp_path / "own.py", tmp_path / "fault"
     script.write_text(OWN)
-    command = shlex.join([sys.executable, str(script), str(mood)])
-    return {"system": "process-box", "epochs": 2, "box": command}, mood
+    command = shlex.join([sys.executable, str(script), str(fault)])
+    return {"system": "process-box", "epochs": 2, "box": command}, fault
 
 
-def test_killing_the_process_ten_times_changes_nothing_but_time(own, tmp_path, monkeypatch) -> None:
+def test_killing_the_process_ten_times_changes_no_result(own, tmp_path, monkeypatch) -> None:
     settings, _ = own
     whole = final(run(tmp_path / "whole", **settings))
     kills, ask = [], ProcessBox.run
 
     def killing(self: ProcessBox, weights, x, trial: int) -> Reading:
         if trial % 3 == 1 and len(kills) < 10:
-            os.kill(self._process._popen.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
             kills.append(trial)
         return ask(self, weights, x, trial)
 
@@ -131,23 +131,23 @@ def test_killing_the_process_ten_times_changes_nothing_but_time(own, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("mood", "words"),
+    ("fault", "words"),
     [
-        ("crash", r"ended with status 7 \(2 times\); it said: the supply broke down"),
+        ("crash", r"ended with status 7 \(2 times\); stderr: the supply broke down"),
         ("sleep", r"no answer in 1 s \(2 times\)"),
         ("say", "trial 5 .*: too hot"),
     ],
 )
-def test_a_box_that_stops_loses_nothing_of_the_run(mood, words, own, tmp_path, monkeypatch) -> None:
+def test_a_run_resumes_after_its_box_failed(fault, words, own, tmp_path, monkeypatch) -> None:
     settings, file = own
     start = ProcessBox.__init__
 
-    def impatient(self, command, **settings) -> None:
+    def short_timeout(self, command, **settings) -> None:
         start(self, command, timeout=1.0, retries=1)
 
-    monkeypatch.setattr(ProcessBox, "__init__", impatient)
+    monkeypatch.setattr(ProcessBox, "__init__", short_timeout)
     whole = final(run(tmp_path / "whole", **settings))
-    file.write_text(mood)
+    file.write_text(fault)
     folder = create(tmp_path / "stopped", config(**settings))
     with pytest.raises(BoxFailed, match=f"{words}.*; then: noisynets resume"):
         train(folder, progress_bar=False)
@@ -156,14 +156,14 @@ def test_a_box_that_stops_loses_nothing_of_the_run(mood, words, own, tmp_path, m
     assert same(final(folder), whole)
 
 
-def test_what_a_box_prints_is_no_message() -> None:
+def test_output_printed_by_a_box_is_kept_out_of_the_messages() -> None:
     code = (
         "from noisynets.systems.blackbox import NumpyChip, serve\n"
-        "class Talks(NumpyChip):\n"
-        "    def run(self, *asked):\n"
+        "class Prints(NumpyChip):\n"
+        "    def run(self, *arguments):\n"
         "        print('a hundred words' * 10)\n"
-        "        return super().run(*asked)\n"
-        "serve(Talks((5, 3)))"
+        "        return super().run(*arguments)\n"
+        "serve(Prints((5, 3)))"
     )
     box = ProcessBox([sys.executable, "-c", code])
     assert box.run(weights(5, 3), inputs(4, 5), 0).layers[0].activities.shape == (4, 3)
@@ -174,12 +174,12 @@ def test_what_a_box_prints_is_no_message() -> None:
     ("command", "words"),
     [
         (["no-such-program"], "cannot be started"),
-        ([sys.executable, "-c", "raise SystemExit('no chip')"], "status 1 .*it said: no chip"),
+        ([sys.executable, "-c", "raise SystemExit('no chip')"], "status 1 .*stderr: no chip"),
         ([sys.executable, "-c", "print('hello there, who are you')"], "cannot be read"),
         ([sys.executable, "-c", "import time; time.sleep(60)"], "no answer in 1 s"),
     ],
 )
-def test_what_is_no_box_is_named(command, words) -> None:
+def test_a_command_that_is_no_box_is_refused(command, words) -> None:
     with pytest.raises(BoxFailed, match=words):
         ProcessBox(command, timeout=1.0, retries=1)
 

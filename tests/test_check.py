@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import config
 from torch import nn
 
 from noisynets import (
@@ -16,7 +17,7 @@ from noisynets import (
     outer,
     squared_error,
 )
-from noisynets.run.settings import Config, resolve
+from noisynets.run.session import build
 from noisynets.systems.devices import PCM
 
 X, Y = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
@@ -248,11 +249,15 @@ def test_bad_settings_are_refused(settings: dict) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "scaling", "words"),
-    [("anp", "n", "unknown scaling 'n'"), ("np", "root", "--scaling"), ("mirrored", "root", "")],
+    [
+        ("anp", "n", "unknown scaling 'n'"),
+        ("np", "root", "has none"),
+        ("mirrored", "root", "has none"),
+    ],
 )
 def test_bad_scalings_are_refused(rule: str, scaling: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        resolve(Config(system="mlp", rule=rule, scaling=scaling))
+        build(config(system="mlp", rule=rule, scaling=scaling))
     with pytest.raises(InputError, match="unknown scaling 'n': did you mean"):
         RULES["anp"].make(0, scaling="n")
 

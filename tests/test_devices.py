@@ -1,4 +1,4 @@
-"""What every device effect must do; the catalogue's shared battery."""
+"""Tests that every device effect must pass."""
 
 import copy
 import pickle
@@ -49,7 +49,7 @@ def made(case, layer: str, device: int = 1, cycle: int = 2, dtype=torch.float32)
 
 @EACH
 @EACH_LAYER
-def test_it_keeps_shape_dtype_and_input_on_every_layer_type(case, layer) -> None:
+def test_effects_keep_shape_dtype_and_input_on_every_layer_type(case, layer) -> None:
     for dtype in (torch.float32, torch.float64):
         node, x = made(case, layer, dtype=dtype)
         before, state = x.clone(), torch.get_rng_state()
@@ -61,7 +61,7 @@ def test_it_keeps_shape_dtype_and_input_on_every_layer_type(case, layer) -> None
 
 
 @EACH
-def test_two_seeds_decide_the_chip_and_its_behaviour_in_time(case) -> None:
+def test_one_seed_sets_the_chip_and_another_the_noise_in_time(case) -> None:
     def calls(device: int, cycle: int) -> torch.Tensor:
         node, x = made(case, "linear", device, cycle)
         return torch.stack([node(x) for _ in range(3)])
@@ -74,7 +74,7 @@ def test_two_seeds_decide_the_chip_and_its_behaviour_in_time(case) -> None:
 
 @EACH
 @EACH_LAYER
-def test_saved_copied_and_pickled_it_goes_on_with_the_same_bits(case, layer) -> None:
+def test_saved_copied_and_pickled_effects_continue_with_the_same_bits(case, layer) -> None:
     node, x = made(case, layer)
     node(x)
     fresh, _ = made(case, layer)
@@ -90,7 +90,7 @@ def test_saved_copied_and_pickled_it_goes_on_with_the_same_bits(case, layer) -> 
 
 @pytest.mark.parametrize("case", [c for c in EFFECT_CASES if c.of_activity], ids=lambda c: c.name)
 @EACH_LAYER
-def test_following_its_layer_is_the_same_as_wrapping_it(case, layer) -> None:
+def test_an_effect_after_its_layer_equals_a_wrapped_layer(case, layer) -> None:
     wrapped, x = made(case, layer)
     wrapped = nn.Sequential(wrapped, nn.Tanh())
     following = nn.Sequential(wrapped[0].layer, case.of_activity(1, 2), nn.Tanh())
@@ -107,7 +107,7 @@ def test_following_its_layer_is_the_same_as_wrapping_it(case, layer) -> None:
 
 @EACH
 @EACH_LAYER
-def test_it_is_one_node_and_trains_with_and_without_decorrelation(case, layer) -> None:
+def test_a_wrapped_layer_is_one_node_and_trains_with_and_without_decorrelation(case, layer) -> None:
     for decorrelated in (False, True):
         net = nn.Sequential(made(case, layer)[0], nn.Tanh(), nn.Flatten(), nn.LazyLinear(2))
         x = made(case, layer)[1]
@@ -134,7 +134,7 @@ def test_autograd_passes_through_to_the_layer(case) -> None:
 
 @EACH
 def test_noise_is_independent_in_the_two_passes_of_a_pair(case) -> None:
-    """What both passes share cannot teach; 400 rows, and |correlation| below 0.2."""
+    """Noise shared by both passes cancels; 400 rows, and |correlation| below 0.2."""
     if not case.noisy or case.name == "reram":  # ReRAM has no noise of its own between writings
         pytest.skip("no noise between writings")
     torch.manual_seed(0)
@@ -147,7 +147,7 @@ def test_noise_is_independent_in_the_two_passes_of_a_pair(case) -> None:
     assert correlation.abs().max() < 0.2
 
 
-def test_wrapping_twice_is_wrapping_with_both() -> None:
+def test_wrapping_twice_equals_wrapping_once_with_both_effects() -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 4), torch.randn(5, 6)
     pcm = PCM(device_seed=1, seed=2)
@@ -175,7 +175,7 @@ def test_weights_are_changed_through_other_wrappers() -> None:
 
 
 @pytest.mark.parametrize("phase", ["training", "evaluation"])
-def test_noise_in_one_phase_alone(phase: str) -> None:
+def test_noise_in_one_phase_only(phase: str) -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 4), torch.randn(5, 6)
     net = During(phase, Noisy(layer, WeightSpread(0.5), AdditiveGaussian(0.1)))
@@ -188,7 +188,7 @@ def test_noise_in_one_phase_alone(phase: str) -> None:
     assert torch.equal(bare(x), decorrelated(x))  # R is no device
 
 
-def test_no_two_streams_of_a_system_are_alike() -> None:
+def test_all_random_streams_of_a_system_differ() -> None:
     """Noises, units, product noise, writing, read-out, and the patterns of every chip."""
     torch.manual_seed(0)
     for name, system in SYSTEMS.items():
@@ -213,8 +213,8 @@ def test_a_state_saved_before_the_first_call_is_the_same_chip() -> None:
     assert torch.equal(one(x), other(x))
 
 
-def test_a_broken_activity_stays_broken_instead_of_raising() -> None:
-    """So that the loop sees a diverged loss."""
+def test_activities_that_are_not_finite_stay_so_without_an_exception() -> None:
+    """The training loop then detects a diverged loss."""
     a = torch.tensor([[float("nan"), 1.0, float("inf")]])
     for module in (Shot(10.0), Bernoulli(), Poisson(), StochasticRounding()):
         out = module(a)
@@ -230,7 +230,7 @@ def test_bfloat16_keeps_the_flips_and_the_faults() -> None:
     assert node(torch.ones(2, 6, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-def test_a_decorrelated_convolution_learns_from_what_its_converter_lets_through() -> None:
+def test_a_decorrelated_convolution_uses_the_converted_inputs() -> None:
     net = decorrelate(nn.Sequential(Noisy(nn.Conv2d(2, 3, 3), DAC(2, 1.0)), nn.Flatten()))
     x = torch.randn(4, 2, 3, 3)
     probe = Probe(net, find_nodes(net), batch=4, resamples=1, injection=Injection(0.1))

@@ -1,4 +1,4 @@
-"""Encoders and read-outs against what they are defined to do."""
+"""Encoders and read-outs against their definitions."""
 
 import math
 
@@ -29,7 +29,7 @@ shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 
 @given(shapes, st.integers(1, 12), st.sampled_from(["current", "rate", "latency", "delta"]))
 @settings(max_examples=60, deadline=None)
-def test_any_shape_gets_its_time_behind_the_batch(shape, steps: int, name: str) -> None:
+def test_encoders_add_the_time_axis_after_the_batch_axis(shape, steps: int, name: str) -> None:
     x = torch.rand(3, *shape)
     spikes = ENCODERS[name](x, steps, torch.Generator().manual_seed(0))
     assert spikes.shape == (3, 1 if name == "current" else steps, *shape)
@@ -39,7 +39,7 @@ def test_any_shape_gets_its_time_behind_the_batch(shape, steps: int, name: str) 
         assert set(spikes.unique().tolist()) <= {-1.0, 0.0, 1.0}
 
 
-def test_rate_has_its_probability_and_its_own_generator() -> None:
+def test_rate_has_its_probability_and_uses_the_given_generator() -> None:
     """Mean of 20,000 steps within 4 standard errors; the global stream is left alone."""
     x = torch.tensor([[0.0, 0.3, 0.9, 1.7]])
     before = torch.get_rng_state()
@@ -64,7 +64,7 @@ def test_latency_agrees_with_snntorch() -> None:
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=5), st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
-def test_delta_sends_until_it_is_within_a_threshold(values: list[float], steps: int) -> None:
+def test_delta_sends_spikes_until_within_a_threshold(values: list[float], steps: int) -> None:
     x, threshold = torch.tensor([values], dtype=torch.float64), 0.1
     sent = torch.zeros_like(x)
     for s in delta(x, steps, threshold=threshold).unbind(1):
@@ -73,12 +73,12 @@ def test_delta_sends_until_it_is_within_a_threshold(values: list[float], steps: 
         sent = sent + threshold * s
 
 
-def test_delta_counts_whole_thresholds_however_many() -> None:
+def test_delta_sends_one_spike_per_threshold() -> None:
     k = torch.arange(1.0, 101.0)
     assert torch.equal(delta(0.1 * k.unsqueeze(0), 120).sum(1)[0], k)
 
 
-def test_frames_count_events_in_bins_and_lose_none() -> None:
+def test_frames_sum_all_events_into_bins() -> None:
     x = torch.randint(3, (2, 12, 5), dtype=torch.int8)
     binned = frames(x, 4)
     assert binned.shape == (2, 4, 5) and binned.sum() == x.sum()
@@ -94,9 +94,12 @@ def test_frames_count_events_in_bins_and_lose_none() -> None:
         (lambda: rate(torch.ones(1, 1), 0), "steps 0 must be at least 1"),
         (lambda: current(torch.ones(1, 1), -1), "steps -1 must be at least 1"),
         (lambda: delta(torch.ones(1, 1), 0), "steps 0 must be at least 1"),
-        (lambda: rate(torch.tensor([[math.nan]]), 3), "and no NaN"),
+        (lambda: rate(torch.tensor([[math.nan]]), 3), "not NaN"),
         (lambda: delta(torch.ones(1, 1), 3, threshold=0.0), "threshold 0 of the delta"),
-        (lambda: frames(torch.ones(1, 10, 1), 11), "10 steps of events do not make"),
+        (
+            lambda: frames(torch.ones(1, 10, 1), 11),
+            "can be summed into 1 to 10 bins",
+        ),
     ],
 )
 def test_bad_inputs_are_refused_in_one_line(make, words: str) -> None:

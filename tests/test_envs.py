@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import noisynets_envs as ne
 from noisynets_envs.registry import specs
 
-PAGE = (Path(__file__).parent.parent / "docs" / "envs.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "how-to" / "envs.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 IDS = sorted(specs())
 EACH = pytest.mark.parametrize("name", IDS)

@@ -18,12 +18,14 @@ ROOMS = [
 
 CORE = [
     {"errors"},
-    {"types"},
     {"registry"},
     {"settings"},
-    {"noise", "losses", "outer", "trial", "graph"},
-    {"adjoints"},
-    {"tracer", "probe"},
+    {"types"},
+    {"noise", "losses", "outer", "trial"},
+    {"graph", "nodes"},
+    {"record"},
+    {"recorders"},
+    {"probe"},
     {"decorrelation"},
     {"check"},
 ]

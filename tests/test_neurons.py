@@ -1,4 +1,4 @@
-"""Neurons against snnTorch's own, step by step, and against closed forms."""
+"""Neurons against snnTorch's, step by step, and against closed forms."""
 
 import copy
 import gc
@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from noisynets.core.errors import InputError, SystemRefused
+from noisynets.core.trial import Stateful
 from noisynets.systems.spiking import (
     Alpha,
-    Cleared,
     EscapeRate,
     Lapicque,
+    LateResetLeaky,
     Leaky,
     NoisyThreshold,
     OneToOne,
@@ -78,7 +79,7 @@ def test_every_neuron_agrees_with_snntorch_step_by_step(kind: str, reset: str, d
         for a in currents():
             expected, found = reference(a), ours(a)
             assert torch.equal(found, expected.double())
-            torch.testing.assert_close(population._past[-1], reference.mem.double())
+            torch.testing.assert_close(population.step_state[-1], reference.mem.double())
             spikes += int(found.sum())
     assert spikes > 50, "a test without spikes shows nothing"
 
@@ -101,7 +102,7 @@ def test_surrogate_gradients_agree_with_snntorch(kind: str) -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("current", [0.05, 0.3, 0.95, 1.5])
-def test_leaky_has_the_closed_form_rate(beta: float, current: float) -> None:
+def test_leaky_fires_at_the_closed_form_rate(beta: float, current: float) -> None:
     """From rest, reset to zero: u_n = a (1 − β^n)/(1 − β) passes θ after n steps, then again.
 
     The reset takes place in the step after the spike, which integrates the same current, so that
@@ -130,7 +131,7 @@ def test_an_escape_rate_neuron_fires_at_its_rate() -> None:
         assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n)
 
 
-def test_reset_at_once_touches_those_that_fired_and_no_others() -> None:
+def test_immediate_reset_applies_only_to_neurons_that_fired() -> None:
     class Never(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.zeros_like(x)
@@ -152,7 +153,7 @@ def test_a_noisy_threshold_fires_with_the_normal_probability() -> None:
         assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n)
 
 
-def test_membrane_noise_adds_up_as_an_ornstein_uhlenbeck_process() -> None:
+def test_membrane_noise_is_an_ornstein_uhlenbeck_process() -> None:
     """u ← β u + N(0, σ²) without spikes has the variance σ²/(1 − β²); 4 standard errors."""
     beta, sigma, n = 0.8, 0.1, 50_000
     neuron = Leaky(beta, threshold=100.0, membrane_noise=sigma, readable=True, seed=3)
@@ -165,7 +166,7 @@ def test_membrane_noise_adds_up_as_an_ornstein_uhlenbeck_process() -> None:
         assert abs(float(u.var()) - expected) < 4 * expected * math.sqrt(2 / n)
 
 
-def test_the_membrane_is_hidden_unless_it_is_readable() -> None:
+def test_the_membrane_is_available_only_if_readable() -> None:
     neuron = Leaky(0.9)
     neuron(torch.ones(1, 2))
     assert neuron.membrane is None and "membrane" not in neuron.signals
@@ -180,7 +181,7 @@ def lif(seed: int = 0) -> Spiking:
     return Spiking(nn.Sequential(nn.Linear(4, 8), hidden, nn.Linear(8, 3)), steps=7)
 
 
-def test_trials_start_from_rest_and_leave_nothing() -> None:
+def test_trials_start_from_rest_and_leave_no_state() -> None:
     net, other = lif(), lif()
     x = torch.rand(5, 1, 4)
     first = net(x)
@@ -188,22 +189,24 @@ def test_trials_start_from_rest_and_leave_nothing() -> None:
     partial = Leaky(0.9)
     partial(torch.ones(1, 1))
     net(x)
-    assert partial._past != (), "a trial of one network resets no other"
-    stateful = [m for m in net.modules() if hasattr(m, "_past") or hasattr(m, "_spikes")]
-    assert all(not m.__dict__.get("_past") and m.__dict__.get("_spikes") is None for m in stateful)
+    assert partial.step_state != (), "a trial of one network resets no other"
+    stateful = [m for m in net.modules() if isinstance(m, Stateful)]
+    assert len(stateful) == 3
+    for module in stateful:
+        assert {name: getattr(module, name) for name in module.fresh} == dict(module.fresh)
 
 
-def test_a_trial_begins_from_rest_whatever_was_left() -> None:
+def test_a_trial_starts_from_rest_after_calls_outside_of_trials() -> None:
     net = lif()
     x = torch.rand(5, 1, 4)
     first = net(x)
     net.network[1].neuron(torch.ones(5, 8))
-    net.network[1]._spikes = torch.ones(5, 8)
+    net.network[1].last_spikes = torch.ones(5, 8)
     net.readout(torch.ones(5, 3))
     assert torch.equal(lif()(x), first)
     again = lif()
     again.network[1].neuron(torch.ones(5, 8))  # draws from its own stream, too
-    again.network[1]._spikes = torch.ones(5, 8)
+    again.network[1].last_spikes = torch.ones(5, 8)
     again.readout(torch.ones(5, 3))
     again.network[1].neuron.firing = net.network[1].neuron.firing = EscapeRate(1e-6, seed=1)
     assert torch.equal(again(x), Spiking.forward(net, x))
@@ -216,16 +219,16 @@ def test_another_batch_within_a_trial_is_refused() -> None:
         neuron(torch.ones(4, 3))
     wrong = Leaky(torch.tensor([0.5, 0.9]))
     wrong(torch.ones(3, 1))
-    with pytest.raises(InputError, match="for constants that make it"):
+    with pytest.raises(InputError, match="do not match its constants"):
         wrong(torch.ones(3, 1))
 
 
-def test_a_failed_trial_leaves_nothing_either() -> None:
+def test_a_failed_trial_leaves_no_state() -> None:
     net = lif()
     with pytest.raises(RuntimeError):
         net(torch.rand(5, 1, 9))
     hidden = net.network[1]
-    assert hidden._spikes is None and hidden.neuron._past == ()
+    assert hidden.last_spikes is None and hidden.neuron.step_state == ()
 
 
 def test_networks_copy_save_load_and_are_collected() -> None:
@@ -244,15 +247,13 @@ def test_networks_copy_save_load_and_are_collected() -> None:
     assert gone() is None
 
 
-def test_snntorch_keeps_no_more_neurons_than_before() -> None:
-    from snntorch._neurons.neurons import SpikingNeuron
-
+def test_adapt_adds_nothing_to_snntorchs_list_of_neurons() -> None:
     reference = nn.Sequential(nn.Linear(4, 8), snntorch.Leaky(beta=0.9, init_hidden=True))
-    before = list(SpikingNeuron.instances)
+    before = list(snntorch.SpikingNeuron.instances)
     state = {k: v.clone() for k, v in reference.state_dict().items()}
     net = Spiking(adapt(reference), steps=5)
     net(torch.rand(2, 1, 4))
-    assert SpikingNeuron.instances == before
+    assert snntorch.SpikingNeuron.instances == before
     assert all(torch.equal(v, reference.state_dict()[k]) for k, v in state.items())
     assert net.network[0] is reference[0]
     assert isinstance(reference[1], snntorch.Leaky), "the given network stays as it is"
@@ -268,17 +269,20 @@ class Custom(nn.Module):
         return self.two(self.lif(self.one(x)))
 
 
-def test_adapt_goes_into_modules_with_a_forward_of_their_own() -> None:
+def test_adapt_replaces_neurons_in_modules_with_their_own_forward() -> None:
     given = Custom()
-    handle = given.register_forward_hook(lambda *_: None)
+    calls: list[nn.Module] = []
+    given.register_forward_hook(lambda module, *_: calls.append(module))
     ours = adapt(given)
     assert isinstance(ours, Custom) and isinstance(ours.lif, Synaptic)
-    assert ours.one is given.one and not ours._forward_hooks and given._forward_hooks
+    assert ours.one is given.one
     assert Spiking(ours, steps=4)(torch.rand(2, 1, 4)).shape == (2, 3)
-    handle.remove()
+    assert not calls, "hooks are not copied"
+    given(torch.rand(2, 4))
+    assert calls == [given]
 
 
-def test_what_is_shared_stays_shared_and_surrogates_are_kept() -> None:
+def test_shared_modules_stay_shared_and_surrogates_are_kept() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -290,7 +294,7 @@ def test_what_is_shared_stays_shared_and_surrogates_are_kept() -> None:
     ours = adapt(given)
     assert ours.lif is ours.all[1] and not ours.lif.training
     ours.register_buffer("extra", torch.zeros(1))
-    assert "extra" not in given._buffers
+    assert "extra" not in dict(given.named_buffers())
     found = []
     for neuron in (given.lif, ours.lif):
         a = torch.tensor([[0.7, 1.3]], requires_grad=True)
@@ -308,12 +312,12 @@ def test_what_is_shared_stays_shared_and_surrogates_are_kept() -> None:
         (lambda: snntorch.SLSTM(4, 4, init_hidden=True), "no counterpart"),
     ],
 )
-def test_what_has_no_counterpart_is_refused(make, words: str) -> None:
+def test_neurons_without_a_counterpart_are_refused(make, words: str) -> None:
     with pytest.raises(SystemRefused, match=words):
         adapt(nn.Sequential(nn.Linear(4, 4), make()))
 
 
-def test_snntorchs_own_neurons_are_not_run_through_trials() -> None:
+def test_snntorchs_neurons_are_refused_in_spiking() -> None:
     net = nn.Sequential(nn.Linear(2, 2), snntorch.Leaky(beta=0.9, init_hidden=True))
     with pytest.raises(SystemRefused, match=r"'1': snnTorch's neurons .* Spiking\(adapt\(network"):
         Spiking(net)
@@ -356,12 +360,12 @@ def test_one_to_one_recurrence_is_a_node_with_the_autograd_gradient() -> None:
         torch.testing.assert_close(outer(layer, x, credit)["weight"], layer.weight.grad)
 
 
-def test_cleared_differs_from_leaky_only_in_its_reset_to_zero() -> None:
+def test_late_reset_to_zero_also_clears_the_input() -> None:
     a = torch.tensor([[0.7]])
     out = {}
-    for kind in (Leaky, Cleared):
+    for kind in (Leaky, LateResetLeaky):
         neuron = kind(0.9, reset="zero", readable=True)
         for _ in range(3):
             neuron(a)
         out[kind] = float(neuron.membrane)
-    assert out[Leaky] == pytest.approx(0.7) and out[Cleared] == 0
+    assert out[Leaky] == pytest.approx(0.7) and out[LateResetLeaky] == 0

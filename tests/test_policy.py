@@ -340,7 +340,7 @@ def test_gymnasium_is_imported_by_environments_alone() -> None:
 
 
 def test_what_the_docs_show_runs() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "policies.md").read_text()
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "policies.md").read_text()
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.S):
         exec(compile(block, "block", "exec"), names)

@@ -20,14 +20,15 @@ from noisynets.tasks.data import TASKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-TEXT = README + (ROOT / "docs" / "spiking.md").read_text()
+SHOWN = ("README.md", "docs/getting-started.md", "docs/how-to/spiking.md")
+TEXT = "\n".join((ROOT / page).read_text() for page in SHOWN)
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 COMMANDS = sorted(
     {
         match
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
         for match in re.findall(
-            r"noisynets (?:train|resume|eval|diagnose|show|neurobench|list|bench)[^`\n;]*",
+            r"noisynets (?:train|resume|eval|diagnose|show|neurobench|list|bench)\b[^`\n;]*",
             page.read_text(),
         )
     }
@@ -83,13 +84,7 @@ def test_the_promised_lines_are_there() -> None:
     prefix = "python3 -m venv .venv && . .venv/bin/activate && python -m pip install -e "
     assert f"{prefix}. && noisynets train\n" in README
     assert f'{prefix}".[test]" && python -m pytest\n' in README
-    assert len(BLOCKS) >= 1
-
-
-def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    assert len(BLOCKS) == 3
 
 
 @pytest.mark.parametrize(("example", "least"), [(own_effect, 0.75), (own_unit, 0.45)])

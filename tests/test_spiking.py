@@ -1,4 +1,4 @@
-"""Spiking networks under the rules: against plain loops, autograd and what was measured."""
+"""Training spiking networks: rules against plain loops, autograd and measurements."""
 
 import math
 from dataclasses import fields
@@ -113,7 +113,7 @@ def test_rules_agree_with_plain_loops(rule: str, credit: str, noise_over: str) -
 
 
 @pytest.mark.parametrize("noise_over", ["step", "trial"])
-def test_credit_over_trials_is_the_gradient_where_inputs_stay_the_same(noise_over: str) -> None:
+def test_credit_over_trials_is_the_gradient_for_constant_inputs(noise_over: str) -> None:
     """Smooth units, 40,000 draws: the mean of NP's estimate has a cosine of 0.99 with autograd."""
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -150,7 +150,7 @@ def test_memory_of_records_does_not_grow_with_the_trial(rule: str) -> None:
     assert counts[0] == counts[1]
 
 
-def test_unmodified_snntorch_with_explicit_state_is_trained_too() -> None:
+def test_unmodified_snntorch_with_explicit_state_is_trained() -> None:
     """A user's own loop over snnTorch's neurons is a system like any other."""
 
     class Own(nn.Module):
@@ -207,8 +207,8 @@ def test_populations_are_recorded_as_means_of_currents_and_spikes() -> None:
     torch.testing.assert_close(populations["readout"].change, out[1:] - out[0])
 
 
-class OutOfReach(Population):
-    """Neurons that torch does not see: NumPy, and a state that nobody but they knows."""
+class NumpyNeurons(Population):
+    """Neurons computed in NumPy, with hidden state."""
 
     def forget(self) -> None:
         self.__dict__.pop("_u", None)
@@ -235,11 +235,11 @@ def learn(net: nn.Module, rule: str | Rule, steps: int = 400, lr=5e-3) -> float:
         return float((net(x).argmax(1) == y).float().mean())
 
 
-def test_neurons_that_torch_cannot_see_are_trained_by_what_they_report() -> None:
+def test_neurons_outside_pytorch_are_trained_from_their_signals() -> None:
     torch.manual_seed(0)
     net = Spiking(
         nn.Sequential(
-            nn.Linear(6, 40), OutOfReach(), nn.Linear(40, 40), OutOfReach(), nn.Linear(40, 4)
+            nn.Linear(6, 40), NumpyNeurons(), nn.Linear(40, 40), NumpyNeurons(), nn.Linear(40, 4)
         ),
         steps=8,
     )
@@ -263,7 +263,7 @@ def test_mirrored_credit_trains_through_any_readout(readout, credit: str) -> Non
     assert learn(net, over("mirrored", credit)) > 0.85
 
 
-def test_a_network_that_ends_with_neurons_is_read_out_as_well() -> None:
+def test_a_network_that_ends_with_neurons_is_trained() -> None:
     torch.manual_seed(0)
     ours = adapt(
         nn.Sequential(
@@ -276,7 +276,7 @@ def test_a_network_that_ends_with_neurons_is_read_out_as_well() -> None:
     assert learn(Spiking(ours, 16, MeanOutput()), "mirrored", lr=1e-2) > 0.8
 
 
-def test_the_first_spike_trains_too() -> None:
+def test_the_first_spike_readout_is_trained() -> None:
     net = lif(6, 60, 4, steps=16)
     net.readout = FirstSpike(Leaky(0.9))
     assert learn(net, "mirrored") > 0.7
@@ -295,7 +295,7 @@ def test_recurrent_layers_are_nodes_and_learn() -> None:
 
 
 @pytest.mark.parametrize("between", ["average", "max", "residual"])
-def test_mirrored_credit_finds_what_lies_between_spiking_layers(between: str, recwarn) -> None:
+def test_mirrored_credit_passes_pooling_and_residual_connections(between: str, recwarn) -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -318,7 +318,7 @@ def test_mirrored_credit_finds_what_lies_between_spiking_layers(between: str, re
     assert not [w for w in recwarn if "cannot be mirrored" in str(w.message)]
 
 
-def test_what_is_not_reported_over_a_trial_gets_learned_credit_and_is_named() -> None:
+def test_operations_without_a_record_over_trials_fall_back_to_learned_credit() -> None:
     class Between(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -359,7 +359,7 @@ def test_states_of_feedback_are_restored_with_the_same_bits(rule: str, credit: s
         assert one.grad is None or torch.equal(one.grad, two.grad)
 
 
-def test_noise_over_a_trial_is_one_draw_and_another_in_the_next() -> None:
+def test_noise_over_a_trial_is_drawn_once_per_trial() -> None:
     net = Spiking(nn.Sequential(Noisy(nn.Linear(3, 50), TrialGaussian(0.5, seed=1))), steps=6)
     drawn: list[Tensor] = []
     net.network[0].register_forward_hook(lambda m, i, o: drawn.append(o.detach()))
@@ -372,7 +372,7 @@ def test_noise_over_a_trial_is_one_draw_and_another_in_the_next() -> None:
     assert abs(float(every.std()) - 0.5) < 4 * 0.5 / math.sqrt(2 * every.numel())
 
 
-def test_impossible_times_are_refused() -> None:
+def test_impossible_settings_of_time_are_refused() -> None:
     net, held = lif(4, 6, 2), Injection(0.1, per_trial=True)
     for rule in ("anp", "inp", InTime(RULES["mirrored"].make(0))):
         with pytest.raises(InputError, match="shows nothing about single steps"):
@@ -388,7 +388,7 @@ def test_impossible_times_are_refused() -> None:
 
 
 @pytest.mark.parametrize("gradient", [False, True])
-def test_inputs_that_stay_the_same_are_multiplied_once(gradient: bool) -> None:
+def test_constant_inputs_are_multiplied_once(gradient: bool) -> None:
     """Outputs, gradients and estimates are those of inputs given step by step."""
     made: list[object] = []
 
@@ -416,8 +416,8 @@ def test_inputs_that_stay_the_same_are_multiplied_once(gradient: bool) -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_a_noisy_first_layer_is_drawn_anew_in_every_step() -> None:
-    """As is one that somebody has parametrised or given a forward of its own."""
+def test_a_noisy_first_layer_is_recomputed_in_every_step() -> None:
+    """So is a layer with a parametrisation or a replaced forward."""
 
     class Read(Effect):
         def weights(self, weights: Weights) -> Weights:

@@ -53,7 +53,7 @@ def test_units_keep_shape_dtype_input_and_bits(case) -> None:
 
 
 @EACH
-def test_systems_of_every_unit_train(case) -> None:
+def test_a_network_of_every_unit_gets_gradients(case) -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 8), case.make(1), torch.nn.Linear(8, 2))
     estimator = NodePerturbation(net, squared_error, sigma=0.5)
@@ -70,7 +70,7 @@ def test_a_quantiser_has_exactly_its_levels(bits: int) -> None:
     torch.testing.assert_close(levels, expected, rtol=0, atol=1e-12)
 
 
-def test_k_winners_are_counted_over_all_nodes_of_a_sample() -> None:
+def test_k_winners_are_chosen_from_all_nodes_of_a_sample() -> None:
     a = torch.rand(5, 3, 4, 4) + 1
     kept = KWinners(7)(a)
     assert (kept.flatten(1) > 0).sum(1).tolist() == [7] * 5
@@ -81,7 +81,7 @@ def test_k_winners_are_counted_over_all_nodes_of_a_sample() -> None:
     ("make", "message"),
     [
         (lambda: Quantiser(0), "0 bits"),
-        (lambda: Quantiser(4, 1, 1), "do not rise"),
+        (lambda: Quantiser(4, 1, 1), "must be below the highest level"),
         (lambda: KWinners(0), "at least 1"),
         (lambda: KWinners(9)(torch.ones(2, 4)), "9 winners among 4"),
         (lambda: Bernoulli(0), "temperature 0"),
@@ -97,7 +97,7 @@ def test_bad_settings_are_refused_in_one_line(make, message: str) -> None:
 
 
 @pytest.mark.parametrize("system", ["sign-mlp", "step-mlp", "quantised-mlp", "bernoulli-mlp"])
-def test_backpropagation_goes_straight_through_hard_units(system: str) -> None:
+def test_backpropagation_uses_straight_through_derivatives(system: str) -> None:
     """The values are the unit's, to the bit; the lower layer gets a gradient."""
     kind = SYSTEMS[system]
     build = Build(hidden=(8,), intrinsic_noise=0.3)

@@ -30,8 +30,8 @@ class BenchArguments(Settings):
 
     suite: str = setting(
         REQUIRED,
-        "Suite, as `noisynets list` names them; or a TOML file of your own, as docs/benchmarks.md "
-        "describes; or speed, which times training steps.",
+        "Suite, as `noisynets list` names them; or a TOML file of your own, as "
+        "docs/how-to/benchmarks.md describes; or speed, which times training steps.",
         metavar="SUITE",
         positional=True,
     )

@@ -29,12 +29,12 @@ class CheckArguments(Settings):
 
 
 def check_box(arguments: CheckArguments) -> None:
-    """Check that a box keeps the contract of docs/blackbox.md, and has noise to learn from."""
+    """Check that a box keeps the contract (docs/how-to/blackbox.md), and has noise."""
     box, rows, timeout = arguments.box, arguments.rows, arguments.timeout
     findings = []
     for finding in examine(_box(box, timeout), rows):
         findings.append(finding)
-        print(f"{finding.grade:6s}  {finding.what}")
+        print(f"{finding.grade:6s}  {finding.message}")
     if failed(findings):
         print(f"noisynets: {box}: cannot be trained as it is", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""Refuses systems whose estimates would be wrong, or whose parameters would stay untrained."""
+"""Checks that refuse systems whose estimates would be wrong, or parameters not trained."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ batch statistics: use GroupNorm or LayerNorm
 
 
 def check_called(nodes: Sequence[Node], calls: Sequence[NodeRecord]) -> None:
-    """Refuse a system that went through without calling some of its layers.
+    """Refuse a system whose forward pass does not call all of its layers.
 
     Raises:
         SystemRefused: naming the layers: their weights would be left untrained.
@@ -82,7 +82,7 @@ def check_output(graph: Graph) -> None:
 
 
 def check_noisy(calls: Sequence[NodeRecord]) -> None:
-    """Refuse, in intrinsic mode, a system of which some node showed no noise in any call.
+    """Refuse, in intrinsic mode, a system with a node that has no noise in any call.
 
     Raises:
         SystemRefused: naming the nodes.
@@ -98,24 +98,24 @@ def check_noisy(calls: Sequence[NodeRecord]) -> None:
 
 
 def warn_quiet(calls: Sequence[NodeRecord]) -> None:
-    """Warn, in intrinsic mode, of layers that add no noise to what comes from upstream.
+    """Warn, in intrinsic mode, of layers that add no noise of their own.
 
-    The differences measured there are W δx, with the covariance of whatever upstream noise makes of
-    them and none of their own: a raw rule trains such a layer along few directions, and as its
-    differences count in the norm, the layers before it worse, too.
+    Their measured differences are W δx, which upstream noise alone determines: a raw rule trains
+    such a layer along few directions. Its differences also count in the norm, so that the layers
+    before it are trained worse as well.
     """
     quiet = sorted({r.node.name for r in calls if is_quiet(r.node.outlet)})
     if quiet:
         warnings.warn(
-            f"{', '.join(map(repr, quiet))}: no noise of its own, so that all it shows comes from "
-            "upstream, and a raw rule trains the system badly: use mirrored or learned credit, or "
-            "wrap the layer: Noisy(layer, effect)",
+            f"{', '.join(map(repr, quiet))}: no noise of its own, so that its differences come "
+            "from upstream alone, and a raw rule trains the system badly: use mirrored or learned "
+            "credit, or wrap the layer: Noisy(layer, effect)",
             stacklevel=4,
         )
 
 
 def check_open(system: nn.Module) -> None:
-    """Refuse to inject into a system, or a part of one, that only reports.
+    """Refuse to inject noise into a system, or a part of one, that is computed elsewhere.
 
     Raises:
         SystemRefused: naming the part.
@@ -124,8 +124,8 @@ def check_open(system: nn.Module) -> None:
         if isinstance(module, Sealed):
             raise SystemRefused(
                 f"{name or 'the system itself'!r} ({type(module).__name__}): computes its "
-                "activities elsewhere, so that nothing can be injected into it: leave out the "
-                "sigma, for the noise that it has"
+                "activities elsewhere, so that no noise can be injected: use sigma=None, for its "
+                "own noise"
             )
 
 
@@ -169,7 +169,7 @@ def _mixes(module: nn.Module) -> str:
 
 
 def _misplaced(system: nn.Module, nodes: Sequence[Node]) -> list[str]:
-    """Name effects that do nothing where they stand, or stand in two places."""
+    """Return a message for each effect that has no effect in its place, or is used twice."""
     wrappers = [module for module in system.modules() if isinstance(module, Wrapper)]
     held = [effect for wrapper in wrappers for effect in getattr(wrapper, "effects", ())]
     outlets = [node.outlet for node in nodes]

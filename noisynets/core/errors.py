@@ -1,41 +1,46 @@
-"""The errors a user meets: one line each that names what, where and what to do."""
+"""Exceptions with one-line messages that say what is wrong, where, and what to do."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class NoisynetsError(Exception):
-    """Base of the library's own errors; the command line prints it as one line.
+    """Base class of this package's exceptions; the command line prints their message as one line.
 
     Attributes:
-        exit_code: status with which the command line ends.
+        exit_code: exit status of the command line.
     """
 
     exit_code = 1
 
 
 class InputError(NoisynetsError, ValueError):
-    """Something that the user gave cannot be used: a setting, a file, a name (exit code 2)."""
+    """A setting, file or name given by the user cannot be used (exit code 2)."""
 
     exit_code = 2
 
 
 class SystemRefused(InputError):
-    """The system cannot be trained correctly as it stands (exit code 2)."""
+    """The system, as it is, would be trained incorrectly (exit code 2)."""
 
 
 class BoxFailed(InputError):
-    """A box did not do what the contract says, or stopped (exit code 2)."""
+    """A box broke its contract or stopped (exit code 2)."""
 
 
 class Diverged(NoisynetsError):
-    """Training left the numbers that mean anything (exit code 3)."""
+    """Training produced values that are not finite (exit code 3)."""
 
     exit_code = 3
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Say that `name` is no known `kind`, and which name is nearest.
+    """Return the error for an unknown name, with the most similar known name.
+
+    Args:
+        kind: what is named, such as 'rule'.
+        name: as given.
+        known: all valid names.
 
     >>> print(unknown("rule", "amp", ["np", "anp", "inp"]))
     unknown rule 'amp': did you mean 'anp'? Known: anp, inp, np

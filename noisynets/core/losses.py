@@ -14,15 +14,15 @@ from noisynets.core.types import Loss
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """−log softmax(outputs)[target]: (R, classes), (R,) → (R,)."""
+    """−log softmax(outputs)[target]: outputs (R, classes), targets (R,) → (R,)."""
     return F.cross_entropy(outputs, targets, reduction="none")
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½‖output − target‖²: (R, ...), (R, ...) → (R,).
+    """½ ‖output − target‖²: outputs (R, ...), targets (R, ...) → (R,).
 
     Raises:
-        InputError: if the shapes differ: broadcasting would mix rows.
+        InputError: if the shapes differ, because broadcasting would mix rows.
     """
     if outputs.shape != targets.shape:
         raise InputError(
@@ -33,7 +33,7 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def negative_return(outputs: Tensor, targets: Tensor) -> Tensor:
-    """−return of an episode: (R, 1) → (R,). There is no target but the most."""
+    """−return of an episode: outputs (R, 1) → (R,); the targets are not used."""
     return -outputs[:, 0]
 
 
@@ -46,20 +46,28 @@ def _cross_entropy_error(outputs: Tensor, targets: Tensor) -> Tensor | None:
 
 
 IGNORED = -100
-"""The target of rows that cross entropy leaves out."""
+"""Target of rows that cross entropy leaves out."""
 
 DERIVATIVES: dict[Loss, Callable[[Tensor, Tensor], Tensor | None]] = {
     cross_entropy: _cross_entropy_error,
     squared_error: lambda outputs, targets: outputs - targets,
 }
-"""∂loss/∂output (R, ...) of losses that have it in closed form; None: not for these shapes."""
+"""∂loss/∂output (R, ...) of losses with a closed form; None if these shapes have none."""
 
 
 def losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Evaluate `loss` and make sure that it gave one value per row.
+    """Evaluate the loss, and check that it has one value per row.
+
+    Args:
+        loss: (outputs, targets) → losses.
+        outputs: (R, ...).
+        targets: (R, ...).
+
+    Returns:
+        Losses (R,).
 
     Raises:
-        InputError: if the loss was averaged over rows, or not over features.
+        InputError: if the loss was averaged over rows, or not reduced over features.
 
     >>> import torch
     >>> losses(F.cross_entropy, torch.zeros(2, 3), torch.tensor([0, 1]))

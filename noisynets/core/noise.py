@@ -1,4 +1,4 @@
-"""Noise with a memory of its own: samplers, and streams of random numbers that can be saved."""
+"""Samplers of noise, and random streams whose state can be saved and restored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ from noisynets.core.types import Sampler
 def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
     """Draw from N(0, 1).
 
-    Many float32 numbers on the CPU are drawn in pairs from a table, for a quarter of the cost of
-    `torch.randn`: their mean and covariance are exact, their tails end at 3.6.
+    On the CPU, large float32 tensors are filled by looking up pairs of numbers in a table, at a
+    quarter of the cost of `torch.randn`: mean and covariance are exact, the tails end at 3.6.
+
+    Args:
+        shape: of the result.
+        like: sets dtype and device of the result.
+        generator: on the same device.
     """
     if like.device.type == "cpu" and like.dtype == torch.float32 and math.prod(shape) >= MANY:
         return _looked_up(_gaussian_pairs(), torch.uint16, shape, generator)
@@ -27,7 +32,7 @@ def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> 
 
 
 def rademacher(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw −1 or +1, each with probability one half."""
+    """Draw −1 or +1, each with probability 1/2; for the arguments see `gaussian`."""
     if like.device.type == "cpu":
         return _looked_up(_signs(like.dtype), torch.uint8, shape, generator)
     z = torch.empty(shape, dtype=like.dtype, device=like.device)
@@ -35,15 +40,15 @@ def rademacher(shape: Sequence[int], like: Tensor, generator: torch.Generator) -
 
 
 MANY = 2**16
-"""Numbers from which on looking them up is quicker than computing them."""
+"""Smallest tensor, in elements, for which the table is faster than `torch.randn`."""
 
 
 @cache
 def _gaussian_pairs() -> Tensor:
-    """Pairs of Gaussian numbers as points of the plane, (2¹⁶,) complex: 256 radii by 256 angles.
+    """Table of pairs of Gaussian numbers, as (2¹⁶,) complex numbers: 256 radii times 256 angles.
 
-    All are equally likely. Half the square of the radius has an exponential distribution; the mean
-    between two of its quantiles stands for all in between.
+    All entries are equally likely. Half the squared radius is exponentially distributed; each of
+    256 intervals between its quantiles is represented by its mean.
 
     Source: Box and Muller, A note on the generation of random normal deviates (1958), doi
     10.1214/aoms/1177706645.
@@ -67,7 +72,7 @@ def _signs(dtype: torch.dtype) -> Tensor:
 def _looked_up(
     table: Tensor, index: torch.dtype, shape: Sequence[int], generator: torch.Generator
 ) -> Tensor:
-    """Draw entries of a table, of some numbers each, by random indices, a piece after the other."""
+    """Fill a tensor with table entries at random indices, in pieces that fit the cache."""
     numbers, each = math.prod(shape), 2 if table.is_complex() else math.prod(table.shape[1:])
     found = table.new_empty(-(-numbers // each), *table.shape[1:])
     for piece in found.split(2**16):
@@ -80,7 +85,7 @@ def _looked_up(
 
 
 def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from U(−√3, √3), whose variance is 1."""
+    """Draw from U(−√3, √3), whose variance is 1; for the arguments see `gaussian`."""
     z = torch.empty(shape, dtype=like.dtype, device=like.device)
     return z.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
 
@@ -92,9 +97,9 @@ _NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
 class Stream:
-    """Random numbers from one seed, on whichever device they are asked for.
+    """Random numbers from one seed, on any device.
 
-    Its state is one tensor, so that a run can be stopped and continued with the same bits.
+    The state is one tensor, so that a resumed run continues with the same bits.
 
     >>> stream = Stream(seed=1)
     >>> state = stream.state()
@@ -111,7 +116,7 @@ class Stream:
         self._saved = _NOTHING
 
     def on(self, device: torch.device) -> torch.Generator:
-        """Return the generator on `device`; every device has its own, from the one seed."""
+        """Return the generator on `device`; every device has one, derived from the same seed."""
         if device not in self._generators:
             seed = self._seed + (device.index or 0)
             generator = torch.Generator(device).manual_seed(seed)
@@ -122,11 +127,11 @@ class Stream:
         return self._latest
 
     def state(self) -> Tensor:
-        """Return the state on the device used last, as bytes; empty if none was used."""
+        """Return the state on the most recently used device, as bytes; empty if none was used."""
         return self._saved if self._latest is None else self._latest.get_state()
 
     def restore(self, state: Tensor) -> None:
-        """Continue from a `state`; on another kind of device, start from the seed."""
+        """Continue from a `state`; on another type of device, restart from the seed."""
         self._generators.clear()
         self._latest = None
         self._saved = state.cpu().clone()
@@ -138,20 +143,20 @@ class Stream:
 
 
 class Source(nn.Module):
-    """A system's own random numbers, which nobody else can read, seed or stop.
+    """The random numbers of a system's own noise, hidden from training rules.
 
-    The stream is shut in a closure: no attribute leads to it. It is saved, copied and moved with
-    the module that draws from it.
+    The stream is stored in a closure, so that no attribute gives access to it. It is saved, copied
+    and moved with the module that owns the source.
 
     Args:
-        seed: of the stream; None draws one from PyTorch's global stream, so that every source is
-            another one. Equal seeds give equal noise, and a rule could not tell two nodes apart.
+        seed: of the stream; None: drawn from PyTorch's global generator, so that every source
+            differs. Equal seeds give equal noise, which makes the noise of two nodes dependent.
 
     Attributes:
         normal: (like, std=1) → N(0, std²), with shape, dtype and device of `like`.
         uniform: (like) → U(0, 1).
-        bernoulli: (p) → 1 with probability p, else 0, element by element.
-        poisson: (rate) → counts, element by element. Where a rate, or p, is NaN, so is the draw.
+        bernoulli: (p) → 1 with probability p, else 0, element by element; NaN where p is NaN.
+        poisson: (rate) → counts, element by element; the rate itself where it is not finite.
 
     >>> source = Source(seed=1)
     >>> source.normal(torch.zeros(3)).shape
@@ -203,7 +208,7 @@ class Source(nn.Module):
         return torch.cat([torch.tensor([seed]).view(torch.uint8), state])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Continue the stream, for `load_state_dict()`."""
+        """Restore seed and stream, for `load_state_dict()`."""
         state = state.cpu()
         self._shut(int(state[:8].clone().view(torch.int64)), state[8:])
 
@@ -215,15 +220,15 @@ class Source(nn.Module):
         self._shut(*state)
 
     def forward(self) -> None:
-        """Do nothing: a source is drawn from, not called."""
+        """Do nothing: call `normal`, `uniform`, `bernoulli` or `poisson` instead."""
 
 
 def check_sigma(sigma: float, dtype: torch.dtype) -> None:
-    """Refuse a σ whose effect on the loss would drown in the rounding of `dtype`.
+    """Check that the effect of σ on the loss is larger than the rounding errors of `dtype`.
 
-    The limit is 8 machine epsilons. On a small MLP the loss differences in float32 still
-    correlated to 0.99 with those in float64 at that σ, 1e-6; in bfloat16 to 0.80 at 0.01, a
-    sixth of its limit.
+    The limit is 8 machine epsilons. On a small MLP the loss differences in float32 at that σ, 1e-6,
+    had a correlation of 0.99 with those in float64; in bfloat16 it was 0.80 at 0.01, a sixth of its
+    limit.
 
     Raises:
         InputError: if σ is not positive and finite, or too small for `dtype`.
@@ -246,13 +251,16 @@ def check_sigma(sigma: float, dtype: torch.dtype) -> None:
 
 
 class Injection:
-    """The noise that we add at nodes: ξ = σ z, with z from a sampler.
+    """The noise that is injected at nodes: ξ = σ z, with z from a sampler.
 
     Args:
-        sigma: standard deviation, in units of the activity.
-        sampler: name of the distribution, a key of `SAMPLERS`, or a sampler of one's own.
+        sigma: σ, in units of the activity.
+        sampler: a key of `SAMPLERS`, or a sampler.
         seed: of the stream.
         per_trial: draw once per trial and node, instead of anew in every call.
+
+    Raises:
+        InputError: for an unknown sampler, or a σ that is not positive and finite.
     """
 
     def __init__(
@@ -272,9 +280,9 @@ class Injection:
         self.stream = Stream(seed)
 
     def draw(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Draw z of `shape`, with the dtype and on the device of `like`."""
+        """Draw z of `shape`, with dtype and device of `like`."""
         return self.sampler(shape, like, self.stream.on(like.device))
 
     def __call__(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Draw ξ of `shape`, with the dtype and on the device of `like`."""
+        """Draw ξ of `shape`, with dtype and device of `like`."""
         return self.draw(shape, like).mul_(self.sigma)

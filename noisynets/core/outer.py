@@ -1,7 +1,7 @@
-"""credit ⊗ x: the local product that turns a node's credit into its weights' gradient.
+"""credit ⊗ x: the local product that turns a node's credit into the gradient of its weights.
 
-One function per layer type, chosen by `functools.singledispatch`; subclasses resolve to their
-parents. Registering a type is all that it takes to make it trainable.
+One function per layer type, chosen by `functools.singledispatch`; a subclass uses the function of
+its parent. To make a layer type trainable, register a function for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def outer(layer: nn.Module, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
     """Σ_b credit_b ⊗ x_b, one entry per parameter of the layer.
 
     Args:
-        layer: chooses the product, and gives its geometry.
+        layer: its type selects the product; it gives the geometry.
         x: input of the layer, (B, *in).
         credit: of its outputs, already divided by the batch where a mean is wanted, (B, *out).
 
@@ -30,7 +30,7 @@ def outer(layer: nn.Module, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
         of the size of the layer's forward pass.
 
     Raises:
-        NotImplementedError: for a layer type that nobody registered.
+        NotImplementedError: for a layer type without a registered product.
 
     >>> import torch
     >>> layer = nn.Linear(2, 1)
@@ -41,7 +41,7 @@ def outer(layer: nn.Module, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
 
 
 def has_outer(layer: nn.Module) -> bool:
-    """Whether `outer` knows the type of `layer`."""
+    """Return True if a product is registered for the type of `layer`."""
     return outer.dispatch(type(layer)) is not outer.dispatch(object)
 
 
@@ -84,10 +84,10 @@ def _group_norm(layer: nn.GroupNorm, x: Tensor, credit: Tensor) -> dict[str, Ten
 
 
 def padded(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """Return what the convolution slides over, and the zero padding that it still adds.
+    """Return the padded input of a convolution, and the zero padding that is left to it.
 
-    'same' padding and the modes other than zeros are carried out here; plain zero padding is
-    left to the convolution.
+    'same' padding and modes other than zeros are applied here; plain zero padding is left to the
+    convolution.
     """
     if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
         return x, layer.padding
@@ -105,8 +105,8 @@ def accumulate_(
         layer: as for `outer`.
         x: as for `outer`.
         credit: as for `outer`.
-        dtype: to multiply in, and of what comes out, which is added up in that of `.grad`.
-            None: that of x and credit.
+        dtype: of the product; the sum in `.grad` keeps the dtype of `.grad`. None: that of x and
+            credit.
 
     Raises:
         SystemRefused: if `outer` leaves out a parameter.

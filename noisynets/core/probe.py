@@ -24,7 +24,7 @@ from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.graph import Graph, Tracer
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
-from noisynets.core.record import Needs, NodeRecord, Record, Trajectory
+from noisynets.core.record import Needs, NodeRecord, PopulationRecord, Record, Trajectory
 from noisynets.core.recorders import NodeMean, PopulationMean, Step, trajectory
 from noisynets.core.types import Node
 
@@ -292,34 +292,47 @@ class Probe:
         self._sites = _sites(survey, resamples, needs.per_node, self._split)
         self._survey, self._needs = survey, needs
         self._hooks = NodeHooks(self._sites, self.passes, batch, insertion, self.sigma, needs)
-        measured = survey.populations.items() if needs.averages and needs.states else ()
-        self._populations = [
-            PopulationMean(name, population, 1 + self.passes, batch, needs.steps)
-            for name, population in measured
-        ]
+        self._populations: list[PopulationMean] = []
+        if needs.averages and needs.states:
+            rows = (1 + self.passes, batch)
+            for name, population in survey.populations.items():
+                self._populations.append(PopulationMean(name, population, *rows, needs.steps))
         inside = survey.populations if needs.averages else None
-        rows = (1 + self.passes) * batch
-        self._tracer = Tracer(survey.nodes, rows, inside) if needs.graph else None
+        self._tracer = None
+        if needs.graph:
+            self._tracer = Tracer(survey.nodes, (1 + self.passes) * batch, inside)
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Tensor) -> Tensor:
         """Return the rows to feed in: the batch, once for every pass that is separate there."""
         return inputs if self._split is not None else torch.cat([inputs] * (1 + self.passes))
 
-    def record(self, outputs: Any, dloss: Tensor, graph: Graph | None = None) -> Record:
+    def record(
+        self,
+        outputs: Any,
+        dloss: Tensor,
+        graph: Graph | None = None,
+        error: Tensor | None = None,
+        exact: bool = True,
+    ) -> Record:
         """Return the record of the passes, once the probe is closed.
 
         Args:
             outputs: of the system, in all passes.
             dloss: δL, divided by the batch size, (P, B).
             graph: of an earlier pass, if this one was not traced.
+            error: at the output, divided by the batch size, (B, ...).
+            exact: the error is the loss's derivative.
         """
-        found = [mean.record() for mean in self._populations]
-        populations = {mean.name: mean for mean in found if mean is not None}
-        if self._tracer is None:
-            return Record(self.calls, dloss, populations, graph)
-        graph, values = self._tracer.graph(outputs), self._tracer.values.stored
-        return Record(self.calls, dloss, populations, graph, values)
+        populations: dict[str, PopulationRecord] = {}
+        for mean in self._populations:
+            found = mean.record()
+            if found is not None:
+                populations[mean.name] = found
+        values: dict[int, Tensor] = {}
+        if self._tracer is not None:
+            graph, values = self._tracer.graph(outputs), self._tracer.values.stored
+        return Record(self.calls, dloss, populations, graph, values, error, exact)
 
     def __enter__(self) -> Probe:
         for module in self._survey.stateful:
@@ -352,13 +365,13 @@ class Probe:
                 f"{', '.join(map(repr, sorted(unfinished)))}: an effect that its layer did not "
                 "reach: wrap the layer instead: Noisy(layer, effect)"
             )
-        means = [mean.record() for mean in self._hooks.means.values()]
-        self.calls = means if self._needs.averages else self._hooks.calls
+        self.calls = self._hooks.calls
+        if self._needs.averages:
+            self.calls = [mean.record() for mean in self._hooks.means.values()]
         rows = (1 + self.passes, self.batch)
-        self.trajectories = [
-            trajectory(self._sites[i].node, steps, *rows, self._sites[i].own, self.sigma)
-            for i, steps in self._hooks.steps.items()
-        ]
+        for i, steps in self._hooks.steps.items():
+            site = self._sites[i]
+            self.trajectories.append(trajectory(site.node, steps, *rows, site.own, self.sigma))
 
 
 def _sites(survey: Survey, resamples: int, per_node: bool, split: Node | None) -> list[Site]:

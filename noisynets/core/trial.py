@@ -13,12 +13,12 @@ from noisynets.core.types import EpisodeLog
 
 
 class Stateful(nn.Module):
-    """Keeps something from step to step of a trial, and nothing from trial to trial.
+    """A module with a state within a trial, which ends with the trial.
 
-    What it keeps is neither copied nor saved with it.
+    The state is neither copied nor saved with the module.
 
     Attributes:
-        fresh: names of the attributes that it keeps, and what they are at the start of a trial.
+        fresh: the attributes that hold the state, with their values at the start of a trial.
     """
 
     fresh: Mapping[str, Any] = MappingProxyType({})
@@ -28,7 +28,7 @@ class Stateful(nn.Module):
         self.forget()
 
     def forget(self) -> None:
-        """Drop the state: the next call begins a trial."""
+        """Reset the state: the next call is the first of a trial."""
         for name, value in self.fresh.items():
             setattr(self, name, value)
 
@@ -37,14 +37,14 @@ class Stateful(nn.Module):
 
 
 class Population(Stateful):
-    """Nodes that act each for itself through the steps of a trial: neurons, or a read-out.
+    """Units that act independently of one another in every step of a trial: neurons, or a read-out.
 
-    What goes in and what comes out can be measured, and `signals` names it; what is inside cannot,
-    but for the membrane potential of a population that says so.
+    Their inputs and outputs can be measured, and `signals` names them. The internal state cannot,
+    except for the membrane potential of a population that names it.
 
     Attributes:
-        signals: what an experimenter can measure.
-        final: what comes out counts at the last step alone; else at every step.
+        signals: what can be measured.
+        final: the output counts at the last step alone; if not, at every step.
     """
 
     signals: tuple[str, ...] = ("current", "spikes")
@@ -52,26 +52,30 @@ class Population(Stateful):
 
     @property
     def membrane(self) -> Tensor | None:
-        """Potential after the last step, (B, *out), where it is among the signals."""
+        """Membrane potential after the last step, (B, *out); None if it is no signal."""
         return None
 
 
 class Stepped(nn.Module):
-    """Runs a network step by step through a trial."""
+    """Runs a network step by step through a trial.
+
+    Attributes:
+        network: that is called in every step.
+    """
 
     network: nn.Module
 
 
 class RollOut(Stateful):
-    """Lets a network act: in each step its inputs depend on what it did in those before.
+    """Runs episodes in which a network acts, so that its inputs depend on its earlier outputs.
 
-    So the passes of a pair part for good, each with inputs of its own. A row of the system's
-    input names an episode, and its output is the return, (R, 1).
+    The passes of a pair therefore receive different inputs. A row of the system's input identifies
+    an episode, and its output is the return, (R, 1).
 
     Attributes:
-        network: called once for every step, (R, *in) → (R, *out).
-        log: of the episodes run last, until it is forgotten.
-        steps: of all episodes in training so far, added up; a buffer of one whole number.
+        network: called once in every step, (R, *in) → (R, *out).
+        log: of the last episodes, until the state is reset.
+        steps: total number of steps of all episodes in training so far; a buffer of one integer.
     """
 
     network: nn.Module
@@ -84,6 +88,7 @@ class RollOut(Stateful):
 def trial(system: nn.Module) -> Iterator[None]:
     """Reset every state of a system at the start, and again at the end, also after an error.
 
+    >>> import torch
     >>> from noisynets.systems.spiking import Leaky
     >>> neuron = Leaky(beta=0.9)
     >>> with trial(neuron):

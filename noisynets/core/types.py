@@ -1,21 +1,21 @@
-"""The vocabulary that every other file speaks.
+"""The types that all other modules share.
 
-Symbols, with their shapes; the same names stand in the code and in the docs:
+Symbols and shapes, used in code and documentation alike:
 
 ======== ====================================================== ===============
 symbol   meaning                                                shape
 ======== ====================================================== ===============
 B, K     samples in the batch; noisy passes per reference pass
-P        noisy passes in all: K, or K per node where nodes are
-         perturbed in turn
+P        all noisy passes: K, or K per node where nodes are
+         perturbed one at a time
 T        time steps of a trial
-x        a layer's input in the reference pass                  (B, *in)
-a        a node's activity: W x + b, with whatever noise the
-         system adds                                            (B, *out)
-xi       noise that we inject at a node                         (K, B, *out)
-delta    a(noisy) − a(reference), as measured                   (K, B, *out)
-dloss    loss(noisy) − loss(reference), per sample              (P, B)
-credit   the estimate of ∂loss/∂a that a rule gives each node   (B, *out)
+x        input of a layer in the reference pass                 (B, *in)
+a        activity of a node: W x + b, with any noise of the
+         system's own                                           (B, *out)
+xi       noise injected at a node                               (K, B, *out)
+delta    a(noisy pass) − a(reference pass), as measured         (K, B, *out)
+dloss    loss(noisy pass) − loss(reference pass), per sample    (P, B)
+credit   estimate of ∂loss/∂a at a node                         (B, *out)
 ======== ====================================================== ===============
 """
 
@@ -29,25 +29,25 @@ import torch
 from torch import Tensor, nn
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs (R, ...), targets (R, ...)) → one loss per row (R,): `reduction="none"`."""
+"""(outputs (R, ...), targets (R, ...)) → one loss per row (R,), as with `reduction="none"`."""
 
 
 class Sampler(Protocol):
-    """Draws white noise of zero mean and unit variance."""
+    """Draws white noise with mean 0 and variance 1."""
 
     def __call__(self, shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
         """Return a tensor of `shape`, with the dtype and on the device of `like`."""
 
 
 class Wrapper(nn.Module):
-    """A module around one layer that is part of the layer's node.
+    """A module around one layer, which together form one node.
 
-    What comes out of the wrapper is the node's activity; the layer inside holds the
-    weights. Wrappers nest.
+    The output of the wrapper is the activity of the node; the layer inside holds the weights.
+    Wrappers can be nested.
 
     Attributes:
-        layer: what is wrapped: a layer, or another wrapper.
-        deterministic: adds no noise to what the layer does.
+        layer: a layer, or another wrapper.
+        deterministic: True if the wrapper adds no noise.
     """
 
     layer: nn.Module
@@ -55,7 +55,7 @@ class Wrapper(nn.Module):
 
     @property
     def core(self) -> tuple[str, nn.Module]:
-        """The layer inside all wrappers, and the prefix of its parameters within `layer`."""
+        """The prefix of the innermost layer's parameters within `layer`, and that layer."""
         prefix, module = "", self.layer
         while isinstance(module, Wrapper):
             prefix, module = f"{prefix}layer.", module.layer
@@ -63,12 +63,11 @@ class Wrapper(nn.Module):
 
 
 class Weights(NamedTuple):
-    """The weights with which a layer multiplies.
+    """The weights with which a layer multiplies its inputs.
 
     Attributes:
         mean: (*weight), in units of the weights.
-        variance: of the noise that each weight has by itself in every single product, (*weight);
-            None where there is none.
+        variance: of noise drawn for every weight in every product, (*weight); None: no noise.
     """
 
     mean: Tensor
@@ -76,57 +75,57 @@ class Weights(NamedTuple):
 
 
 class Effect(nn.Module):
-    """What a device does to a layer; it belongs to the layer's node.
+    """An effect of a device on a layer; both belong to one node.
 
-    `Noisy(layer, effect)` wraps a layer with it; an effect on the activities alone may also
-    follow its layer in an `nn.Sequential`. It may act in three places, and leaves alone those
-    that it does not override: x → `inputs` → product with `weights` → `forward` → a.
+    `Noisy(layer, effect)` applies it to a layer; an effect on activities alone may also follow its
+    layer in an `nn.Sequential`. A subclass overrides one or more of three methods, applied in this
+    order: x → `inputs` → product with `weights` → `forward` → a.
     """
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What enters the product: (B, *in) → (B, *in)."""
+        """Transform the inputs of the product: (B, *in) → (B, *in)."""
         return x
 
     def weights(self, weights: Weights) -> Weights:
-        """What the inputs are multiplied with."""
+        """Transform the weights of the product."""
         return weights
 
     def forward(self, a: Tensor) -> Tensor:
-        """What comes out: (B, *out) → (B, *out)."""
+        """Transform the activities: (B, *out) → (B, *out)."""
         return a
 
     @property
     def acts_within(self) -> bool:
-        """Whether it acts on inputs or weights, so that it must wrap its layer."""
+        """True if the effect acts on inputs or weights, and therefore must wrap its layer."""
         return type(self).inputs is not Effect.inputs or self.acts_on_weights
 
     @property
     def acts_on_weights(self) -> bool:
-        """Whether it acts on weights."""
+        """True if the effect acts on weights."""
         return type(self).weights is not Effect.weights
 
 
 class Sealed(nn.Module):
-    """Reports what it measured, and computes it elsewhere: nothing can be injected into it."""
+    """A system that is computed elsewhere and returns measurements; it takes no injected noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeLog:
-    """What became of episodes.
+    """Rewards of episodes.
 
     Attributes:
-        rewards: in every step, 0 once an episode is over, (R, T).
-        alive: whether an episode was still running when the network acted, (R, T).
+        rewards: of every step, (R, T); 0 after the end of an episode.
+        alive: True if the episode was still running when the network acted, (R, T).
     """
 
     rewards: Tensor
     alive: Tensor
 
     def to_go(self, discount: float = 1.0) -> Tensor:
-        """Σ_{s ≥ t} γ^(s−t) r_s, what was still to come from every step on, (R, T).
+        """Σ_{s ≥ t} γ^(s−t) r_s: the return from every step on, (R, T).
 
         Args:
-            discount: γ, weight of a reward that is one step later.
+            discount: γ, weight of a reward one step later.
 
         >>> log = EpisodeLog(torch.tensor([[1.0, 2.0, 4.0]]), torch.ones(1, 3, dtype=torch.bool))
         >>> log.to_go(), log.to_go(0.5)
@@ -142,13 +141,13 @@ class EpisodeLog:
 
 @dataclass(frozen=True)
 class Node:
-    """A layer with weights, and the modules between which its activity arises.
+    """A layer with weights, and the modules between which its activity is computed.
 
     Attributes:
         name: path of the outlet in the system, as in `named_modules()`.
-        layer: owns the weights; what enters it is x.
-        inlet: what enters it is the raw input: the layer itself, or the wrapper around it.
-        outlet: what leaves it is the activity a: the inlet, or the last effect that follows it.
+        layer: the layer that owns the weights; its input is x.
+        inlet: receives the raw input: the layer itself, or the wrapper around it.
+        outlet: returns the activity a: the inlet, or the last effect that follows it.
         product: the layer inside all wrappers, which multiplies x with its weights.
     """
 
@@ -161,13 +160,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an estimator saw while it wrote `.grad`; nothing here was read back to the host.
+    """Losses and outputs that an estimator computed; nothing is copied to the host.
 
     Attributes:
         loss: per sample, in the reference pass, (B,).
-        output: of the system in the reference pass, (B, ...); a list or dict of such where the
-            system returns several tensors. One that has not the batch first is left whole.
-        sample_forwards: forward passes made, times samples.
+        output: of the system in the reference pass, (B, ...); a list or dict if the system returns
+            several tensors. A tensor whose first dimension is not the batch is returned whole.
+        sample_forwards: number of forward passes times samples.
     """
 
     loss: Tensor
@@ -176,13 +175,13 @@ class Estimate:
 
 
 class Estimator(Protocol):
-    """Accumulates an estimate of the gradient of the mean loss in `.grad`."""
+    """Adds an estimate of the gradient of the mean loss to `.grad`."""
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Estimate from one batch: inputs (B, ...), targets (B, ...)."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what must be kept to continue with the same bits."""
+        """Return the state needed to continue with the same bits."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""

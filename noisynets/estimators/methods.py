@@ -26,7 +26,7 @@ from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
 from noisynets.rules import RULES, Corrected, InTime, OverTrial, Rule, RuleEntry
 from noisynets.rules.credit.feedback import Feedback
-from noisynets.systems.blackbox import Aware, PhysicsAware, believed
+from noisynets.systems.blackbox import HardwareAware, PhysicsAware, box_model
 
 if TYPE_CHECKING:
     from noisynets.estimators.settings import PerturbationSettings
@@ -85,7 +85,13 @@ class Method:
 
 
 def make_rule(entry: RuleEntry, p: PerturbationSettings, system: nn.Module) -> Rule:
-    """Return a rule with its options, in the combinators that the settings ask for."""
+    """Return a rule with its options, in the combinators that the settings ask for.
+
+    Raises:
+        InputError: for a scaling that the rule does not have.
+    """
+    if p.scaling != "count" and "scaling" not in entry.options:
+        raise InputError(f"--scaling {p.scaling}: rule {entry.name!r} has none: leave it out")
     rule = entry.make(p.injection_seed, **{name: getattr(p, name) for name in entry.options})
     if p.correction:
         rule = Corrected(rule, p.correction)
@@ -167,13 +173,13 @@ def _backpropagation(system: nn.Module, loss: Loss, p: PerturbationSettings) -> 
 
 
 def _offline(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
-    return Backpropagation(believed(system), loss)
+    return Backpropagation(box_model(system), loss)
 
 
 def _aware(
     system: nn.Module, loss: Loss, p: PerturbationSettings, *, nodes: bool = False
 ) -> Estimator:
-    return Backpropagation(Aware(system, nodes, p.injection_seed), loss)
+    return Backpropagation(HardwareAware(system, nodes, p.injection_seed), loss)
 
 
 def _physics_aware(
@@ -272,6 +278,10 @@ class Methods(Mapping[str, Method]):
         if name not in found:
             raise unknown("rule", name, found)
         return found[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the method of a name, or `default` if there is none."""
+        return self._found().get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found())

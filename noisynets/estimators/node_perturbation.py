@@ -220,12 +220,12 @@ class NodePerturbation:
         loss = losses(self.loss, outputs, torch.cat([targets] * passes))
         loss = loss.unflatten(0, (passes, batch))
         dloss = loss[1:] - loss[0]
-        if not alone:
-            self._surveyed.check_first(probe.calls)
-        record = probe.record(outputs, dloss / batch, graph)
+        error = None
         if needs.error:
             error = self.error(self.loss, outputs, targets, dloss) / batch
-            record = replace(record, error=error, exact=self.error.exact)
+        if not alone:
+            self._surveyed.check_first(probe.calls)
+        record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
         if record.graph is not None and graph is None:
             check_output(record.graph)
             self._surveyed.keep_graph(record.graph, inputs.shape[1:])

@@ -1,1 +1,16 @@
-"""systems."""
+"""Systems to train: device models, units, spiking networks, black boxes, reference networks.
+
+May import from `noisynets.core` only. Importing this package imports nothing; import the parts:
+
+========== =====================================================================================
+part       contents
+========== =====================================================================================
+devices    noise and other device effects on layers, and the presets of `Chip`
+units      activation functions without a useful derivative
+spiking    spiking neurons, encoders, read-outs, conversion of snnTorch networks
+blackbox   hardware and external simulators behind a contract of inputs and measurements
+models     reference networks built from settings
+catalogue  the systems of the command line, by name
+checks     range checks of settings
+========== =====================================================================================
+"""

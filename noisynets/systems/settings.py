@@ -110,8 +110,8 @@ class NetworkSettings(TrialSettings):
     )
     box: str | None = setting(
         None,
-        "Command that serves a process-box, as docs/blackbox.md describes. Unset: a simulated "
-        "chip.",
+        "Command that serves a process-box, as docs/how-to/blackbox.md describes. Unset: a "
+        "simulated chip.",
         metavar="COMMAND",
         group=NOISE,
     )

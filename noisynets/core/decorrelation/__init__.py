@@ -1,9 +1,9 @@
-"""Decorrelation: each layer sees R x instead of x, and R learns by itself what makes it so.
+"""Decorrelation: a layer receives R x instead of x, where R is learned to decorrelate its inputs.
 
-`Decorrelated(layer)` computes layer(R (x − m)). R starts at the identity and has its own local
-update and its own rate; the estimators apply it after each pass, from the reference pass alone,
-much as batch normalisation keeps its running statistics. No rule knows about it: what enters
-the layer inside is decorrelated already.
+`Decorrelated(layer)` computes layer(R (x − m)). R starts as the identity, and has an update and a
+learning rate of its own; the estimators update it after each pass, from the reference pass alone,
+as batch normalisation updates its running statistics. Training rules are unaffected, because the
+input of the wrapped layer is already decorrelated.
 """
 
 from noisynets.core.decorrelation.layers import (

@@ -29,24 +29,27 @@ class Settings(TypedDict, total=False):
 
 
 class Decorrelated(Wrapper):
-    """layer(R (x − m)), for a layer with inputs of n features. Abstract: see `decorrelated`.
+    """layer(R (x − m)) for a layer with n input features; abstract, see `decorrelated`.
 
     Args:
-        layer: what is wrapped.
-        n: its input features (a convolution's: those of one patch).
-        rate: η of R; 1e-4 was best on MNIST networks here, 1e-3 is the authors' for MNIST and
-            CIFAR networks.
+        layer: a layer, or a wrapper of one.
+        n: input features of the layer; for a convolution, of one patch.
+        rate: learning rate η of R; 1e-4 was best on MNIST networks here, the authors used 1e-3 for
+            MNIST and CIFAR networks.
         variant: name of the update, a key of `VARIANTS`.
-        demean: subtract m, the running mean of x_raw (momentum 0.1, frozen at evaluation).
-        rows: of the batch, at most, from which an update is computed; for a convolution,
-            patches, one per picture.
+        demean: subtract m, the running mean of x_raw (momentum 0.1, fixed during evaluation).
+        rows: maximum number of rows of the batch per update; for a convolution, of patches, one
+            per image.
 
     Attributes:
         R: (n, n) buffer.
         mean: m, (n,) buffer, 0 unless `demean`.
-        updates: how many updates there were.
-        unstable: whether an update was refused because it would have blown R up; on the
-            device, so that asking costs a synchronisation.
+        updates: number of updates so far.
+        unstable: True if an update was skipped because R would have diverged; a buffer on the
+            device, so that reading it costs a synchronisation.
+
+    Raises:
+        InputError: for an unknown variant, a negative rate, or less than one row.
     """
 
     deterministic = True
@@ -86,27 +89,27 @@ class Decorrelated(Wrapper):
 
     @property
     def matrix(self) -> Tensor:
-        """What multiplies a column x_raw: R, or Rᵀ where the variant applies it from the right."""
+        """The matrix applied to a column x_raw: R, or Rᵀ if R multiplies from the right."""
         return self.R.T if self.variant == "rescaled" else self.R
 
     def decorrelate(self, raw: Tensor) -> Tensor:
-        """R (x_raw − m) for rows (..., n)."""
+        """Return R (x_raw − m) for rows (..., n)."""
         return F.linear(raw - self.mean if self.demean else raw, self.matrix)
 
     @abstractmethod
     def sample(self, raw: Tensor) -> Tensor:
-        """Up to `rows` rows (rows, n) of the layer's input x_raw (B, *in)."""
+        """Select up to `rows` rows (rows, n) of the layer's input x_raw (B, *in)."""
 
     @abstractmethod
     def average(self, raw: Tensor) -> Tensor:
-        """Mean (n,) over all rows of the layer's input x_raw (B, *in)."""
+        """Return the mean (n,) over all rows of the layer's input x_raw (B, *in)."""
 
     @torch.no_grad()
     def update_(self, raw: Tensor) -> None:
-        """Let R (and m) learn from the layer's input x_raw (B, *in) in the reference pass.
+        """Update R (and m) from the layer's input x_raw (B, *in) in the reference pass.
 
-        An update that is not finite, or larger than half of R, is left out and noted in
-        `unstable`: R never becomes NaN. Cost: 6 rows n² operations.
+        An update that is not finite, or larger than half of R in norm, is skipped and recorded in
+        `unstable`, so that R never becomes NaN. Cost: 6 rows n² operations.
         """
         rows = self.sample(raw)
         x = self.decorrelate(rows)
@@ -120,10 +123,9 @@ class Decorrelated(Wrapper):
             self.mean.copy_(torch.where(mean.isfinite().all(), mean, self.mean))
 
     def spread(self, n: int) -> Tensor:
-        """`rows` indices below n, spread evenly, and others at every update.
+        """Return `rows` indices below n, evenly spread, and different in every update.
 
-        The multiples of the golden ratio, modulo 1, fill an interval evenly however many of
-        them are taken.
+        Multiples of the golden ratio modulo 1 fill an interval evenly for any number of them.
         """
         first = self.updates * self.rows
         steps = torch.arange(self.rows, dtype=torch.float64, device=self.R.device) + first
@@ -135,17 +137,17 @@ class Decorrelated(Wrapper):
 
 
 class DecorrelatedLinear(Decorrelated):
-    """W (R (x − m)) + b: the rows are decorrelated first, then meet the weights."""
+    """W (R (x − m)) + b: rows are decorrelated before they are multiplied with the weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ..., n_in) → (B, ..., n_out)."""
+        """Compute the layer: (B, ..., n_in) → (B, ..., n_out)."""
         output: Tensor = self.layer(self.decorrelate(x))
         return output
 
     def sample(self, raw: Tensor) -> Tensor:
-        """Return the first rows of a batch, which is in random order as it is.
+        """Select the first rows of the batch, whose order is random.
 
-        Where every example holds several rows, take some spread over examples and positions.
+        If every example has several rows, select rows spread over examples and positions.
         """
         if raw.dim() == 2:
             return raw[: self.rows]
@@ -153,15 +155,15 @@ class DecorrelatedLinear(Decorrelated):
         return rows[self.spread(len(rows))]
 
     def average(self, raw: Tensor) -> Tensor:
-        """Return the mean over the batch."""
+        """Return the mean over all rows."""
         return raw.flatten(0, -2).mean(0)
 
 
 class DecorrelatedConv2d(Decorrelated):
     """The convolution with kernel W R: every patch p contributes W R (p − m) + b.
 
-    Folding R into the kernel costs n_out n² operations instead of n² per patch. So what enters
-    the layer is raw, and its gradient is unfolded: ∂L/∂W = (Σ credit ⊗ (p − m)) Rᵀ.
+    Multiplying R into the kernel costs n_out n² operations, instead of n² per patch. The input of
+    the layer thus remains raw, and its gradient is transformed: ∂L/∂W = (Σ credit ⊗ (p − m)) Rᵀ.
     """
 
     @property
@@ -172,7 +174,7 @@ class DecorrelatedConv2d(Decorrelated):
         return conv
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C', H', W')."""
+        """Compute the convolution: (B, C, H, W) → (B, C', H', W')."""
         prefix, _ = self.core
         kernel = self.conv.weight.flatten(1) @ self.matrix
         folded = {f"{prefix}weight": kernel.view_as(self.conv.weight)}
@@ -180,7 +182,7 @@ class DecorrelatedConv2d(Decorrelated):
         return a - (kernel @ self.mean).view(-1, 1, 1) if self.demean else a
 
     def sample(self, raw: Tensor) -> Tensor:
-        """Return patches spread over pictures and positions."""
+        """Select patches spread over images and positions."""
         patches = self._patches(raw[: self.rows])
         return patches[self.spread(len(patches))]
 
@@ -219,10 +221,10 @@ def _decorrelated_conv2d(
 
 
 def decorrelated(layer: nn.Module, **settings: Unpack[Settings]) -> Decorrelated:
-    """Wrap one layer, or one on a device; see `Decorrelated` for the settings.
+    """Wrap a layer, which may be on a device; see `Decorrelated` for the settings.
 
     Raises:
-        SystemRefused: for a layer that cannot be decorrelated.
+        SystemRefused: for a layer other than Linear and Conv2d with groups=1.
 
     >>> decorrelated(nn.Linear(3, 2), rate=0.01)(torch.ones(1, 3)).shape
     torch.Size([1, 2])

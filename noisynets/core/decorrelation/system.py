@@ -1,4 +1,4 @@
-"""Decorrelating a whole system, and letting it learn."""
+"""Decorrelation of a whole system, and its updates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from noisynets.core.types import Wrapper
 def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
     """Return a copy of `system` with every trained Linear and Conv2d (groups=1) decorrelated.
 
-    The system itself is left alone, and so are frozen layers and other types: make the optimiser
-    from the parameters of what is returned. See `Decorrelated` for the settings.
+    The given system, frozen layers and other layer types are left unchanged. Create the optimiser
+    from the parameters of the returned copy. See `Decorrelated` for the settings.
+
+    Raises:
+        SystemRefused: if there is no layer to decorrelate.
 
     >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
     >>> [name for name, _ in decorrelations(net)]
@@ -58,7 +61,7 @@ def learn_(calls: Iterable[NodeRecord]) -> None:
 
 
 def unstable(system: nn.Module) -> list[str]:
-    """Return the paths of the layers whose R would have blown up; synchronises the device.
+    """Return the paths of layers that skipped an update of R; synchronises the device.
 
     >>> import torch
     >>> net = decorrelate(nn.Sequential(nn.Linear(3, 2)), rate=1e6)

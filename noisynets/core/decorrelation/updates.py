@@ -1,4 +1,4 @@
-"""How R learns: one pure function per variant, from R and rows of the layer's input."""
+"""Updates of R: one pure function per variant, from R and rows of the layer's input."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Update = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 def offdiag(R: Tensor, x: Tensor, raw: Tensor, rate: float) -> Tensor:
-    """R − η C R with C = (xᵀx/B) ∘ (1 − I): only the correlations are taken out.
+    """R − η C R with C = (xᵀx/B) ∘ (1 − I): removes correlations and leaves the variances.
 
-    Written as two thin products, 4 B n² operations instead of 2 B n² + 2 n³.
+    Computed as two thin products, 4 B n² operations instead of 2 B n² + 2 n³.
 
     Source: the released code of Dalm, van Gerven and Ahmad (arXiv 2310.00965).
     """
@@ -27,10 +27,10 @@ def offdiag(R: Tensor, x: Tensor, raw: Tensor, rate: float) -> Tensor:
 def kappa(
     R: Tensor, x: Tensor, raw: Tensor, rate: float, *, kappa: float = 0.5, rows: bool = False
 ) -> Tensor:
-    """R − η[(1−κ) C R + κ v∘R], v_j = mean(x_j² − 1): also pulls the variances towards 1.
+    """R − η[(1−κ) C R + κ v∘R], v_j = mean(x_j² − 1): also moves the variances towards 1.
 
-    v scales R's columns, as that repository broadcasts it; `rows` scales the rows instead,
-    which are the ones that produce x_j.
+    v scales the columns of R, as broadcast in that repository; with `rows` it scales the rows,
+    which compute x_j.
 
     Source: github.com/artcogsys/decorbp.
     """
@@ -40,9 +40,9 @@ def kappa(
 
 
 def rescaled(R: Tensor, x: Tensor, raw: Tensor, rate: float) -> Tensor:
-    """(I − η C) g R with the whole C = xᵀx/B and g = mean(‖x_raw‖/‖x‖): keeps the length of x.
+    """(I − η C) g R with the full C = xᵀx/B and g = mean(‖x_raw‖/‖x‖): keeps the length of x.
 
-    There R is applied from the right, x = x_raw R, and so it is here.
+    In the source, and here, R multiplies from the right: x = x_raw R.
 
     Source: *Correlations are ruining your gradient descent* (arXiv 2407.10780).
     """

@@ -1,4 +1,4 @@
-"""Adjoints: how credit goes back through what only moves, scales, adds or averages numbers."""
+"""Adjoints of operations that move, scale, add or average numbers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ COPIES = ("alias", "detach", "clone", "contiguous", "_to_copy", "lift_fresh", "e
 def moved(
     name: str, args: tuple[Any, ...], tensor: Tensor, results: list[Tensor]
 ) -> list[tuple[Callable[[Tensor], Tensor], bool]] | None:
-    """Return the adjoints of an operation that moves or averages numbers; None: it is another.
+    """Return the adjoints of an operation that moves or averages numbers; None for any other.
 
     Args:
         name: of the operation, as in `torch.ops.aten`.
         args: of the operation.
-        tensor: what it acts on, (rows, ...).
-        results: what it gave.
+        tensor: its input, (rows, ...).
+        results: its outputs.
 
     Returns:
-        One adjoint per result, and whether it also undoes the operation.
+        One adjoint per result, and True if it also inverts the operation.
     """
     inner, out = tuple(tensor.shape[1:]), results[0]
     if name in COPIES and out.shape == tensor.shape:
@@ -77,12 +77,12 @@ def moved(
 
 
 def names(expression: Expression) -> str:
-    """Name what a unit does; '·' for anything else."""
+    """Return the operation of a unit; '·' for anything else."""
     return expression.operation if isinstance(expression, Unit) else "·"
 
 
 def factor_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
-    """Return the factor on the one live tensor in an affine operation; None: it is another."""
+    """Return the factor of an activity in an affine operation; None for any other operation."""
     if name == "neg":
         return -1.0
     if len(args) < 2 or kwargs or not isinstance(args[0], Tensor):
@@ -103,9 +103,9 @@ def with_constant(
     rows: int,
     shape: tuple[int, ...],
 ) -> Expression | None:
-    """Return what an operation with a tensor that is no activity makes; None: nobody knows.
+    """Return the expression of an operation with a constant tensor; None: it is opaque.
 
-    Adding it changes no difference; multiplying with it, or dividing by it, is linear.
+    Adding a constant changes no difference; multiplying or dividing by it is linear.
     """
     tensor, expression = live[0]
     if len(live) > 1 or kwargs or len(args) != 2:
@@ -149,7 +149,7 @@ def _placed(
 
 
 def _into(c: Tensor, inner: tuple[int, ...], name: str, dim: int, rest: tuple[Any, ...]) -> Tensor:
-    """Zeros with `c` where it was selected or sliced from."""
+    """Return zeros, with `c` at the place that it was selected or sliced from."""
     whole = c.new_zeros(len(c), *inner)
     if name == "select":
         whole.select(dim, rest[0]).copy_(c)
@@ -168,7 +168,7 @@ def _spread(c: Tensor, inner: tuple[int, ...], dims: list[int], keep: bool, n: i
 
 
 def _avg_pool_adjoint(c: Tensor, inner: tuple[int, ...], settings: tuple[Any, ...]) -> Tensor:
-    """Credit of an average, shared by its window: a transposed convolution with equal weights."""
+    """Distribute the credit of an average over its window: a transposed convolution."""
     size, stride, padding = (list(settings) + [None, [], 0][len(settings) :])[:3]
     size = [size, size] if isinstance(size, int) else list(size)
     size = size * 2 if len(size) == 1 else size
@@ -180,10 +180,10 @@ def _avg_pool_adjoint(c: Tensor, inner: tuple[int, ...], settings: tuple[Any, ..
 
 
 def selected(dim: int, index: int) -> Callable[[Tensor], Tensor]:
-    """Adjoint of stacking: credit of one of the parts."""
+    """Return the adjoint of stacking, for one of the parts."""
     return lambda c: c.select(dim, index)
 
 
 def narrowed(dim: int, start: int, width: int) -> Callable[[Tensor], Tensor]:
-    """Adjoint of concatenation: credit of one of the parts."""
+    """Return the adjoint of concatenation, for one of the parts."""
     return lambda c: c.narrow(dim, start, width)

@@ -8,6 +8,7 @@ from torch import Tensor
 def nested(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
     """Flatten a tree by one level, with a bar between the names.
 
+    >>> import torch
     >>> nested({"a": {"b": torch.ones(())}})
     {'a|b': tensor(1.)}
     """

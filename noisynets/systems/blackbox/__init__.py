@@ -1,4 +1,4 @@
-"""Black boxes: systems that torch does not see, and the contract by which they are trained."""
+"""Black boxes: hardware and external simulators, and the contract for training them."""
 
 from noisynets.core.errors import BoxFailed
 from noisynets.systems.blackbox.contract import (
@@ -10,17 +10,22 @@ from noisynets.systems.blackbox.contract import (
     problems,
 )
 from noisynets.systems.blackbox.examine import Finding, examine, failed
-from noisynets.systems.blackbox.module import BlackBox, Socket
+from noisynets.systems.blackbox.model_based import (
+    HardwareAware,
+    PhysicsAware,
+    box_model,
+    tie_weights,
+)
+from noisynets.systems.blackbox.module import BlackBox, BoxLayer
 from noisynets.systems.blackbox.nengo_box import NengoBox
 from noisynets.systems.blackbox.numpy_chip import NumpyChip, SpikingChip, layers_of
-from noisynets.systems.blackbox.offline import Aware, PhysicsAware, believed, tied
 from noisynets.systems.blackbox.process import ProcessBox
 from noisynets.systems.blackbox.serve import serve
 from noisynets.systems.blackbox.tiles import PERFECT, Distortions
 
 __all__ = [
     "PERFECT",
-    "Aware",
+    "HardwareAware",
     "BlackBox",
     "Box",
     "BoxFailed",
@@ -33,14 +38,14 @@ __all__ = [
     "PhysicsAware",
     "ProcessBox",
     "Reading",
-    "Socket",
+    "BoxLayer",
     "SpikingChip",
     "Weights",
-    "believed",
+    "box_model",
     "examine",
     "failed",
     "layers_of",
     "problems",
     "serve",
-    "tied",
+    "tie_weights",
 ]

@@ -1,4 +1,4 @@
-"""The contract by which hardware and simulators join: what a box is given, and what it measures."""
+"""The contract between trainer and box: weights and inputs sent, measurements returned."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ Array = NDArray[np.float32]
 
 
 class Layer(NamedTuple):
-    """Sizes of a layer of a box: a product with weights, whatever the box makes of it."""
+    """Sizes of a layer of a box, which multiplies its inputs with its weights."""
 
     inputs: int
     outputs: int
 
 
 class Weights(NamedTuple):
-    """What a layer is programmed with: weight (outputs, inputs) and bias (outputs,)."""
+    """Weights to program into a layer: weight (outputs, inputs) and bias (outputs,)."""
 
     weight: Array
     bias: Array
 
 
 class Measured(NamedTuple):
-    """What was measured at a layer: what entered it (R, inputs), and its activities (R, outputs).
+    """Measurements at a layer: its inputs (R, inputs) and its activities (R, outputs).
 
-    Activities are what leaves the layer before its units act; what enters the next layer is what
-    the units made of them. A box that lives in time gives means over a trial.
+    Activities are the outputs of a layer before its units; the units' outputs are the inputs of the
+    next layer. A box that runs over time, such as a spiking one, returns means over the trial.
     """
 
     inputs: Array
@@ -37,11 +37,11 @@ class Measured(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a box gives back for R rows of inputs.
+    """Measurements of one trial with R rows of inputs.
 
     Attributes:
-        layers: from the inputs to the output.
-        output: (R, outputs), where units follow the last layer; None: its activities.
+        layers: measurements at every layer, from the inputs to the output.
+        output: (R, outputs), if units follow the last layer; None: the last layer's activities.
     """
 
     layers: Sequence[Measured]
@@ -49,47 +49,50 @@ class Reading(NamedTuple):
 
 
 class Box(Protocol):
-    """A system that torch does not see."""
+    """Hardware or a simulator outside PyTorch."""
 
     @property
     def layers(self) -> Sequence[Layer]:
-        """From the inputs to the output; each is as wide as the next one's inputs."""
+        """Sizes, from first to last; each layer has as many inputs as the previous has outputs."""
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
-        """Program the layers, run rows of inputs x (R, n) through them, and measure.
+        """Program the layers, run rows of inputs through them, and measure.
 
-        Every row carries noise of its own.
+        The noise must be independent in every row.
 
         Args:
             weights: one per layer.
             x: inputs (R, n).
-            trial: number of the run, from 0. A simulator draws its noise from it, so that a trial
-                that is repeated after a crash is the same bit by bit; a device can ignore it.
+            trial: number of the run, from 0. A simulator should seed its noise with it, so that a
+                trial repeated after a crash gives the same bits; hardware can ignore it.
+
+        Returns:
+            The measurements.
 
         Raises:
-            BoxFailed: where the box cannot go on.
+            BoxFailed: if the box cannot continue.
         """
 
 
 def problems(layers: Sequence[Layer], rows: int, reading: Reading) -> list[str]:
-    """Name what is wrong with a reading: numbers of layers, shapes, values.
+    """List the faults of a reading: number of layers, shapes, values that are not finite.
 
     >>> x = np.zeros((2, 3), dtype=np.float32)
     >>> problems([Layer(3, 4)], 2, Reading([Measured(x, x)]))
-    ['layer 0: activities of shape (2, 3) where (2, 4) was expected']
+    ['layer 0: activities of shape (2, 3), but (2, 4) was expected']
     """
     if len(reading.layers) != len(layers):
-        return [f"{len(reading.layers)} layers were measured where the box has {len(layers)}"]
+        return [f"the reading has {len(reading.layers)} layers, but the box has {len(layers)}"]
     parts = []
-    for i, (layer, seen) in enumerate(zip(layers, reading.layers, strict=True)):
-        parts.append((f"layer {i}: inputs", seen.inputs, layer.inputs))
-        parts.append((f"layer {i}: activities", seen.activities, layer.outputs))
+    for i, (layer, measured) in enumerate(zip(layers, reading.layers, strict=True)):
+        parts.append((f"layer {i}: inputs", measured.inputs, layer.inputs))
+        parts.append((f"layer {i}: activities", measured.activities, layer.outputs))
     if reading.output is not None:
         parts.append(("output", reading.output, layers[-1].outputs))
     found = []
     for name, array, width in parts:
         if np.shape(array) != (rows, width):
-            found.append(f"{name} of shape {np.shape(array)} where {(rows, width)} was expected")
+            found.append(f"{name} of shape {np.shape(array)}, but {(rows, width)} was expected")
         elif not np.isfinite(array).all():
             row, node = map(int, np.argwhere(~np.isfinite(array))[0])
             value = array[row, node]

@@ -1,4 +1,4 @@
-"""Messages through pipes: a length of 8 bytes (little-endian), then an .npz file with arrays."""
+"""Messages through pipes: a length of 8 bytes (little-endian), followed by an .npz file."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def write(stream: BinaryIO, arrays: Mapping[str, Any]) -> None:
 
 
 def read(stream: BinaryIO) -> dict[str, Any] | None:
-    """Read one message; None at the end of the stream, also in the middle of a message.
+    """Read one message; return None if the stream ends before it is complete.
 
     Raises:
-        ValueError: for bytes that are no message.
+        ValueError: for bytes that are not a message.
     """
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
     (length,) = LENGTH.unpack(head)
     if length > 2**36:
-        raise ValueError(f"a message of {length} bytes: {head!r} is no length")
+        raise ValueError(f"{head!r} is not the length of a message ({length} bytes is too long)")
     body = stream.read(length)
     if len(body) < length:
         return None

@@ -1,4 +1,4 @@
-"""A box as a module: torch holds what is programmed, the box does everything else."""
+"""A box as a PyTorch module: the module holds the weights, the box does all computations."""
 
 from __future__ import annotations
 
@@ -16,37 +16,44 @@ from noisynets.systems.blackbox.contract import Box, Weights, problems
 from noisynets.systems.blackbox.tiles import Distortions
 
 
-class Socket(nn.Linear):
-    """A layer of a box: weights to be programmed, and activities that were measured."""
+class BoxLayer(nn.Linear):
+    """A layer of a box: it holds the weights to program, and returns the measured activities."""
 
     def forward(self, input: Tensor, measured: Tensor | None = None) -> Tensor:
-        """What entered (R, inputs) and what was measured (R, outputs) → what was measured."""
+        """Return `measured` (R, outputs), which the box computed from the input (R, inputs)."""
         if measured is None:
-            raise SystemRefused("a box's layer computes nothing by itself: call the whole box")
+            raise SystemRefused("a layer of a box cannot run on its own: call the whole box")
         return measured
 
 
-def _socket(inputs: int, outputs: int) -> Socket:
-    """Make a layer whose weights are drawn as by He et al., the same every time."""
-    made = skip_init(Socket, inputs, outputs)
+def _box_layer(inputs: int, outputs: int) -> BoxLayer:
+    """Make a layer with the initial weights of He et al., the same in every call."""
+    layer = skip_init(BoxLayer, inputs, outputs)
+    generator = torch.Generator().manual_seed(inputs)
     with torch.no_grad():
-        made.weight.normal_(0, (2 / inputs) ** 0.5, generator=torch.Generator().manual_seed(inputs))
-        made.bias.zero_()
-    return made
+        layer.weight.normal_(0, (2 / inputs) ** 0.5, generator=generator)
+        layer.bias.zero_()
+    return layer
 
 
-class Reported(Population):
-    """The units behind a layer of a box: known by what went in and what came out alone."""
+class BoxUnits(Population):
+    """The units behind a layer of a box, of which only inputs and outputs are measured."""
 
     signals = ("activity", "output")
 
     def forward(self, activity: Tensor, output: Tensor) -> Tensor:
-        """Activities (R, n) and outputs (R, n), as measured → the outputs."""
+        """Return `output` (R, n), which the box computed from `activity` (R, n)."""
         return output
 
 
-class Measurement(NamedTuple):
-    """A reading as tensors: what entered each layer, their activities, and the output."""
+class MeasuredTensors(NamedTuple):
+    """A reading of a box as tensors.
+
+    Attributes:
+        inputs: of every layer, (R, inputs) each.
+        activities: of every layer, (R, outputs) each.
+        output: (R, outputs); None: the activities of the last layer.
+    """
 
     inputs: list[Tensor]
     activities: list[Tensor]
@@ -54,18 +61,19 @@ class Measurement(NamedTuple):
 
 
 class BlackBox(Sealed):
-    """A box as a system: nothing is known of it but its reports.
+    """Trains a box as a system: only what the box measures is used.
 
     Args:
-        box: keeps the contract.
-        model: what its owner believes it to be: (sockets) → a module with their weights that
-            autograd can follow. It serves the rules that train a model instead (`offline`,
-            `aware`, `robust`, `pat`), and no other. None: nobody knows.
-        expected: sizes of the distortions that its owner expects; None: the usual ones.
+        box: hardware or a simulator that follows the contract `Box`.
+        model: (box layers) → a differentiable model of the box that shares their weights. Used only
+            by the rules that train on a model (`offline`, `aware`, `robust`, `pat`, `pat-ends`).
+            None: there is no model.
+        expected: sizes of the distortions assumed by `aware`, `robust` and `pat-ends`; None: the
+            defaults of `Distortions`.
 
     Attributes:
-        trials: so far.
-        modelled: models with distortions that were drawn so far, by `Aware`.
+        trials: number of trials so far.
+        model_draws: number of distorted models drawn so far by `HardwareAware`.
 
     >>> from noisynets.systems.blackbox import NumpyChip
     >>> system = BlackBox(NumpyChip((4, 8, 3)))
@@ -76,68 +84,72 @@ class BlackBox(Sealed):
     def __init__(
         self,
         box: Box,
-        model: Callable[[list[Socket]], nn.Module] | None = None,
+        model: Callable[[list[BoxLayer]], nn.Module] | None = None,
         expected: Distortions | None = None,
     ) -> None:
         super().__init__()
         self.box, self.expected = box, expected
-        self.layers = nn.ModuleList(_socket(*layer) for layer in box.layers)
-        self.units = nn.ModuleList(Reported() for _ in box.layers)
+        self.layers = nn.ModuleList(_box_layer(*layer) for layer in box.layers)
+        self.units = nn.ModuleList(BoxUnits() for _ in box.layers)
         self.trials = 0
-        self.modelled = 0
-        # In a tuple: its weights are those of the sockets, and no second set of layers.
-        self._model = (None if model is None else model(self.sockets),)
+        self.model_draws = 0
+        # In a tuple, so that its layers are not registered: they share the weights of box_layers.
+        self._model = (None if model is None else model(self.box_layers),)
 
     @property
-    def sockets(self) -> list[Socket]:
-        """The layers."""
-        return [layer for layer in self.layers if isinstance(layer, Socket)]
+    def box_layers(self) -> list[BoxLayer]:
+        """The layers, from the inputs to the output, unless they are wrapped."""
+        return [layer for layer in self.layers if isinstance(layer, BoxLayer)]
 
     @property
     def model(self) -> nn.Module | None:
-        """What the box is believed to be."""
+        """The model of the box; None if there is none."""
         return self._model[0]
 
-    def measure(self, x: Tensor) -> Measurement:
-        """Run rows of inputs (R, ...) through the box: one trial.
+    def measure(self, x: Tensor) -> MeasuredTensors:
+        """Run one trial of the box with inputs (R, ...), one per row.
 
         Raises:
-            BoxFailed: for a reading that breaks the contract, naming layer, row and what it was.
+            BoxFailed: for a reading that breaks the contract, naming trial, layer, row and value.
+            SystemRefused: if a layer of the box is wrapped.
         """
-        if len(self.sockets) < len(self.layers):
-            raise SystemRefused("the layers of a box cannot be wrapped: it does the products")
+        if len(self.box_layers) < len(self.layers):
+            raise SystemRefused(
+                "the layers of a box cannot be wrapped, because the box computes their products: "
+                "put the effect into the box"
+            )
         rows = x.detach().flatten(1).float().cpu().numpy()
         programmed = [
             Weights(*(p.detach().float().cpu().numpy() for p in (layer.weight, layer.bias)))
-            for layer in self.sockets
+            for layer in self.box_layers
         ]
         reading = self.box.run(programmed, rows, self.trials)
-        wrong = problems(self.box.layers, len(rows), reading)
-        if wrong:
-            raise BoxFailed(f"trial {self.trials} of the box: {'; '.join(wrong)}")
+        breaches = problems(self.box.layers, len(rows), reading)
+        if breaches:
+            raise BoxFailed(f"trial {self.trials} of the box: {'; '.join(breaches)}")
         self.trials += 1
         inputs, activities = (
-            [torch.from_numpy(getattr(seen, part).copy()).to(x) for seen in reading.layers]
+            [torch.from_numpy(getattr(layer, part).copy()).to(x) for layer in reading.layers]
             for part in ("inputs", "activities")
         )
         output = None if reading.output is None else torch.from_numpy(reading.output.copy()).to(x)
-        return Measurement(inputs, activities, output)
+        return MeasuredTensors(inputs, activities, output)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows of inputs (R, ...) → the box's output (R, outputs)."""
+        """Run one trial: inputs (R, ...) → output of the box (R, outputs)."""
         inputs, activities, output = self.measure(x)
         out = x.detach().flatten(1)
-        for i, (socket, entered, activity) in enumerate(
+        for i, (layer, entered, activity) in enumerate(
             zip(self.layers, inputs, activities, strict=True)
         ):
             out = self.units[i - 1](out, entered) if i else entered
-            out = socket(out, activity)
+            out = layer(out, activity)
         return out if output is None else self.units[-1](out, output)
 
     def get_extra_state(self) -> Tensor:
-        """Return the numbers of trials and of distorted models so far, for `state_dict()`."""
-        return torch.tensor([self.trials, self.modelled])
+        """Return the counts of trials and of distorted models, for `state_dict()`."""
+        return torch.tensor([self.trials, self.model_draws])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on with the trial after the last, for `load_state_dict()`."""
-        self.trials, self.modelled = map(int, state)
+        """Restore the counts, for `load_state_dict()`."""
+        self.trials, self.model_draws = map(int, state)

@@ -1,4 +1,4 @@
-"""A network in the Nengo simulator, with spiking neurons that Nengo computes."""
+"""A spiking network in the Nengo simulator."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from noisynets.systems.blackbox.contract import Array, Measured, Reading, Weight
 from noisynets.systems.blackbox.numpy_chip import layers_of
 
 GAIN = 2.0
-"""Of a neuron's input, so that some fire before anything is learnt."""
+"""Input gain of every neuron, high enough that some fire with the initial weights."""
 
 
 class NengoBox:
-    """Leaky integrate-and-fire neurons of Nengo behind every hidden layer.
+    """A box with Nengo's leaky integrate-and-fire neurons behind every hidden layer.
 
-    Nengo integrates the membranes exactly between spikes, with a refractory period; its own noise
-    process adds currents to the input of every neuron, and to the read-out. A row is a population
-    of its own, so that all rows run side by side. Activities are mean currents into the neurons as
-    Nengo's probes measure them, inputs of the next layer are spikes per step, times two, and the
-    output is the mean of the read-out. Needs `pip install noisynets[nengo]`.
+    Nengo integrates the membranes exactly between spikes, with a refractory period; its noise
+    process adds currents to the input of every neuron and to the read-out. Every row has neurons of
+    its own, and all rows run in one simulation. Activities are mean input currents of the neurons,
+    from Nengo's probes; inputs of the next layer are spikes per step, times two; the output is the
+    mean of the read-out. Requires `pip install noisynets[nengo]`.
 
     Bekolay et al., *Nengo: a Python tool for building large-scale functional brain models*
     (Frontiers in Neuroinformatics 7, 2014).
 
     Args:
-        widths: of the inputs and of every layer.
-        steps: of a trial, each of 1 ms.
-        noise: standard deviation of the current that is drawn in every step.
+        widths: numbers of inputs and of the outputs of every layer.
+        steps: of a trial, 1 ms each.
+        noise: standard deviation of the noise current, drawn in every step.
         seed: of the noise.
 
     Raises:
@@ -48,16 +48,16 @@ class NengoBox:
         self._networks: dict[int, _Network] = {}
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
-        """Program the layers, and run rows of inputs (R, n) through a trial."""
+        """Run one trial; see `Box`."""
         rows = len(x)
-        if rows not in self._networks:  # training and evaluation have batches of their own size
+        if rows not in self._networks:  # training and evaluation use different batch sizes
             self._networks = {rows: _Network(self.layers, rows, self._noise)}
         seed = int(np.random.SeedSequence([self._seed, trial]).generate_state(1)[0]) % 2**31
         return self._networks[rows].run(weights, x, self._steps, seed)
 
 
 class _Network:
-    """A network for a number of rows."""
+    """A Nengo network for a fixed number of rows."""
 
     def __init__(self, layers: Sequence[Any], rows: int, noise: float) -> None:
         nengo = _nengo()
@@ -101,7 +101,7 @@ class _Network:
         weakref.finalize(self, self._simulator.close)
 
     def _product(self, i: int) -> Any:
-        """The synapses of layer i, of all rows."""
+        """Return the function of a Nengo node that computes layer i, for all rows."""
 
         def constant(t: float) -> Any:
             weight, bias = self._weights[0]
@@ -120,11 +120,10 @@ class _Network:
         data = self._simulator.data
         currents = [self._mean(data[probe]) for probe in self._currents]
         inputs = [x, *(self._mean(data[probe]) for probe in self._spikes)]
-        seen = [Measured(*pair) for pair in zip(inputs, currents, strict=True)]
-        return Reading(seen)
+        return Reading([Measured(*pair) for pair in zip(inputs, currents, strict=True)])
 
     def _mean(self, series: Any) -> Array:
-        """Mean over the steps, (T, rows · n) → (rows, n)."""
+        """Mean over the steps: (T, rows · n) → (rows, n)."""
         mean: Array = series.mean(0).reshape(self._rows, -1).astype(np.float32)
         return mean
 
@@ -132,7 +131,7 @@ class _Network:
 def _nengo() -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of what it imports from NumPy
+            warnings.simplefilter("ignore", DeprecationWarning)  # from its imports of NumPy
             import nengo
     except ImportError as error:
         raise InputError(

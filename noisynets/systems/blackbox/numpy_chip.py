@@ -1,4 +1,4 @@
-"""Two chips in NumPy, whose distortions nobody but themselves knows."""
+"""Two simulated chips in NumPy, a perceptron and a spiking network, with hidden distortions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from noisynets.systems.blackbox.contract import Array, Layer, Measured, Reading, Weights
-from noisynets.systems.blackbox.tiles import Distortions, Tiles, noise_of
+from noisynets.systems.blackbox.tiles import Distortions, Tiles, trial_noise
 
 UNITS: dict[str, Callable[[Array, float], Array]] = {
     "leaky": lambda a, slope: np.where(a > 0, a, slope * a).astype(np.float32),
@@ -19,17 +19,17 @@ class NumpyChip:
     """A perceptron on a simulated chip.
 
     Args:
-        widths: of the inputs and of every layer.
-        distortions: of the chip; None: the usual ones.
+        widths: numbers of inputs and of the outputs of every layer.
+        distortions: of the chip; None: the defaults of `Distortions`.
         unit: behind every hidden layer, a key of `UNITS`.
         slope: of leaky units for negative activities.
-        chip: number of the chip: what is drawn once.
+        chip: number of the chip, the seed of its fixed distortions.
         seed: of the noise in every run.
 
     >>> chip = NumpyChip((3, 2))
     >>> weights = [Weights(np.ones((2, 3), np.float32), np.zeros(2, np.float32))]
-    >>> [seen], output = chip.run(weights, np.ones((5, 3), np.float32), trial=0)
-    >>> seen.activities.shape, output, bool((seen.activities[0] == 3).all())
+    >>> [layer], output = chip.run(weights, np.ones((5, 3), np.float32), trial=0)
+    >>> layer.activities.shape, output, bool((layer.activities[0] == 3).all())
     ((5, 2), None, False)
     """
 
@@ -48,31 +48,31 @@ class NumpyChip:
         self._unit, self._slope, self._seed = UNITS[unit], slope, seed
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
-        """Program the layers, and run rows of inputs (R, n) through them."""
-        noise = noise_of(self._seed, trial)
-        found: list[Measured] = []
-        for i, held in enumerate(self._tiles.programmed(weights, trial)):
-            x = x if i == 0 else self._unit(found[-1].activities, self._slope)
-            a = self._tiles.activity(i, self._tiles.product(held, x), noise)
-            found.append(Measured(x, a))
-        return Reading(found)
+        """Run one trial; see `Box`."""
+        noise = trial_noise(self._seed, trial)
+        measured: list[Measured] = []
+        for i, actual in enumerate(self._tiles.actual_weights(weights, trial)):
+            x = x if i == 0 else self._unit(measured[-1].activities, self._slope)
+            a = self._tiles.activity(i, self._tiles.product(actual, x), noise)
+            measured.append(Measured(x, a))
+        return Reading(measured)
 
 
 class SpikingChip:
     """A network of leaky integrate-and-fire neurons on a simulated chip.
 
-    In every step of a trial u ← β u + a − θ s, with the spikes s of the step before, and s = 1
-    where u > θ; the inputs are currents that stay the same. The output is the mean potential of
-    neurons that do not fire. Noise and converters act in every step; what is measured are means
-    over the trial: of the spikes that entered a layer, and of its currents a.
+    In every step u ← β u + a − θ s, with the spikes s of the previous step; s = 1 if u > θ. The
+    inputs are constant currents, and the output is the mean potential of neurons that do not fire.
+    Noise and converters act in every step. The measurements are means over the trial: of the spikes
+    that enter a layer, and of its currents a.
 
     Args:
-        widths: of the inputs and of every layer.
-        distortions: of the chip; None: the usual ones.
+        widths: numbers of inputs and of the outputs of every layer.
+        distortions: of the chip; None: the defaults of `Distortions`.
         steps: T of a trial.
-        beta: share of a potential that is left after a step.
+        beta: β, decay factor of the potential per step.
         threshold: θ.
-        chip: number of the chip: what is drawn once.
+        chip: number of the chip, the seed of its fixed distortions.
         seed: of the noise in every run.
 
     >>> chip = SpikingChip((3, 4, 2))
@@ -100,10 +100,10 @@ class SpikingChip:
         self._seed = seed
 
     def run(self, weights: Sequence[Weights], x: Array, trial: int) -> Reading:
-        """Program the layers, and run rows of inputs (R, n) through a trial."""
-        noise = noise_of(self._seed, trial)
-        held = self._tiles.programmed(weights, trial)
-        first, last = self._tiles.product(held[0], x), len(held) - 1
+        """Run one trial; see `Box`."""
+        noise = trial_noise(self._seed, trial)
+        actual = self._tiles.actual_weights(weights, trial)
+        first, last = self._tiles.product(actual[0], x), len(actual) - 1
         potentials = [np.zeros((len(x), m), np.float32) for _, m in self.layers]
         spikes = [np.zeros_like(u) for u in potentials]
         entered = [x * self._steps, *(np.zeros_like(s) for s in spikes[:-1])]
@@ -111,7 +111,7 @@ class SpikingChip:
         output = np.zeros_like(potentials[-1])
         for _ in range(self._steps):
             for i, u in enumerate(potentials):
-                product = first if i == 0 else self._tiles.product(held[i], spikes[i - 1])
+                product = first if i == 0 else self._tiles.product(actual[i], spikes[i - 1])
                 a = self._tiles.activity(i, product, noise)
                 if i:
                     entered[i] += spikes[i - 1]
@@ -123,12 +123,12 @@ class SpikingChip:
                     np.greater(u, self._threshold, out=spikes[i])
             output += potentials[-1]
         n = np.float32(self._steps)
-        seen = [Measured(x / n, a / n) for x, a in zip(entered, currents, strict=True)]
-        return Reading(seen, output / n)
+        layers = [Measured(x / n, a / n) for x, a in zip(entered, currents, strict=True)]
+        return Reading(layers, output / n)
 
 
 def layers_of(widths: Sequence[int]) -> list[Layer]:
-    """Return the layers between widths.
+    """Return the layers of a chain with the given widths.
 
     >>> layers_of((784, 256, 10))
     [Layer(inputs=784, outputs=256), Layer(inputs=256, outputs=10)]

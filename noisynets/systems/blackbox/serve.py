@@ -1,8 +1,8 @@
-"""The box's side of the pipes: answers trial after trial on its standard input and output.
+"""The box's side of the pipes: answers trials on standard input and output.
 
-A box in Python calls `serve(box)`; one in any other language writes the messages itself, as
-docs/blackbox.md describes them. As a command, `python -m noisynets.systems.blackbox.serve`, this
-serves a simulated chip.
+A box in Python calls `serve(box)`; a box in another language implements the messages of
+docs/how-to/blackbox.md. As a command, `python -m noisynets.systems.blackbox.serve` serves a
+simulated chip.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from noisynets.systems.blackbox.tiles import Distortions
 
 
 def serve(box: Box) -> None:
-    """Answer until the other side closes the pipe; what is printed meanwhile goes to stderr."""
+    """Answer requests until standard input is closed; `print` goes to standard error meanwhile."""
     with _streams() as (given, answered):
         frames.write(answered, {"layers": np.array(box.layers, dtype=np.int64)})
         while (message := frames.read(given)) is not None:
             try:
-                answer = answered_by(box, message)
-            except Exception as error:  # told to the other side, which knows what to do
+                answer = respond(box, message)
+            except Exception as error:  # any error of the box is sent to the trainer
                 answer = {"error": np.array(f"{type(error).__name__}: {error}")}
             frames.write(answered, answer)
 
 
-def asked(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
-    """Return the message that asks for a trial."""
+def request(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
+    """Return the message that requests a trial."""
     message = {"trial": np.array(trial, dtype=np.int64), "x": x}
     for i, layer in enumerate(weights):
         message |= {f"weight{i}": layer.weight, f"bias{i}": layer.bias}
     return message
 
 
-def answered_by(box: Box, message: dict[str, Any]) -> dict[str, Any]:
-    """Return the message with a box's answer."""
+def respond(box: Box, message: dict[str, Any]) -> dict[str, Any]:
+    """Run the trial of a request, and return the message with the measurements."""
     weights = [Weights(message[f"weight{i}"], message[f"bias{i}"]) for i in range(len(box.layers))]
     reading: Reading = box.run(weights, message["x"], int(message["trial"]))
     answer = {} if reading.output is None else {"output": reading.output}
-    for i, seen in enumerate(reading.layers):
-        answer |= {f"inputs{i}": seen.inputs, f"activities{i}": seen.activities}
+    for i, layer in enumerate(reading.layers):
+        answer |= {f"inputs{i}": layer.inputs, f"activities{i}": layer.activities}
     return answer
 
 
 @contextmanager
 def _streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Take standard input and output for messages alone; what is printed goes to stderr."""
+    """Reserve standard input and output for messages; redirect `print` to standard error."""
     sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
@@ -77,12 +77,12 @@ def main(
     """Serve a simulated chip in NumPy.
 
     Args:
-        widths: of the inputs and of every layer.
+        widths: numbers of inputs and of the outputs of every layer.
         unit: leaky, sign or lif.
         slope: of leaky units for negative activities.
-        spread: of weights, gains and offsets.
+        spread: standard deviation of the relative weight errors, log gains and offsets.
         read_noise: standard deviation of the noise in every activity.
-        chip: its number.
+        chip: number of the chip, the seed of its fixed distortions.
         seed: of the noise.
     """
     distortions = Distortions.of(spread, read_noise)

@@ -1,4 +1,4 @@
-"""The analog part of a simulated chip: products with weights that are not what was programmed."""
+"""The analog part of a simulated chip: products with distorted weights, and their read-out."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from noisynets.systems.blackbox.contract import Array, Layer, Weights
 
 @dataclass(frozen=True)
 class Distortions:
-    """How a chip differs from what it is programmed to be; drawn once for every chip.
+    """Sizes of the differences between a chip and its ideal model; drawn once per chip.
 
     Attributes:
         weight_spread: standard deviation of the relative error of each weight.
-        stuck: share of weights that stay at 0, whatever they are programmed to.
+        stuck: share of weights that are 0, whatever value is programmed.
         gain_spread: standard deviation of the logarithm of each node's gain.
         offset_spread: standard deviation of each node's offset, in units of the activity.
-        bits: of the converters of activities; 0: none.
-        reach: largest activity that they convert.
-        read_noise: standard deviation of what is added to each activity in each run.
-        drift: exponent ν: in trial n, weights are (1 + n/1000)^−ν of what they were; PCM drifts so
+        bits: of the converters of the activities; 0: no converter.
+        bound: largest activity that the converters represent.
+        read_noise: standard deviation of the noise added to each activity in each run, in units of
+            the activity.
+        drift: exponent ν: in trial n the weights are multiplied by (1 + n/1000)^−ν, as PCM drifts
             with time (aihwkit, `PCMLikeNoiseModel`).
     """
 
@@ -33,38 +34,38 @@ class Distortions:
     gain_spread: float = 0.3
     offset_spread: float = 0.3
     bits: int = 6
-    reach: float = 8.0
+    bound: float = 8.0
     read_noise: float = 0.1
     drift: float = 0.05
 
     @staticmethod
     def of(spread: float, read_noise: float = 0.1) -> Distortions:
-        """Return those of a chip with one spread for weights, gains and offsets."""
+        """Return distortions with one spread for weights, gains and offsets."""
         return Distortions(spread, 0.05, spread, spread, read_noise=read_noise)
 
 
 PERFECT = Distortions(0, 0, 0, 0, bits=0, read_noise=0, drift=0)
-"""A chip that does what it is programmed to do."""
+"""A chip without any distortion."""
 
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Find the libraries that compute products; they stay the same as long as the process."""
+    """Find the libraries that compute matrix products, once per process."""
     return ThreadpoolController()
 
 
-def noise_of(seed: int, trial: int) -> np.random.Generator:
-    """Return the noise of a trial."""
+def trial_noise(seed: int, trial: int) -> np.random.Generator:
+    """Return the random generator of a trial."""
     return np.random.Generator(np.random.SFC64([seed, trial, 1]))
 
 
 class Tiles:
-    """One tile per layer: y = ADC(g ∘ (W ∘ f) x + b) + o + noise), with f, g, o fixed per chip.
+    """One tile per layer: a = ADC(g ∘ ((W ∘ f) x + b) + o + noise), with f, g, o fixed per chip.
 
     Args:
         layers: their sizes.
         distortions: of the chip.
-        chip: number of the chip: what is drawn once.
+        chip: number of the chip, the seed of f, g and o.
     """
 
     def __init__(self, layers: Sequence[Layer], distortions: Distortions, chip: int) -> None:
@@ -75,24 +76,24 @@ class Tiles:
             factor = 1 + d.weight_spread * fixed.standard_normal((m, n))
             factor[fixed.random((m, n)) < d.stuck] = 0
             self._factors.append(factor.astype(np.float32))
-            gain = np.exp(d.gain_spread * fixed.standard_normal(m))  # amplifiers do not invert
+            gain = np.exp(d.gain_spread * fixed.standard_normal(m))  # gains are positive
             self._gains.append(gain.astype(np.float32))
             self._offsets.append((d.offset_spread * fixed.standard_normal(m)).astype(np.float32))
 
-    def programmed(self, weights: Sequence[Weights], trial: int) -> list[Weights]:
-        """Return what the tiles hold in a trial, of what they were to hold."""
-        left = np.float32((1 + trial / 1000) ** -self.distortions.drift)
+    def actual_weights(self, weights: Sequence[Weights], trial: int) -> list[Weights]:
+        """Return the weights on the tiles in a trial, after weight errors and drift."""
+        drift = np.float32((1 + trial / 1000) ** -self.distortions.drift)
         pairs = zip(weights, self._factors, strict=True)
-        return [Weights(w.weight * factor * left, w.bias) for w, factor in pairs]
+        return [Weights(w.weight * factor * drift, w.bias) for w, factor in pairs]
 
-    def product(self, held: Weights, x: Array) -> Array:
-        """Return W x + b of rows (R, n), on one thread: more would give other bits."""
+    def product(self, actual: Weights, x: Array) -> Array:
+        """Return W x + b for rows (R, n), on one thread: the bits depend on their number."""
         with _libraries().limit(limits=1, user_api="blas"):
-            product: Array = x @ held.weight.T + held.bias
+            product: Array = x @ actual.weight.T + actual.bias
         return product
 
     def activity(self, layer: int, product: Array, noise: np.random.Generator) -> Array:
-        """Return what is read of a layer's product (R, outputs)."""
+        """Apply gain, offset, noise and converter of a layer to its products (R, outputs)."""
         d = self.distortions
         a: Array = self._gains[layer] * product
         a += self._offsets[layer]
@@ -101,9 +102,9 @@ class Tiles:
             drawn *= np.float32(d.read_noise)
             a += drawn
         if d.bits:
-            step = np.float32(2 * d.reach / (2**d.bits - 1))
+            step = np.float32(2 * d.bound / (2**d.bits - 1))
             a /= step
             np.rint(a, out=a)
             a *= step
-            np.clip(a, -d.reach, d.reach, out=a)
+            np.clip(a, -d.bound, d.bound, out=a)
         return a

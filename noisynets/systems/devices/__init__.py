@@ -1,4 +1,4 @@
-"""Noise and other effects of a system's own, which the trainer can neither read nor stop."""
+"""Device models: noise and other hardware effects on layers, which no training rule can read."""
 
 from noisynets.systems.devices.conductance import StuckAt
 from noisynets.systems.devices.converters import ADC, DAC
@@ -10,7 +10,7 @@ from noisynets.systems.devices.gaussian import (
     TrialGaussian,
 )
 from noisynets.systems.devices.noisy import During, Noisy
-from noisynets.systems.devices.pattern import Keeps, Pattern
+from noisynets.systems.devices.pattern import LazyBuffers, Pattern
 from noisynets.systems.devices.pcm import PCM, advance_
 from noisynets.systems.devices.periphery import Periphery
 from noisynets.systems.devices.presets import PRESETS, Chip
@@ -28,7 +28,7 @@ __all__ = [
     "Coloured",
     "During",
     "GainOffset",
-    "Keeps",
+    "LazyBuffers",
     "MultiplicativeGaussian",
     "Noisy",
     "Pattern",

@@ -1,7 +1,7 @@
-"""Weights as differences of two conductances, and what becomes of them when they are written.
+"""Weights stored as differences of two conductances, and errors in writing them.
 
-A weight is (g⁺ − g⁻) scale, with scale = max|W| of its layer and both conductances as shares of
-g_max: g⁺ = max(W, 0)/scale, g⁻ = max(−W, 0)/scale. The form of aihwkit's
+W = (g⁺ − g⁻) scale, where scale = max|W| of the layer, and both conductances are relative to g_max:
+g⁺ = max(W, 0)/scale, g⁻ = max(−W, 0)/scale. This is the form of aihwkit's
 `SinglePairConductanceConverter`.
 """
 
@@ -12,19 +12,19 @@ from torch import Tensor
 
 from noisynets.core.noise import Source
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import probability
-from noisynets.systems.devices.pattern import Keeps, Pattern
+from noisynets.systems.checks import probability
+from noisynets.systems.devices.pattern import LazyBuffers, Pattern
 
 
 def scale(weight: Tensor) -> Tensor:
-    """max|W|, the weight that g_max stands for; never 0."""
+    """max|W|, the weight that g_max represents; at least the smallest positive float."""
     return weight.detach().abs().amax().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
-def split(weight: Tensor, largest: Tensor) -> Tensor:
-    """W (*weight) → (g⁺, g⁻), shares of g_max: (2, *weight).
+def to_conductances(weight: Tensor, largest: Tensor) -> Tensor:
+    """Convert weights (*weight) to pairs (g⁺, g⁻) relative to g_max, (2, *weight).
 
-    >>> split(torch.tensor([1.0, -0.5]), torch.tensor(1.0))
+    >>> to_conductances(torch.tensor([1.0, -0.5]), torch.tensor(1.0))
     tensor([[1.0000, 0.0000],
             [0.0000, 0.5000]])
     """
@@ -32,16 +32,19 @@ def split(weight: Tensor, largest: Tensor) -> Tensor:
     return torch.stack([share, -share]).clamp_min(0)
 
 
-def join(weights: Weights, g: Tensor, largest: Tensor, noise: Tensor | None = None) -> Weights:
-    """Return the weights that a pair of conductances makes, with the noise of both added.
+def from_conductances(
+    weights: Weights, g: Tensor, largest: Tensor, noise: Tensor | None = None
+) -> Weights:
+    """Convert pairs of conductances to weights, and add the variances of their noise.
 
-    Autograd sees the weights as they were before.
+    The gradient with respect to the result passes unchanged to `weights.mean`.
 
     Args:
-        weights: as they were meant.
-        g: (g⁺, g⁻), (2, *weight), shares of g_max.
+        weights: the weights before they were written to the devices.
+        g: (g⁺, g⁻), (2, *weight), relative to g_max.
         largest: scale of the layer.
-        noise: standard deviation of both in every product, (2, *weight), shares of g_max.
+        noise: standard deviation of each conductance in every product, (2, *weight), relative to
+            g_max; None: no noise.
     """
     mean, variance = weights
     real = (g[0] - g[1]) * largest
@@ -51,28 +54,28 @@ def join(weights: Weights, g: Tensor, largest: Tensor, noise: Tensor | None = No
     return Weights(mean + (real - mean).detach(), variance)
 
 
-GRAIN = 1e-6
+LEAST_CHANGE = 1e-6
+"""Smallest change of a target, relative to g_max, for which a device is rewritten."""
 
 
-class Array(Keeps):
-    """Devices that are written whenever their target changes, each time a little off.
+class DeviceArray(LazyBuffers):
+    """Conductances that are rewritten, with a random error, whenever their targets change.
 
-    g = max(g_target + σ z, 0), with a new z ~ N(0, 1) at every writing, for the devices that
-    are written and only for them. A change of less than a millionth of g_max is not worth one;
-    such changes add up until they are.
+    g = max(g_target + σ z, 0), with a new z ~ N(0, 1) whenever a device is written. A device is
+    written only if its target differs from the last written target by more than `LEAST_CHANGE`.
 
     Args:
-        age: of a device at its first read, in seconds.
-        seed: of the writing; None draws one.
+        age: of a device at its first read after writing, in seconds.
+        seed: of the writing errors; None: drawn from PyTorch's global generator.
 
     Attributes:
-        target: what was last written, shares of g_max.
-        written: what came of it, shares of g_max.
-        age: time since then, per device, in seconds, in float64.
-        waiting: time that will have passed at the next read, in seconds.
+        target: targets last written, relative to g_max.
+        written: conductances right after writing, relative to g_max.
+        age: time since writing, per device, in seconds, float64.
+        waiting: time that is added to the ages at the next read, in seconds.
     """
 
-    kept = ("target", "written", "age")
+    buffer_names = ("target", "written", "age")
     target: Tensor | None
     written: Tensor | None
     age: Tensor | None
@@ -86,44 +89,52 @@ class Array(Keeps):
 
     @torch.no_grad()
     def write(self, target: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Write what has changed; return conductances and ages, both of the shape of `target`."""
-        off = (target + sigma * self.source.normal(target)).clamp_min_(0)
+        """Write the devices whose targets have changed.
+
+        Args:
+            target: target conductances, of any shape, relative to g_max.
+            sigma: σ of the writing error, of the same shape, relative to g_max.
+
+        Returns:
+            Conductances and ages in seconds, both of the shape of `target`.
+        """
+        rewritten = (target + sigma * self.source.normal(target)).clamp_min_(0)
         first = torch.full_like(target, self.first_age, dtype=torch.float64)
         if self.target is None or self.written is None or self.age is None:
-            self.target, self.written, self.age = target, off, first
+            self.target, self.written, self.age = target, rewritten, first
         else:
             old, age = self.target.to(target), self.age.to(first)
-            new = (target - old).abs() > GRAIN
-            self.target = torch.where(new, target, old)
-            self.written = torch.where(new, off, self.written.to(target))
-            self.age = torch.where(new, first, age)
+            changed = (target - old).abs() > LEAST_CHANGE
+            self.target = torch.where(changed, target, old)
+            self.written = torch.where(changed, rewritten, self.written.to(target))
+            self.age = torch.where(changed, first, age)
         self.age = self.age + self.waiting.to(first)
         self.waiting = torch.zeros_like(self.waiting)
         return self.written, self.age
 
     def advance_(self, seconds: float) -> None:
-        """Let time pass before the next read; what has changed until then is written first."""
+        """Advance time before the next read; devices with a new target are written before that."""
         self.waiting = self.waiting + seconds
 
-    def age_(self, seconds: float) -> None:
-        """Let time pass at once, for what is written now."""
+    def advance_written_(self, seconds: float) -> None:
+        """Advance time at once, for the conductances written so far."""
         if self.age is not None:
             self.age = self.age + seconds
 
 
 class StuckAt(Effect):
-    """Devices that cannot be written: a share stays at conductance 0, another at g_max.
+    """Devices that cannot be written: some have conductance 0, others g_max.
 
-    Both conductances of a pair can be stuck. Often quoted: 1.75 % low, 9.04 % high; about 10 % in
-    all on one test chip (MemTorch's `DeviceFaults.py`; Electronics 10 (2021) 2427).
+    Each conductance of a pair is stuck independently. Often quoted: 1.75 % low, 9.04 % high; about
+    10 % together on one test chip (MemTorch's `DeviceFaults.py`; Electronics 10 (2021) 2427).
 
     Args:
-        low: probability of a device to be stuck at 0.
-        high: probability of a device to be stuck at g_max.
-        device_seed: of the chip; None draws one.
+        low: probability that a device is stuck at 0.
+        high: probability that a device is stuck at g_max.
+        device_seed: of the chip; None: drawn from PyTorch's global generator.
 
     Raises:
-        InputError: if they are no probabilities, also together.
+        InputError: if `low`, `high` or their sum is not between 0 and 1.
 
     >>> StuckAt(low=1.0, high=0.0).weights(Weights(torch.ones(2, 2))).mean.sum()
     tensor(0.)
@@ -139,17 +150,17 @@ class StuckAt(Effect):
         self.pattern = Pattern(device_seed, uniform=True)
 
     def weights(self, weights: Weights) -> Weights:
-        """Replace what is stuck; a stuck device has no noise of its own."""
+        """Replace the stuck conductances, and set their noise to 0."""
         largest = scale(weights.mean)
-        g = split(weights.mean, largest)
+        g = to_conductances(weights.mean, largest)
         u = self.pattern(g)
         stuck = (u >= self.low).to(g)
         free = u >= self.low + self.high
-        real = join(weights, torch.where(free, g, stuck), largest)
+        real = from_conductances(weights, torch.where(free, g, stuck), largest)
         if real.variance is None:
             return real
-        carrying = torch.where(g[0] >= g[1], free[0], free[1])
-        return real._replace(variance=real.variance * carrying)
+        active_is_free = torch.where(g[0] >= g[1], free[0], free[1])
+        return real._replace(variance=real.variance * active_is_free)
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""

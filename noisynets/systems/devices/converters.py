@@ -1,4 +1,4 @@
-"""Converters between the digital and the analog: quantisation and clipping."""
+"""Analog-to-digital and digital-to-analog converters: quantisation and clipping."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 from noisynets.core.errors import InputError
 from noisynets.core.types import Effect
-from noisynets.systems.devices.checks import positive
+from noisynets.systems.checks import positive
 
 
 def quantise(value: Tensor, bits: int, bound: Tensor | float) -> Tensor:
-    """Round to the nearest of 2^bits − 1 levels from −bound to bound; clip what lies outside.
+    """Round to the nearest of 2^bits − 1 levels from −bound to bound; clip values outside.
 
-    The step is 2 bound/(2^bits − 2), so that 0 is a level: aihwkit's resolution (its
-    `simulator/parameters/io.py`). Autograd sees the clipping and not the rounding.
+    The step is 2 bound/(2^bits − 2), so that 0 is a level, as in aihwkit's
+    `simulator/parameters/io.py`. The gradient is that of the clipping alone: rounding is ignored.
 
     Args:
         value: of any shape.
@@ -31,18 +31,25 @@ def quantise(value: Tensor, bits: int, bound: Tensor | float) -> Tensor:
 
 
 def check_bits(bits: int) -> int:
-    """Refuse a converter that has no two levels beside 0."""
+    """Return the number of bits.
+
+    Raises:
+        InputError: for less than 2 bits, which leave no level beside 0.
+    """
     if bits < 2:
-        raise InputError(f"a converter of {bits} bits has no levels: use at least 2")
+        raise InputError(f"a converter needs at least 2 bits, not {bits} bits")
     return bits
 
 
 class DAC(Effect):
-    """x → quantise(x, bits, bound): what enters the product has few levels.
+    """x → quantise(x, bits, bound): digital-to-analog converter of a layer's inputs.
 
     Args:
-        bits: of the converter, at least 2; aihwkit's default is 7.
-        bound: of the inputs, in their units; what lies outside is clipped.
+        bits: at least 2; aihwkit's default is 7.
+        bound: largest input, in the units of the inputs; inputs outside ±bound are clipped.
+
+    Raises:
+        InputError: for less than 2 bits, or a bound that is not positive.
 
     >>> import torch
     >>> DAC(bits=2, bound=1.0).inputs(torch.tensor([[0.2, 0.7, 3.0]]))
@@ -55,7 +62,7 @@ class DAC(Effect):
         self.bits, self.bound = check_bits(bits), bound
 
     def inputs(self, x: Tensor) -> Tensor:
-        """(B, *in) → (B, *in)."""
+        """Quantise the inputs: (B, *in) → (B, *in)."""
         return quantise(x, self.bits, self.bound)
 
     def extra_repr(self) -> str:
@@ -64,11 +71,15 @@ class DAC(Effect):
 
 
 class ADC(Effect):
-    """a → quantise(a, bits, bound): what is read out has few levels.
+    """a → quantise(a, bits, bound): analog-to-digital converter of a layer's activities.
 
     Args:
-        bits: of the converter, at least 2; aihwkit's default is 9.
-        bound: of the activities, in their units; what lies outside is clipped.
+        bits: at least 2; aihwkit's default is 9.
+        bound: largest activity, in the units of the activities; activities outside ±bound are
+            clipped.
+
+    Raises:
+        InputError: for less than 2 bits, or a bound that is not positive.
 
     >>> import torch
     >>> ADC(bits=3, bound=3.0)(torch.tensor([[0.4, 1.6, 9.0]]))
@@ -81,7 +92,7 @@ class ADC(Effect):
         self.bits, self.bound = check_bits(bits), bound
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Quantise the activities: (B, *out) → (B, *out)."""
         return quantise(a, self.bits, self.bound)
 
     def extra_repr(self) -> str:

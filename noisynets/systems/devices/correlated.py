@@ -1,8 +1,8 @@
-"""Noise with a memory: telegraph noise and 1/f^β noise.
+"""Noise that is correlated in time: telegraph noise and 1/f^β noise.
 
-Time runs along the rows of a batch, and goes on from call to call. In a pair of passes it runs
-through the reference batch first, then through the noisy batches one after another: the order of
-the hardware experiments (arXiv 2412.12783). Were the two passes of a sample neighbours in time,
+The rows of a batch are consecutive time steps, and time continues from call to call. In a pair of
+passes the rows of the reference batch come first, followed by those of each noisy batch, as in the
+hardware experiments of arXiv 2412.12783. If the two passes of a sample were neighbours in time,
 slow noise would cancel in their difference.
 """
 
@@ -14,32 +14,36 @@ from torch import Tensor
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Source
 from noisynets.core.types import Effect
-from noisynets.systems.devices.checks import finite, not_negative, probability
-from noisynets.systems.devices.pattern import Keeps
+from noisynets.systems.checks import finite, not_negative, probability
+from noisynets.systems.devices.pattern import LazyBuffers
 
 
-class Telegraph(Keeps, Effect):
-    """a + mean ± amplitude, where the sign of every node flips with probability p from row to row.
+class Telegraph(LazyBuffers, Effect):
+    """a + mean ± amplitude, where the sign at every node flips with probability p from row to row.
 
-    A symmetric two-level Markov chain: variance amplitude², autocorrelation (1 − 2p)^k over k
-    rows, correlation time −1/ln(1 − 2p) rows. The defaults are those of the simulated magnetic
-    tunnel junction in artcogsys/MTJ-Node-Perturbation, whose white part is σ = 9e-4.
+    A symmetric two-level Markov chain with variance amplitude², autocorrelation (1 − 2p)^k over k
+    rows and correlation time −1/ln(1 − 2p) rows. The defaults are those of the simulated magnetic
+    tunnel junction in artcogsys/MTJ-Node-Perturbation, including its white noise of σ = 9e-4.
 
     Args:
-        amplitude: half the distance of the levels, in units of the activity.
+        amplitude: half the distance between the levels, in units of the activity.
         flips: p, probability of a flip per row.
         mean: of the two levels, in units of the activity.
-        white: standard deviation of the white noise on top, in units of the activity.
-        seed: of the noise; None draws one.
+        white: standard deviation of additional white noise, in units of the activity.
+        seed: of the noise; None: drawn from PyTorch's global generator.
 
     Attributes:
-        level: the present sign at every node, (*out); None before the first call.
+        level: current sign at every node, (*out); None before the first call.
+
+    Raises:
+        InputError: for a setting out of range; in a call, for activities of another shape than in
+            the first.
 
     >>> Telegraph(amplitude=0.5, flips=0.1, mean=0, white=0)(torch.zeros(9, 2)).abs().unique()
     tensor([0.5000])
     """
 
-    kept = ("level",)
+    buffer_names = ("level",)
     level: Tensor | None
 
     def __init__(
@@ -59,7 +63,7 @@ class Telegraph(Keeps, Effect):
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Add the noise of B consecutive time steps: (B, *out) → (B, *out)."""
         level = self.level
         if level is None:  # the chain starts in its stationary distribution
             level = 1 - 2 * self.source.bernoulli(torch.full_like(a[0], 0.5))
@@ -79,28 +83,33 @@ class Telegraph(Keeps, Effect):
         )
 
 
-class Coloured(Keeps, Effect):
-    """a + noise of standard deviation σ whose power falls as 1/f^β; β = 0 is white.
+class Coloured(LazyBuffers, Effect):
+    """a + noise of standard deviation σ with a power spectrum of 1/f^β; β = 0 is white noise.
 
-    White noise through the filter of fractional integration, h_0 = 1, h_k = h_{k−1} (k − 1 + β/2)
-    / k, cut off after `memory` rows and scaled to unit power. Its autocorrelation is exactly
-    Σ_j h_j h_{j+k}; the power law holds from 1/memory up to half a cycle per row. Kasdin,
-    Proceedings of the IEEE 83 (1995) 802.
+    White noise is filtered by fractional integration, h_0 = 1, h_k = h_{k−1} (k − 1 + β/2)/k, cut
+    off after `memory` rows and scaled to unit power. Its autocorrelation is exactly
+    Σ_j h_j h_{j+k}; the spectrum follows the power law from 1/memory to half a cycle per row.
+    Kasdin, Proceedings of the IEEE 83 (1995) 802.
 
     Args:
-        sigma: standard deviation, in units of the activity.
-        beta: exponent, from 0 to below 2.
-        memory: rows that the filter reaches back.
-        seed: of the noise; None draws one.
+        sigma: σ, in units of the activity.
+        beta: β, from 0 to below 2.
+        memory: length of the filter, in rows.
+        seed: of the noise; None: drawn from PyTorch's global generator.
 
     Attributes:
-        past: the white noise of the last memory − 1 rows, (memory − 1, *out).
+        past: white noise of the last memory − 1 rows, (memory − 1, *out); None before the first
+            call.
+
+    Raises:
+        InputError: for a setting out of range; in a call, for activities of another shape than in
+            the first.
 
     >>> Coloured(0.1, beta=1)(torch.zeros(5, 3)).shape
     torch.Size([5, 3])
     """
 
-    kept = ("past",)
+    buffer_names = ("past",)
     past: Tensor | None
     _filter: Tensor
 
@@ -118,7 +127,7 @@ class Coloured(Keeps, Effect):
         self.register_buffer("_filter", self.filter(), persistent=False)
 
     def filter(self) -> Tensor:
-        """h, (memory,), of unit power, in float64."""
+        """Return the filter h, (memory,), of unit power, in float64."""
         k = torch.arange(1, self.memory, dtype=torch.float64)
         h = torch.cat(
             [torch.ones(1, dtype=torch.float64), ((k - 1 + self.beta / 2) / k).cumprod(0)]
@@ -126,7 +135,7 @@ class Coloured(Keeps, Effect):
         return h / h.norm()
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Add the noise of B consecutive time steps: (B, *out) → (B, *out)."""
         rows, reach = len(a), self.memory - 1
         past = self.past
         if past is None:
@@ -148,6 +157,6 @@ class Coloured(Keeps, Effect):
 def _check_shape(state: Tensor, row: Tensor) -> None:
     if state.shape != row.shape:
         raise InputError(
-            f"a noise with the state of {tuple(state.shape)} nodes meets {tuple(row.shape)}: "
-            "give each layer its own"
+            f"a noise source with the state of nodes {tuple(state.shape)} is used for nodes "
+            f"{tuple(row.shape)}: give each layer its own"
         )

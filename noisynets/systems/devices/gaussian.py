@@ -1,4 +1,4 @@
-"""White noise of the activities: additive, multiplicative, and shot noise."""
+"""White noise of activities: additive, multiplicative and shot noise."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from torch import Tensor
 from noisynets.core.noise import Source
 from noisynets.core.trial import Stateful
 from noisynets.core.types import Effect
-from noisynets.systems.devices.checks import not_negative, positive
+from noisynets.systems.checks import not_negative, positive
 
 
 class AdditiveGaussian(Effect):
-    """a + N(0, σ²), drawn anew for every element and every call: read-out noise of a node.
+    """a + N(0, σ²), drawn independently for every element and call: read-out noise of a node.
 
-    aihwkit's default for the output of an analog tile is 0.06 of its normalised units
-    (`simulator/parameters/io.py`); `Periphery` has it.
+    aihwkit's default for the output of an analog tile is 0.06 in normalised units
+    (`simulator/parameters/io.py`); `Periphery` uses it.
 
     Args:
-        sigma: standard deviation, in units of the activity.
-        seed: of the noise; None draws one. See `Source`.
+        sigma: σ, in units of the activity.
+        seed: of the noise; None: drawn from PyTorch's global generator. See `Source`.
+
+    Raises:
+        InputError: for a σ that is negative or not finite.
 
     >>> import torch
     >>> AdditiveGaussian(0.1)(torch.zeros(2, 3)).shape
@@ -35,7 +38,7 @@ class AdditiveGaussian(Effect):
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Add noise: (B, *out) → (B, *out)."""
         return a + self.source.normal(a, self.__sigma)
 
     def extra_repr(self) -> str:
@@ -44,7 +47,7 @@ class AdditiveGaussian(Effect):
 
 
 class TrialGaussian(AdditiveGaussian, Stateful):
-    """The same with one draw for all steps of a trial: a disturbance slower than the network.
+    """a + N(0, σ²) with one draw for all steps of a trial: noise slower than the network.
 
     >>> import torch
     >>> noise = TrialGaussian(0.1)
@@ -57,20 +60,23 @@ class TrialGaussian(AdditiveGaussian, Stateful):
     _drawn: Tensor | None
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Add the noise of this trial: (B, *out) → (B, *out)."""
         if self._drawn is None or self._drawn.shape != a.shape:
             self._drawn = super().forward(torch.zeros_like(a, requires_grad=False))
         return a + self._drawn
 
 
 class MultiplicativeGaussian(Effect):
-    """a (1 + N(0, σ²)): noise in proportion to the signal.
+    """a (1 + N(0, σ²)): noise in proportion to the activity.
 
-    Form: cross-sim's `generic_device.py`.
+    The form follows cross-sim's `generic_device.py`.
 
     Args:
-        sigma: standard deviation, as a share of the activity.
-        seed: of the noise; None draws one.
+        sigma: σ, relative to the activity.
+        seed: of the noise; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a σ that is negative or not finite.
 
     >>> import torch
     >>> MultiplicativeGaussian(0.1)(torch.zeros(1, 2))
@@ -84,7 +90,7 @@ class MultiplicativeGaussian(Effect):
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Scale by 1 + noise: (B, *out) → (B, *out)."""
         return a * (1 + self.source.normal(a, self.sigma))
 
     def extra_repr(self) -> str:
@@ -93,11 +99,14 @@ class MultiplicativeGaussian(Effect):
 
 
 class Shot(Effect):
-    """sign(a) Poisson(n|a|)/n: counted quanta; the mean is a and the variance |a|/n.
+    """sign(a) Poisson(n |a|)/n: shot noise of counted quanta, with mean a and variance |a|/n.
 
     Args:
         quanta: n, photons or electrons per unit of activity.
-        seed: of the noise; None draws one.
+        seed: of the noise; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a number of quanta that is not positive and finite.
 
     >>> import torch
     >>> bool(((Shot(quanta=4)(torch.tensor([[-1.0, 2.0]])) * 4) % 1 == 0).all())
@@ -111,7 +120,7 @@ class Shot(Effect):
         self.source = Source(seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Draw the counts: (B, *out) → (B, *out)."""
         counts = self.source.poisson(a.detach().abs() * self.quanta)
         noise = a.detach().sign() * counts / self.quanta - a.detach()
         return a + noise

@@ -1,4 +1,4 @@
-"""Noisy(layer, effects...): a layer on a device, as one node."""
+"""Noisy(layer, effects...): a layer on a simulated device, treated as one node."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from noisynets.core.types import Effect, Weights, Wrapper
 
 
 class Noisy(Wrapper):
-    """One node: a layer, and what its device does to inputs, weights and activities.
+    """One node: a layer with the effects of its device on inputs, weights and activities.
 
-    The effects act in the order in which they are given, first on the inputs, then on the
-    weights, then on what comes out: x → inputs → product → activities → a. Wrapping again adds
-    effects behind the first ones: Noisy(Noisy(layer, A), B) is Noisy(layer, A, B).
+    The effects act in the given order, first on the inputs, then on the weights, then on the
+    output: x → inputs → product → activities → a. Wrapping a `Noisy` layer again appends effects:
+    Noisy(Noisy(layer, A), B) equals Noisy(layer, A, B).
 
-    Weights that are noisy by themselves in every product, with variance V, add
-    N(0, Σ_j V_ij x_j²) to the activity i of every row (of every patch, for a convolution).
+    If an effect makes the weights noisy with variance V, drawn independently in every product,
+    activity i of every row (for a convolution: of every patch) receives N(0, Σ_j V_ij x_j²).
 
     Args:
         layer: a layer, or another wrapper.
-        effects: each an `Effect`, or any module from activities to activities of the same shape,
-            without weights.
-        seed: of the noise of the products; None draws one.
+        effects: `Effect` modules, or any modules without weights that map activities to activities
+            of the same shape.
+        seed: of the weight noise; None: drawn from PyTorch's global generator.
 
     Raises:
-        SystemRefused: for effects on the weights of a layer without any; in the first call, for
-            noise of products in a layer that is no plain product.
+        SystemRefused: if an effect acts on weights and the layer has none; in the first call, if
+            weights are noisy and the layer is neither a Linear nor a convolution.
 
     >>> import torch
     >>> net = nn.Sequential(Noisy(nn.Linear(3, 2), nn.Hardtanh()), nn.ReLU())
@@ -48,19 +48,19 @@ class Noisy(Wrapper):
         first: Iterable[nn.Module] = () if inner is None else inner.effects
         self.effects: nn.ModuleList = nn.ModuleList([*first, *effects])
         self.source: Source | None = None
-        if any(e.acts_on_weights for e in self._within):
+        if any(e.acts_on_weights for e in self._inner_effects):
             weight_of(self.core[1])
             kept = inner.source if inner is not None and seed is None else None
             self.source = kept or Source(seed)
 
     @property
-    def _within(self) -> list[Effect]:
-        """The effects on inputs and weights."""
+    def _inner_effects(self) -> list[Effect]:
+        """The effects that act on inputs or weights."""
         return [e for e in self.effects if isinstance(e, Effect) and e.acts_within]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *in) → (B, *out)."""
-        within = self._within
+        """Compute the layer with its effects: (B, *in) → (B, *out)."""
+        within = self._inner_effects
         a = self._product(x, within) if within else self.layer(x)
         for effect in self.effects:
             a = effect(a)
@@ -80,19 +80,19 @@ class Noisy(Wrapper):
             return a
         if core is not self.layer:
             raise SystemRefused(
-                f"noise of every product needs the layer itself, not {type(self.layer).__name__}: "
-                "put the effect next to the layer, Noisy(layer, effect), and wrap that"
+                f"weight noise cannot act through {type(self.layer).__name__}: put the effect next "
+                "to the layer, Noisy(layer, effect), and wrap that"
             )
         with torch.no_grad():
-            noise = through(core, weights.variance, x).sqrt_().mul_(self.source.normal(a))
+            noise = product_variance(core, weights.variance, x).sqrt_().mul_(self.source.normal(a))
         return a + noise
 
 
 def weight_of(layer: nn.Module) -> Tensor:
-    """Return a layer's weight, or the tensor with which a wrapper outside stands in for it.
+    """Return the weight of a layer; under `functional_call`, the tensor that replaces it.
 
     Raises:
-        SystemRefused: if it has none.
+        SystemRefused: if the layer has no weight.
     """
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, Tensor):
@@ -101,37 +101,48 @@ def weight_of(layer: nn.Module) -> Tensor:
 
 
 @singledispatch
-def through(layer: nn.Module, variance: Tensor, x: Tensor) -> Tensor:
-    """Σ_j V_ij x_j²: variance (B, *out) of the activities when each weight has variance V_ij.
+def product_variance(layer: nn.Module, variance: Tensor, x: Tensor) -> Tensor:
+    """Σ_j V_ij x_j²: variance of the activities if weight W_ij has variance V_ij in every product.
+
+    Args:
+        layer: a Linear, Conv1d or Conv2d.
+        variance: V, (*weight).
+        x: input of the layer, (B, *in).
+
+    Returns:
+        Variance of the activities, (B, *out).
 
     Raises:
-        SystemRefused: for a layer that is no plain product.
+        SystemRefused: for any other layer.
 
     >>> import torch
-    >>> through(nn.Linear(2, 1), torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0]]))
+    >>> product_variance(nn.Linear(2, 1), torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0]]))
     tensor([[11.]])
     """
     kind = type(layer).__name__
-    raise SystemRefused(f"noise of every product is known for Linear and convolutions, not {kind}")
+    raise SystemRefused(f"weight noise is implemented for Linear and convolutions, not {kind}")
 
 
-@through.register
+@product_variance.register
 def _linear(layer: nn.Linear, variance: Tensor, x: Tensor) -> Tensor:
     return F.linear(x.square(), variance)
 
 
-@through.register(nn.Conv1d)
-@through.register(nn.Conv2d)
+@product_variance.register(nn.Conv1d)
+@product_variance.register(nn.Conv2d)
 def _conv(layer: nn.Conv1d | nn.Conv2d, variance: Tensor, x: Tensor) -> Tensor:
     return layer._conv_forward(x.square(), variance, None).clamp_min_(0)
 
 
 class During(Wrapper):
-    """Effects in one phase only: in the other, the layer is bare.
+    """Runs a wrapped layer with its device in one phase, and without it in the other.
 
     Args:
-        phase: 'training' or 'evaluation', as `module.train()` and `module.eval()` set it.
+        phase: 'training' or 'evaluation', as set by `module.train()` and `module.eval()`.
         layer: a wrapped layer, such as Noisy(layer, effect).
+
+    Raises:
+        SystemRefused: for another phase, or a layer that is not wrapped.
 
     >>> import torch
     >>> layer = During("training", Noisy(nn.Linear(3, 2), nn.Hardsigmoid()))
@@ -150,14 +161,14 @@ class During(Wrapper):
 
     @property
     def bare(self) -> nn.Module:
-        """The layer without its device."""
+        """The layer without its device; deterministic wrappers such as decorrelation stay."""
         module: nn.Module = self.layer
         while isinstance(module, Wrapper) and not module.deterministic:
             module = module.layer
         return module
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *in) → (B, *out)."""
+        """Compute the layer, with its device in the given phase: (B, *in) → (B, *out)."""
         active = self.training == (self.phase == "training")
         output: Tensor = self.layer(x) if active else self.bare(x)
         return output

@@ -1,4 +1,4 @@
-"""What a device keeps: patterns of its making, and states whose shape the first call decides."""
+"""Fixed patterns of a chip, and buffers whose shape is set by the first call."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
 
-_FIXED = 0x0F1CED
+_PATTERN_STREAM = 0x0F1CED
+"""Separates the random numbers of patterns from those of noise with the same seed."""
 
 
-class Keeps(nn.Module):
-    """Buffers that take their shape from the first call; saved and loaded at any time.
+class LazyBuffers(nn.Module):
+    """A module with buffers that get their shape in the first call; saved and loaded in any state.
 
     Attributes:
-        kept: names of the buffers.
+        buffer_names: names of these buffers; each is None before the first call.
     """
 
-    kept: tuple[str, ...] = ()
+    buffer_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
-        for name in self.kept:
+        for name in self.buffer_names:
             self.register_buffer(name, None)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in self.kept:
+        for name in self.buffer_names:
             value = state.get(prefix + name)
             old = getattr(self, name)
-            where = value.device if old is None and value is not None else None
-            device = old.device if old is not None else where
+            saved_on = value.device if old is None and value is not None else None
+            device = old.device if old is not None else saved_on
             setattr(self, name, None if value is None else torch.empty_like(value, device=device))
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-class Pattern(Keeps):
-    """One fixed random number per device, drawn when the chip is made: device-to-device spread.
+class Pattern(LazyBuffers):
+    """One fixed random number per device of a chip: device-to-device variation.
+
+    The numbers are drawn on the CPU, so that a seed gives the same chip on every machine. Equal
+    seeds give equal patterns: every layer of a chip needs its own seed, as assigned by `Chip`.
 
     Args:
-        seed: of the chip; None draws one from PyTorch's global stream. The numbers are drawn on
-            the CPU, so that a seed means the same chip everywhere. Equal seeds give equal
-            patterns: a chip's layers need one each, as `Chip` gives them.
+        seed: of the chip; None: drawn from PyTorch's global generator.
         uniform: draw from U(0, 1) instead of N(0, 1).
 
     >>> made = Pattern(seed=7)
@@ -51,7 +53,7 @@ class Pattern(Keeps):
     True
     """
 
-    kept = ("value",)
+    buffer_names = ("value",)
     value: Tensor | None
     seed: Tensor
 
@@ -62,21 +64,21 @@ class Pattern(Keeps):
         self.uniform = uniform
 
     def forward(self, like: Tensor) -> Tensor:
-        """Return the numbers, of the shape, dtype and device of `like`, at every call the same.
+        """Return the same numbers in every call, with the shape, dtype and device of `like`.
 
         Raises:
-            InputError: for another shape than at the first call.
+            InputError: for another shape than in the first call.
         """
         if self.value is None:
-            # A stream apart from those of the noise, which may have the same seed.
-            state = np.random.SeedSequence([int(self.seed), _FIXED]).generate_state(1, np.uint64)
+            sequence = np.random.SeedSequence([int(self.seed), _PATTERN_STREAM])
+            state = sequence.generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
             draw = torch.rand if self.uniform else torch.randn
             self.value = draw(like.shape, generator=generator).to(like)
         if self.value.shape != like.shape:
             raise InputError(
-                f"a device made for {tuple(self.value.shape)} is used for {tuple(like.shape)}: "
-                "give each layer its own"
+                f"a device made for shape {tuple(self.value.shape)} is used for shape "
+                f"{tuple(like.shape)}: give each layer its own"
             )
         if self.value.device != like.device or self.value.dtype != like.dtype:
             self.value = self.value.to(like)

@@ -1,7 +1,7 @@
-"""Phase-change memory: programming noise, drift and 1/f read noise, as statistically measured.
+"""Phase-change memory: programming noise, conductance drift and 1/f read noise.
 
-Values from aihwkit's `inference/noise/pcm.py`, fitted to a million devices; Joshi et al., Nature
-Communications 11 (2020) 2473.
+The values are those of aihwkit's `inference/noise/pcm.py`, fitted to a million devices: Joshi et
+al., Nature Communications 11 (2020) 2473.
 """
 
 from __future__ import annotations
@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import not_negative, positive
-from noisynets.systems.devices.conductance import Array, join, scale, split
+from noisynets.systems.checks import not_negative, positive
+from noisynets.systems.devices.conductance import (
+    DeviceArray,
+    from_conductances,
+    scale,
+    to_conductances,
+)
 from noisynets.systems.devices.pattern import Pattern
 
 T0 = 20.0
@@ -22,7 +27,7 @@ _SMALLEST = 1e-7
 
 
 def programming_sigma(r: Tensor) -> Tensor:
-    """σ = (0.26348 + 1.965 r − 1.1731 r²)/25 of a written conductance r = g/g_max; both shares.
+    """σ = (0.26348 + 1.965 r − 1.1731 r²)/25 of a written conductance r; both relative to g_max.
 
     >>> programming_sigma(torch.tensor([0.0, 1.0])) * G_MAX
     tensor([0.2635, 1.0554])
@@ -31,7 +36,7 @@ def programming_sigma(r: Tensor) -> Tensor:
 
 
 def drift_mean(r: Tensor) -> Tensor:
-    """µ = clip(−0.0155 ln r + 0.0244, 0.049, 0.1), mean exponent of the drift.
+    """µ = clip(−0.0155 ln r + 0.0244, 0.049, 0.1): mean drift exponent of devices at r = g/g_max.
 
     >>> drift_mean(torch.tensor([0.0, 0.1, 1.0]))
     tensor([0.1000, 0.0601, 0.0490])
@@ -40,7 +45,7 @@ def drift_mean(r: Tensor) -> Tensor:
 
 
 def drift_spread(r: Tensor) -> Tensor:
-    """S = clip(−0.0125 ln r − 0.0059, 0.008, 0.045), its spread between devices.
+    """Standard deviation of the drift exponent: s = clip(−0.0125 ln r − 0.0059, 0.008, 0.045).
 
     >>> drift_spread(torch.tensor([0.0, 0.1, 1.0]))
     tensor([0.0450, 0.0229, 0.0080])
@@ -49,9 +54,11 @@ def drift_spread(r: Tensor) -> Tensor:
 
 
 def read_sigma(r: Tensor, age: Tensor) -> Tensor:
-    """1/f noise as a share of the conductance: q √ln((t + t_r)/2t_r), q = min(0.0088/r^0.65, 0.2).
+    """σ/g of 1/f read noise: q √ln((t + t_r)/2t_r), q = min(0.0088/r^0.65, 0.2).
 
-    r is the conductance as it was written, before any drift.
+    Args:
+        r: conductance as written, before drift, relative to g_max.
+        age: t, time since writing, in seconds.
 
     >>> read_sigma(torch.tensor([1.0]), torch.tensor([20.0]))
     tensor([0.0368])
@@ -61,24 +68,25 @@ def read_sigma(r: Tensor, age: Tensor) -> Tensor:
 
 
 class PCM(Effect):
-    """Weights kept by pairs of phase-change devices.
+    """Weights stored in pairs of phase-change memory devices.
 
-    Written whenever they change: g = max(g_target + σ(r) z, 0). Then drifting: g (t/t₀)^−ν, ν =
-    |µ(r) + s(r) z_ν| with a fixed z_ν for every device. Read with 1/f noise, which is drawn anew
-    in every product (aihwkit draws it once per read-out of the whole chip).
+    A device is written whenever its target changes: g = max(g_target + σ(r) z, 0). It then drifts:
+    g (t/t₀)^−ν, with ν = |µ(r) + s(r) z_ν| and a fixed z_ν per device. Reads have 1/f noise, drawn
+    independently in every product (aihwkit draws it once per read-out of the whole chip).
 
     Args:
-        time: since a device was written, at the read that follows at once, in seconds; at least
-            t₀ = 20 s. `advance_` lets more time pass.
+        time: age of a device in the forward call in which it is written, in seconds; at least
+            t₀ = 20 s. Use `advance_` to let more time pass.
         per_call: time that passes after every forward call, in seconds.
-        g_max: conductance of the largest weight, in µS; the programming noise is measured at 25.
-        programming, drift, read: factors on the three; 0 leaves it out.
-        device_seed: of the exponents ν; None draws one.
-        seed: of the writing; None draws one.
+        g_max: conductance of the largest weight, in µS; the programming noise was measured at 25.
+        programming: factor on the programming noise; 0: none.
+        drift: factor on the drift exponents; 0: none.
+        read: factor on the read noise; 0: none.
+        device_seed: of the exponents ν; None: drawn from PyTorch's global generator.
+        seed: of the programming noise; None: drawn from PyTorch's global generator.
 
     Raises:
-        InputError: for a time before t₀, a conductance range that is not positive, a negative
-            factor.
+        InputError: for a time before t₀, a g_max that is not positive, or a negative factor.
 
     >>> PCM(time=5)
     Traceback (most recent call last):
@@ -108,26 +116,33 @@ writing
         not_negative(per_call=per_call, programming=programming, drift=drift, read=read)
         self.per_call, self.g_max = per_call, g_max
         self.programming, self.drift, self.read = programming, drift, read
-        self.array = Array(time, seed)
+        self.array = DeviceArray(time, seed)
         self.pattern = Pattern(device_seed)
 
     @torch.no_grad()
     def conductances(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Write `target`, and return (g, standard deviation of a read), shares of g_max."""
+        """Write conductances and read them back, all relative to g_max, (2, *weight).
+
+        Args:
+            target: target conductances.
+
+        Returns:
+            Conductances after drift, and the standard deviations of their read noise.
+        """
         sigma = self.programming * programming_sigma(target) * (G_MAX / self.g_max)
         g, age = self.array.write(target, sigma)
         exponent = (drift_mean(target) + drift_spread(target) * self.pattern(target)).abs()
         drifted = g * (age / T0).to(g).pow(-self.drift * exponent)
         noise = self.read * drifted * read_sigma(g, age)
         if self.per_call:
-            self.array.age_(self.per_call)
+            self.array.advance_written_(self.per_call)
         return drifted, noise
 
     def weights(self, weights: Weights) -> Weights:
-        """Return what the devices make of the weights."""
+        """Return the weights with programming noise, drift and read noise."""
         largest = scale(weights.mean)
-        g, noise = self.conductances(split(weights.mean, largest))
-        return join(weights, g, largest, noise if self.read else None)
+        g, noise = self.conductances(to_conductances(weights.mean, largest))
+        return from_conductances(weights, g, largest, noise if self.read else None)
 
     def advance_(self, seconds: float) -> None:
         """Let time pass, in seconds."""
@@ -143,14 +158,14 @@ def advance_(system: nn.Module, seconds: float) -> None:
 
     Args:
         system: any module.
-        seconds: not negative.
+        seconds: at least 0.
 
     Raises:
-        InputError: for a negative time, or a system without drift.
+        InputError: for a negative time, or a system without PCM devices.
     """
     not_negative(seconds=seconds)
     drifting = [module for module in system.modules() if isinstance(module, PCM)]
     if not drifting:
-        raise InputError("nothing in this system drifts: only PCM devices do")
+        raise InputError("this system has no drifting device: only PCM drifts")
     for module in drifting:
         module.advance_(seconds)

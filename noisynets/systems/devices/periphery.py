@@ -1,4 +1,4 @@
-"""What surrounds an analog array: converters with scaled inputs, read noise, saturation."""
+"""The circuits around an analog array: converters with scaled inputs, read noise, saturation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.func import functional_call
 from noisynets.core.errors import SystemRefused
 from noisynets.core.noise import Source
 from noisynets.core.types import Wrapper
-from noisynets.systems.devices.checks import not_negative, positive
+from noisynets.systems.checks import not_negative, positive
 from noisynets.systems.devices.conductance import scale
 from noisynets.systems.devices.converters import check_bits, quantise
 from noisynets.systems.devices.noisy import weight_of
@@ -19,24 +19,28 @@ _SMALLEST = 1e-12
 
 
 class Periphery(Wrapper):
-    """An analog tile's inputs and outputs: W x through a DAC, a noisy read-out and an ADC, plus b.
+    """Inputs and outputs of an analog tile: W x through a DAC, a noisy read-out and an ADC, plus b.
 
-    With α = max|x| of each input vector (of each picture, for a convolution), γ = max|W| of the
-    layer, and y = W DAC(x/α)/γ in the tile's own units: y ← y/(1 + n|y|/bound) + o z + N(0, σ²),
-    then a = α γ ADC(y) + b; b is added digitally. The form and the defaults are those of
-    aihwkit's `IOParameters` (`simulator/parameters/io.py`), without its repeated reads at a lower
-    gain when an output is out of bounds: it is clipped.
+    With α = max|x| of each input vector (for a convolution, of each image), γ = max|W| of the
+    layer, and y = W DAC(x/α)/γ in the units of the tile: y ← y/(1 + n |y|/bound) + o z + N(0, σ²),
+    and a = α γ ADC(y) + b, where b is added digitally. Form and defaults are those of aihwkit's
+    `IOParameters` (`simulator/parameters/io.py`), except that an output out of bounds is clipped,
+    while aihwkit repeats the read at a lower gain.
 
     Args:
-        layer: a layer, or a wrapper of one: Periphery(Noisy(layer, PCM())).
-        dac_bits: of the inputs, whose bound is their largest; at least 2.
-        adc_bits: of the outputs; at least 2.
-        bound: of the outputs, in the tile's units.
-        sigma: of the read noise, in the tile's units.
-        nonlinearity: n; 0: none.
-        offset: o, fixed spread of the outputs' offsets, in the tile's units.
-        device_seed: of the offsets; None draws one.
-        seed: of the read noise; None draws one.
+        layer: a layer, or a wrapper of one, such as Periphery(Noisy(layer, PCM())).
+        dac_bits: of the input converter, at least 2.
+        adc_bits: of the output converter, at least 2.
+        bound: largest output, in the units of the tile.
+        sigma: σ of the read noise, in the units of the tile.
+        nonlinearity: n, saturation of the read-out; 0: none.
+        offset: o, standard deviation of the fixed output offsets, in the units of the tile.
+        device_seed: of the offsets; None: drawn from PyTorch's global generator.
+        seed: of the read noise; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a setting out of range.
+        SystemRefused: for a layer other than Linear, Conv1d and Conv2d.
 
     >>> Periphery(nn.Linear(3, 2))(torch.ones(4, 3)).shape
     torch.Size([4, 2])
@@ -66,17 +70,17 @@ class Periphery(Wrapper):
         self.pattern = Pattern(device_seed)
         if not isinstance(self.core[1], nn.Linear | nn.Conv1d | nn.Conv2d):
             kind = type(self.core[1]).__name__
-            raise SystemRefused(f"{kind}: only Linear and convolutions fit on a tile")
+            raise SystemRefused(f"{kind}: only Linear and convolutions can be put on a tile")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *in) → (B, *out)."""
+        """Compute the layer through its converters: (B, *in) → (B, *out)."""
         prefix, core = self.core
         features = -1 if isinstance(core, nn.Linear) else list(range(1, x.dim()))
         largest = x.detach().abs().amax(features, keepdim=True).clamp_min(_SMALLEST)
         x = quantise(x, self.dac_bits, largest)
         bias = getattr(core, "bias", None)
-        silent = {} if bias is None else {f"{prefix}bias": torch.zeros_like(bias)}
-        y: Tensor = functional_call(self.layer, silent, (x,))
+        no_bias = {} if bias is None else {f"{prefix}bias": torch.zeros_like(bias)}
+        y: Tensor = functional_call(self.layer, no_bias, (x,))
         unit = (scale(weight_of(core)) * largest).clamp_min(_SMALLEST)
         y = y / unit
         if self.nonlinearity:

@@ -1,4 +1,4 @@
-"""Presets: whole devices under one name, for every layer of a chip."""
+"""Named device presets, and `Chip`, which applies one to every layer of a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from noisynets.core.registry import Registry
 from noisynets.core.types import Wrapper
-from noisynets.systems.devices.checks import not_negative
+from noisynets.systems.checks import not_negative
 from noisynets.systems.devices.correlated import Telegraph
 from noisynets.systems.devices.gaussian import AdditiveGaussian, Shot
 from noisynets.systems.devices.noisy import Noisy
@@ -22,13 +22,14 @@ from noisynets.systems.devices.synapses import WeightNoise
 
 @dataclass(frozen=True)
 class Preset:
-    """A device under a name.
+    """A named device.
 
     Attributes:
         name: as on the command line.
         summary: one line.
-        wrap: (layer, seed of the device, seed of its behaviour in time) → the layer on the device.
-        spread: devices differ, so that the first seed matters.
+        wrap: (layer, device seed, cycle seed) → the layer on the device. The device seed sets what
+            is fixed per chip, the cycle seed the noise in time.
+        spread: True if devices differ from chip to chip, so that the device seed matters.
     """
 
     name: str
@@ -87,12 +88,15 @@ PRESETS: Registry[Preset] = Registry(
 
 
 class Chip:
-    """Puts layer after layer on one simulated chip.
+    """Puts each layer that it is called with on one simulated chip.
 
     Args:
         preset: a key of `PRESETS`.
-        device_seed: of everything that is fixed when the chip is made: the same chip again.
-        cycle_seed: of its behaviour in time: the same noise again.
+        device_seed: of the device-to-device variation: the same seed gives the same chip.
+        cycle_seed: of the noise in time: the same seed gives the same noise.
+
+    Raises:
+        InputError: for an unknown preset, or a negative seed.
 
     >>> chip = Chip("pcm", device_seed=3)
     >>> net = nn.Sequential(chip(nn.Linear(4, 8)), nn.ReLU(), chip(nn.Linear(8, 2)))
@@ -108,7 +112,7 @@ class Chip:
         self._cycle = np.random.SeedSequence(cycle_seed)
 
     def __call__(self, layer: nn.Module) -> Wrapper:
-        """Wrap the next layer."""
+        """Return the next layer on its device, with seeds of its own."""
         device, cycle = (
             int(s.spawn(1)[0].generate_state(1)[0]) for s in (self._device, self._cycle)
         )

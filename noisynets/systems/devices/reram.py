@@ -1,6 +1,7 @@
-"""Resistive memory: how far off a conductance is after 1 s, 1 day or 2 days.
+"""Resistive memory: the error of a conductance 1 second, 1 day or 2 days after writing.
 
-Values from aihwkit's `inference/noise/reram.py`, fitted to Wan et al., Nature 608 (2022) 504.
+The values are those of aihwkit's `inference/noise/reram.py`, fitted to Wan et al., Nature 608
+(2022) 504.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from torch import Tensor
 
 from noisynets.core.errors import InputError
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import not_negative, positive
-from noisynets.systems.devices.conductance import Array, join, scale, split
+from noisynets.systems.checks import not_negative, positive
+from noisynets.systems.devices.conductance import (
+    DeviceArray,
+    from_conductances,
+    scale,
+    to_conductances,
+)
 
 G_MAX = 40.0
 DAY = 86400.0
@@ -20,11 +26,15 @@ POLYNOMIALS: dict[float, tuple[float, ...]] = {
     DAY: (0.701, 22.086, -50.773, 47.095, -16.458),
     2 * DAY: (0.782, 20.274, -43.507, 37.062, -11.934),
 }
-"""Time in seconds → c_0 ... c_4, in µS."""
+"""Time since writing in seconds → coefficients c_0 ... c_4 of `programming_sigma`, in µS."""
 
 
 def programming_sigma(r: Tensor, time: float = 1.0) -> Tensor:
-    """σ = Σ_i c_i r^i / 40 of a written conductance r = g/g_max; both as shares of g_max.
+    """σ = Σ_i c_i r^i / 40 of a conductance r = g/g_max when written; relative to g_max.
+
+    Args:
+        r: target conductance, relative to g_max.
+        time: since writing, in seconds, a key of `POLYNOMIALS`.
 
     >>> programming_sigma(torch.tensor([0.0, 0.5, 1.0])) * G_MAX
     tensor([0.3480, 2.0229, 1.1030])
@@ -36,19 +46,18 @@ def programming_sigma(r: Tensor, time: float = 1.0) -> Tensor:
 
 
 class ReRAM(Effect):
-    """Weights kept by pairs of resistive devices: g = max(g_target + σ(r) z, 0), at every writing.
+    """Weights stored in pairs of resistive devices: g = max(g_target + σ(r) z, 0) when written.
 
-    No drift law is known, and no read noise was measured; aihwkit advises `WeightNoise(0.01)`
-    beside it.
+    There is no drift law and no measured read noise; aihwkit recommends adding `WeightNoise(0.01)`.
 
     Args:
-        time: since writing, in seconds: 1, 86400 or 172800, where it was measured.
-        g_max: conductance of the largest weight, in µS; the noise is measured at 40.
+        time: since writing, in seconds; measured for 1, 86400 and 172800.
+        g_max: conductance of the largest weight, in µS; the noise was measured at 40.
         programming: factor on the noise.
-        seed: of the writing; None draws one.
+        seed: of the noise; None: drawn from PyTorch's global generator.
 
     Raises:
-        InputError: for a time that was not measured, or a conductance range that is not positive.
+        InputError: for another time, or a g_max that is not positive.
 
     >>> ReRAM(g_max=-40)
     Traceback (most recent call last):
@@ -71,15 +80,15 @@ class ReRAM(Effect):
         positive(g_max=g_max)
         not_negative(programming=programming)
         self.g_max, self.programming = g_max, programming
-        self.array = Array(time, seed)
+        self.array = DeviceArray(time, seed)
 
     def weights(self, weights: Weights) -> Weights:
-        """Return what the devices make of the weights."""
+        """Return the weights with programming noise."""
         largest = scale(weights.mean)
-        target = split(weights.mean, largest)
+        target = to_conductances(weights.mean, largest)
         sigma = programming_sigma(target, self.array.first_age) * (G_MAX / self.g_max)
         g, _ = self.array.write(target, self.programming * sigma)
-        return join(weights, g, largest)
+        return from_conductances(weights, g, largest)
 
     def extra_repr(self) -> str:
         """Show the settings in `print(module)`."""

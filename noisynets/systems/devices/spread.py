@@ -1,11 +1,11 @@
-"""Device-to-device spread: what differs between devices, and stays."""
+"""Device-to-device variation: random differences between devices that are fixed per chip."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import not_negative, positive
+from noisynets.systems.checks import not_negative, positive
 from noisynets.systems.devices.pattern import Pattern
 
 
@@ -13,8 +13,11 @@ class WeightSpread(Effect):
     """W (1 + s z), with a fixed z ~ N(0, 1) for every weight.
 
     Args:
-        spread: s, relative; 0.3 is aihwkit's usual spread between devices.
-        device_seed: of the chip; None draws one.
+        spread: s, relative to the weight; aihwkit's usual device-to-device variation is 0.3.
+        device_seed: of the chip; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a spread that is negative or not finite.
 
     >>> import torch
     >>> WeightSpread(0.3).weights(Weights(torch.zeros(2, 3))).mean.abs().sum()
@@ -28,7 +31,7 @@ class WeightSpread(Effect):
         self.pattern = Pattern(device_seed)
 
     def weights(self, weights: Weights) -> Weights:
-        """Scale every weight, and its variance."""
+        """Scale every weight by its factor, and its variance by the factor's square."""
         mean, variance = weights
         factor = 1 + self.spread * self.pattern(mean.detach())
         return Weights(mean * factor, None if variance is None else variance * factor.square())
@@ -39,14 +42,17 @@ class WeightSpread(Effect):
 
 
 class WeightBounds(Effect):
-    """W clipped to what each device can hold: from −b (1 + s z₁) to b (1 + s z₂), z fixed.
+    """W clipped to the range of its device: −b (1 + s z₁) to b (1 + s z₂), fixed z ~ N(0, 1).
 
-    aihwkit's default device (`configs/devices.py`): b = 0.6, s = 0.3.
+    The defaults are those of aihwkit's default device (`configs/devices.py`): b = 0.6, s = 0.3.
 
     Args:
-        bound: b, in the units of the weights.
-        spread: s, relative.
-        device_seed: of the chip; None draws one.
+        bound: b, in units of the weights.
+        spread: s, relative to b.
+        device_seed: of the chip; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a bound that is not positive, or a negative spread.
 
     >>> import torch
     >>> WeightBounds(0.5, spread=0).weights(Weights(torch.tensor([[-2.0, 0.1, 2.0]]))).mean
@@ -63,7 +69,7 @@ class WeightBounds(Effect):
         self.pattern = Pattern(device_seed)
 
     def weights(self, weights: Weights) -> Weights:
-        """Clip the mean; a device at its bound is as noisy as before."""
+        """Clip the mean; the variance stays, also for weights at a bound."""
         pair = weights.mean.detach().expand(2, *weights.mean.shape)
         low, high = (self.bound * (1 + self.spread * self.pattern(pair))).clamp_min(0)
         return weights._replace(mean=weights.mean.clamp(-low, high))
@@ -76,14 +82,17 @@ class WeightBounds(Effect):
 class GainOffset(Effect):
     """a (1 + g z₁) + o z₂, with fixed z₁, z₂ ~ N(0, 1) for every node.
 
-    A layer's nodes lie along dimension 1 of its output: features of a Linear, channels of a
-    convolution. No agreed default exists.
+    The nodes of a layer lie along dimension 1 of its output: features of a Linear, channels of a
+    convolution. There are no generally accepted default values.
 
     Args:
-        gain: g, relative spread of the gains.
-        offset: o, spread of the offsets, in units of the activity.
-        dim: along which the nodes lie; −1 for a Linear over positions.
-        device_seed: of the chip; None draws one.
+        gain: g, standard deviation of the relative gain.
+        offset: o, standard deviation of the offset, in units of the activity.
+        dim: dimension of the nodes; −1 for a Linear over positions.
+        device_seed: of the chip; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a gain or offset that is negative or not finite.
 
     >>> import torch
     >>> bool((GainOffset(0.3, 0.3)(torch.ones(4, 3)).std(0) == 0).all())
@@ -99,7 +108,7 @@ class GainOffset(Effect):
         self.pattern = Pattern(device_seed)
 
     def forward(self, a: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Apply gain and offset of every node: (B, *out) → (B, *out)."""
         shape = [1] * a.dim()
         shape[self.dim] = a.shape[self.dim]
         z1, z2 = self.pattern(a.detach().new_empty(2, *shape))

@@ -1,20 +1,23 @@
-"""Synapses that are noisy in every single product."""
+"""Synapses with noise that is drawn independently in every product."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from noisynets.core.types import Effect, Weights
-from noisynets.systems.devices.checks import not_negative, probability
+from noisynets.systems.checks import not_negative, probability
 
 
 class WeightNoise(Effect):
-    """W + N(0, (σ max|W|)²), drawn anew for every weight in every product.
+    """W + N(0, (σ max|W|)²), drawn independently for every weight in every product.
 
     aihwkit's `w_noise`: 0.0175 in its PCM presets, about 0.01 for ReRAM.
 
     Args:
-        sigma: standard deviation, as a share of the layer's largest |W|.
+        sigma: σ, relative to the largest |W| of the layer.
+
+    Raises:
+        InputError: for a σ that is negative or not finite.
 
     >>> import torch
     >>> WeightNoise(0.1).weights(Weights(torch.tensor([[1.0, -2.0]]))).variance
@@ -27,7 +30,7 @@ class WeightNoise(Effect):
         self.sigma = sigma
 
     def weights(self, weights: Weights) -> Weights:
-        """Leave the mean, and add to the variance."""
+        """Add σ² max|W|² to the variance; the mean is unchanged."""
         added = (self.sigma * weights.mean.abs().amax()).square().expand_as(weights.mean)
         return Weights(weights.mean, add(weights.variance, added))
 
@@ -37,15 +40,17 @@ class WeightNoise(Effect):
 
 
 class StochasticSynapse(Effect):
-    """Each synapse transmits with probability p in every product: Σ_j m_ij W_ij x_j, m ~ B(p).
+    """Synapses that transmit with probability p: Σ_j m_ij W_ij x_j, m ~ Bernoulli(p).
 
-    Mean and variance are those of independent Bernoulli masks, p W and p(1 − p) W²; the sum over
-    many synapses is drawn as a Gaussian instead of mask by mask, which would take a mask of the
-    size of the weights for every row. Neftci et al., Frontiers in Neuroscience 10 (2016) 241,
-    use p about 0.5.
+    The masks m are independent in every product. The sum is drawn from a Gaussian with their mean
+    p W and variance p (1 − p) W²: explicit masks would need a tensor of the size of the weights
+    for every row. Neftci et al., Frontiers in Neuroscience 10 (2016) 241, use p of about 0.5.
 
     Args:
         release: p.
+
+    Raises:
+        InputError: if p is not between 0 and 1.
 
     >>> import torch
     >>> StochasticSynapse(0.5).weights(Weights(torch.tensor([[2.0, -4.0]])))
@@ -58,7 +63,7 @@ class StochasticSynapse(Effect):
         self.release = release
 
     def weights(self, weights: Weights) -> Weights:
-        """Scale the mean, and add the masks' variance."""
+        """Scale the mean by p, and add the variance of the masks."""
         p, mean = self.release, weights.mean
         mask = p * (1 - p) * mean.square()
         old = None if weights.variance is None else p * weights.variance
@@ -70,5 +75,5 @@ class StochasticSynapse(Effect):
 
 
 def add(variance: Tensor | None, more: Tensor) -> Tensor:
-    """Add a variance to what may be none."""
+    """Add `more` to a variance, where None means no variance."""
     return more if variance is None else variance + more

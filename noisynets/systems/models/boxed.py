@@ -15,14 +15,14 @@ from noisynets.core.settings import refuse
 from noisynets.systems.blackbox import (
     BlackBox,
     Box,
+    BoxLayer,
     Distortions,
     NengoBox,
     NumpyChip,
     ProcessBox,
-    Socket,
     SpikingChip,
     layers_of,
-    tied,
+    tie_weights,
 )
 from noisynets.systems.models.build import initialise_
 from noisynets.systems.models.perceptron import mlp
@@ -67,12 +67,12 @@ def boxed(
         box = _chip(widths, build, unit)
     expected = Distortions.of(build.spread, build.own_noise)
     unknown = build.box is not None or where == "nengo"
-    model = None if unknown else _believed(input_shape, outputs, build, unit)
+    model = None if unknown else _perfect_model(input_shape, outputs, build, unit)
     system = BlackBox(box, model, expected)
-    initialise_(system.sockets, build)
+    initialise_(system.box_layers, build)
     if build.freeze_hidden:
-        for socket in system.sockets[:-1]:
-            socket.requires_grad_(False)
+        for layer in system.box_layers[:-1]:
+            layer.requires_grad_(False)
     return system
 
 
@@ -127,17 +127,17 @@ class Still(nn.Module):
         return output
 
 
-def _believed(
+def _perfect_model(
     input_shape: Sequence[int], outputs: int, build: NetworkSettings, unit: str
-) -> Callable[[list[Socket]], nn.Module]:
+) -> Callable[[list[BoxLayer]], nn.Module]:
     """Return the maker of the perfect network of which the chip is a bad copy."""
     clean = NetworkSettings(
         hidden=build.widths, slope=build.slope, steps=STEPS, straight_through=True
     )
 
-    def model(sockets: list[Socket]) -> nn.Module:
+    def model(box_layers: list[BoxLayer]) -> nn.Module:
         if unit == "lif":
-            return tied(Still(spiking(mlp, input_shape, outputs, clean)), sockets)
-        return tied(mlp(input_shape, outputs, clean, unit), sockets)
+            return tie_weights(Still(spiking(mlp, input_shape, outputs, clean)), box_layers)
+        return tie_weights(mlp(input_shape, outputs, clean, unit), box_layers)
 
     return model

@@ -1,4 +1,4 @@
-"""Spiking networks: neurons, when they fire, what goes in and what comes out of a trial."""
+"""Spiking networks: neurons, firing mechanisms, encoders of inputs and read-outs of trials."""
 
 from noisynets.core.trial import trial
 from noisynets.systems.spiking.adapt import adapt
@@ -8,8 +8,8 @@ from noisynets.systems.spiking.kinds import FIRINGS, NEURONS, NeuronModel
 from noisynets.systems.spiking.network import Spiking
 from noisynets.systems.spiking.neurons import (
     Alpha,
-    Cleared,
     Lapicque,
+    LateResetLeaky,
     Leaky,
     Neuron,
     OneToOne,
@@ -32,7 +32,7 @@ __all__ = [
     "NEURONS",
     "READOUTS",
     "Alpha",
-    "Cleared",
+    "LateResetLeaky",
     "EscapeRate",
     "FirstSpike",
     "Lapicque",

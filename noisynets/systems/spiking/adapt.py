@@ -1,4 +1,4 @@
-"""adapt(network): snnTorch's neurons become ours, with the same parameters and the same steps."""
+"""adapt(network): replaces snnTorch's neurons by equivalent ones of this package."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from noisynets.core.errors import SystemRefused
 from noisynets.systems.spiking.firing import Threshold
 from noisynets.systems.spiking.neurons import (
     Alpha,
-    Cleared,
     Lapicque,
+    LateResetLeaky,
     Leaky,
     Neuron,
     OneToOne,
@@ -23,24 +23,27 @@ from noisynets.systems.spiking.neurons import (
     Synaptic,
 )
 
-KNOWN = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic")
+SUPPORTED = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic")
 
 
 def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> nn.Module:
-    """Return the network with snnTorch's neurons replaced by ours.
+    """Return the network with snnTorch's neurons replaced by those of this package.
 
-    The layers are the very same objects, so that what is trained here is trained there; the given
-    network stays as it is. snnTorch's modules are told by their class alone: the library is not
-    imported, and its list of all neurons ever built gets no longer.
+    Constants and equations stay the same. The layers are shared with the given network, so that
+    training the result trains both; the given network is not changed. snnTorch is not imported (its
+    modules are recognised by their class), and no neuron is added to its global list.
 
     Args:
-        network: an snnTorch neuron, or a module that calls its neurons with a current and takes
-            spikes back, as they behave with `init_hidden=True`.
-        firing: makes what every neuron fires by, such as `lambda: EscapeRate(0.1)`; None: a
-            hard threshold, with the surrogate gradient that the neuron was given.
+        network: an snnTorch neuron, or a module that calls its neurons with a current and expects
+            spikes in return, as with `init_hidden=True`.
+        firing: makes the firing mechanism of every neuron, such as `lambda: EscapeRate(0.1)`; None:
+            a hard threshold with the surrogate gradient of the given neuron.
+
+    Returns:
+        A module like the given one; the given one itself if it contains no snnTorch neuron.
 
     Raises:
-        SystemRefused: naming neurons, or settings of neurons, that have no counterpart.
+        SystemRefused: for neurons or settings without a counterpart here, naming each.
 
     >>> import snntorch
     >>> net = nn.Sequential(nn.Linear(4, 3), snntorch.Leaky(beta=0.9, init_hidden=True))
@@ -51,45 +54,45 @@ def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> 
     found = _unsupported(network)
     if found:
         raise SystemRefused("; ".join(found))
-    return _rebuilt(network, firing, {})
+    return _replace_neurons(network, firing, {})
 
 
 def is_snntorch(module: nn.Module) -> bool:
-    """Whether a module is one of snnTorch's neurons, by its class."""
+    """True if a module's class is defined in snnTorch."""
     return type(module).__module__.startswith("snntorch.")
 
 
-def _rebuilt(
+def _replace_neurons(
     module: nn.Module, firing: Callable[[], nn.Module] | None, done: dict[nn.Module, nn.Module]
 ) -> nn.Module:
-    """Return a module with all neurons below it replaced; what is shared stays shared."""
+    """Return a copy of a module with all neurons in it replaced; shared modules stay shared."""
     if module in done:
         return done[module]
     if is_snntorch(module):
         new = _neuron(module, Threshold(_surrogate(module)) if firing is None else firing())
         done[module] = new.train(module.training)
         return new
-    children = {n: m and _rebuilt(m, firing, done) for n, m in module._modules.items()}
+    children = {n: m and _replace_neurons(m, firing, done) for n, m in module._modules.items()}
     if all(new is module._modules[name] for name, new in children.items()):
         done[module] = module
         return module
     new = module.__class__.__new__(module.__class__)
-    own = {name: copy(value) for name, value in module.__dict__.items() if name in _OWN}
+    own = {name: copy(value) for name, value in module.__dict__.items() if name in _COPIED}
     hooks: dict[str, Any] = {name: OrderedDict() for name in module.__dict__ if "_hooks" in name}
     new.__dict__ = {**module.__dict__, **own, **hooks, "_modules": children}
     done[module] = new
     return new
 
 
-_OWN = ("_parameters", "_buffers", "_non_persistent_buffers_set")
+_COPIED = ("_parameters", "_buffers", "_non_persistent_buffers_set")
 
 
 def _surrogate(given: Any) -> Callable[[Tensor], Tensor] | None:
-    """A surrogate of the user's choice; None for snnTorch's default, which is ours too."""
+    """Return the neuron's surrogate; None for snnTorch's default, which is also ours."""
     function = given.spike_grad
     if getattr(function, "__qualname__", "").startswith("atan."):
-        closed = [cell.cell_contents for cell in function.__closure__ or ()]
-        if closed == [2.0]:
+        slope = [cell.cell_contents for cell in function.__closure__ or ()]
+        if slope == [2.0]:
             return None
     return function
 
@@ -118,7 +121,7 @@ def _neuron(given: Any, firing: nn.Module) -> nn.Module:
     if kind in ("Synaptic", "RSynaptic"):
         neuron = Synaptic(_number(given.alpha), beta, **settings)
     else:
-        neuron = Cleared(beta, **settings)
+        neuron = LateResetLeaky(beta, **settings)
     if kind == "Synaptic":
         return neuron
     layer = given.recurrent
@@ -145,13 +148,13 @@ def _unsupported(network: nn.Module) -> list[str]:
 
 def _problems(given: Any) -> list[str]:
     kind = type(given).__name__
-    if kind not in KNOWN:
-        return [f"no counterpart is known; {', '.join(KNOWN)} have one"]
+    if kind not in SUPPORTED:
+        return [f"has no counterpart here; use one of {', '.join(SUPPORTED)}"]
     problems = []
     if not given.init_hidden:
-        problems.append("keeps no state: build it with init_hidden=True")
+        problems.append("does not store its state: build it with init_hidden=True")
     if given.output:
-        problems.append("returns its potential too: build it with output=False")
+        problems.append("also returns its potential: build it with output=False")
     if given.inhibition:
         problems.append("inhibition has no counterpart")
     if given.state_quant:
@@ -159,8 +162,8 @@ def _problems(given: Any) -> list[str]:
     if bool((torch.as_tensor(given.graded_spikes_factor) != 1).any()):
         problems.append("graded spikes have no counterpart")
     if kind == "RSynaptic" and not given.reset_delay:
-        problems.append("snnTorch itself fails with reset_delay=False here")
-    learnt = [n for n, p in given.named_parameters(recurse=False) if p.requires_grad and n != "V"]
-    if learnt:
-        problems.append(f"learns {', '.join(learnt)}, which no rule reaches: leave them fixed")
+        problems.append("reset_delay=False fails in snnTorch itself: use reset_delay=True")
+    trained = [n for n, p in given.named_parameters(recurse=False) if p.requires_grad and n != "V"]
+    if trained:
+        problems.append(f"learns {', '.join(trained)}, which no rule can train: leave them fixed")
     return problems

@@ -1,7 +1,7 @@
-"""Encoders: what a network sees of an input in every step of a trial.
+"""Encoders: the inputs of every step of a trial, from the inputs of an example.
 
-Each turns inputs (B, *in) into (B, T, *in), or into (B, 1, *in) where every step is the same; one
-random stream gives the spikes of a whole batch, so that all passes of a pair see the same ones.
+Each encoder converts inputs (B, *in) to (B, T, *in), or to (B, 1, *in) if every step is the same.
+Spikes are drawn once per batch, so that all passes of a pair have the same inputs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
 
 Encoder = Callable[[Tensor, int, torch.Generator | None], Tensor]
-"""(inputs, T, generator) → what enters in each step."""
+"""(inputs, T, generator) → inputs of every step."""
 
 
 def current(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
     """Direct current: the input itself, in every step.
+
+    Args:
+        x: inputs (B, *in).
+        steps: T.
+        generator: unused, because nothing is random.
+
+    Returns:
+        Inputs (B, 1, *in), the same in every step.
+
+    Raises:
+        InputError: for less than one step.
 
     >>> current(torch.zeros(2, 3), steps=5).shape
     torch.Size([2, 1, 3])
@@ -41,9 +52,9 @@ def rate(
     Args:
         x: inputs (B, *in), not negative.
         steps: T.
-        generator: of the spikes; None: PyTorch's own.
-        gain: on the inputs.
-        offset: added to them.
+        generator: of the spikes; None: PyTorch's global generator.
+        gain: factor on the inputs.
+        offset: added to gain · x.
 
     Returns:
         Spikes (B, T, *in), 0 or 1.
@@ -65,15 +76,15 @@ def rate(
 def latency(
     x: Tensor, steps: int, generator: torch.Generator | None = None, *, threshold: float = 0.01
 ) -> Tensor:
-    """One spike per input, the earlier the stronger: at step (T − 1)(1 − x), rounded.
+    """One spike per input, earlier for larger inputs: at step (T − 1)(1 − x), rounded.
 
-    What lies below the threshold never fires; what lies above 1 fires at once.
+    Inputs below the threshold never spike; inputs above 1 spike in the first step.
 
     Args:
         x: inputs (B, *in), not negative.
         steps: T.
-        generator: not used: nothing is random.
-        threshold: least input that fires.
+        generator: unused, because nothing is random.
+        threshold: smallest input that spikes.
 
     Returns:
         Spikes (B, T, *in), 0 or 1.
@@ -85,30 +96,30 @@ def latency(
     [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
     _check(x, steps)
-    when = ((steps - 1) * (1 - x.clamp(max=1))).round().long().unsqueeze(1)
-    clock = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
-    return ((when == clock) & (x >= threshold).unsqueeze(1)).to(x.dtype)
+    spike_step = ((steps - 1) * (1 - x.clamp(max=1))).round().long().unsqueeze(1)
+    t = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
+    return ((spike_step == t) & (x >= threshold).unsqueeze(1)).to(x.dtype)
 
 
 def delta(
     x: Tensor, steps: int, generator: torch.Generator | None = None, *, threshold: float = 0.1
 ) -> Tensor:
-    """Send on delta: ±1 whenever the input is a threshold or more away from what was sent so far.
+    """Send on delta: a spike s = ±1 whenever the input differs by θ or more from what was sent.
 
-    b ← b + θ s, from b = 0: an input that is shown for T steps sends up to x/θ spikes and falls
-    silent, as an event camera does.
+    The sum b of what was sent starts at 0 and grows by θ s with every spike. A constant input thus
+    gives up to |x|/θ spikes and then none, as an event camera does.
 
     Args:
         x: inputs (B, *in), of any sign.
         steps: T.
-        generator: not used: nothing is random.
+        generator: unused, because nothing is random.
         threshold: θ, in units of the input.
 
     Returns:
         Spikes (B, T, *in), −1, 0 or 1.
 
     Raises:
-        InputError: for less than one step.
+        InputError: for less than one step, or a threshold that is not positive.
 
     >>> delta(torch.tensor([[0.25, -0.1]]), steps=3)[0].tolist()
     [[1.0, -1.0], [1.0, 0.0], [0.0, 0.0]]
@@ -116,24 +127,24 @@ def delta(
     _check(x, steps, signed=True)
     if not threshold > 0:
         raise InputError(f"threshold {threshold:g} of the delta encoder must be positive")
-    number = (x / threshold * (1 + 1e-6)).trunc().unsqueeze(1)
-    clock = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
-    return torch.where(number.abs() > clock, number.sign(), 0)
+    spikes = (x / threshold * (1 + 1e-6)).trunc().unsqueeze(1)
+    t = torch.arange(steps, device=x.device).view(1, steps, *[1] * (x.dim() - 1))
+    return torch.where(spikes.abs() > t, spikes.sign(), 0)
 
 
 def frames(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
-    """Events in time, (B, T₀, *in), summed into T bins, of equal length where T divides T₀.
+    """Sum events over time, (B, T₀, *in), into T bins, of equal length if T divides T₀.
 
     Args:
         x: events per step, (B, T₀, *in).
-        steps: T, up to T₀.
-        generator: not used: nothing is random.
+        steps: T, at most T₀.
+        generator: unused, because nothing is random.
 
     Returns:
         Events per bin, (B, T, *in).
 
     Raises:
-        InputError: for more bins than steps, or less than one.
+        InputError: if T is not between 1 and T₀.
 
     >>> frames(torch.ones(1, 5, 1), steps=2).flatten().tolist()
     [3.0, 2.0]
@@ -142,9 +153,11 @@ def frames(x: Tensor, steps: int, generator: torch.Generator | None = None) -> T
     if steps == found:
         return x
     if not 1 <= steps <= found:
-        raise InputError(f"steps {steps}: {found} steps of events do not make so many bins")
-    which = torch.arange(found, device=x.device) * steps // found
-    return x.new_zeros(len(x), steps, *x.shape[2:]).index_add_(1, which, x)
+        raise InputError(
+            f"steps {steps}: inputs of {found} steps can be summed into 1 to {found} bins"
+        )
+    bins = torch.arange(found, device=x.device) * steps // found
+    return x.new_zeros(len(x), steps, *x.shape[2:]).index_add_(1, bins, x)
 
 
 ENCODERS: Registry[Encoder] = Registry("encoder", (current, rate, latency, delta, frames))
@@ -155,6 +168,6 @@ def _check(x: Tensor, steps: int, *, signed: bool = False) -> None:
         raise InputError(f"steps {steps} must be at least 1")
     if not signed and not bool((x >= 0).all()):
         raise InputError(
-            f"inputs down to {float(x.min()):g}: rate and latency take no negative ones, and no "
-            "NaN; shift them, or use current or delta"
+            f"inputs down to {float(x.min()):g}: the encoders rate and latency need inputs that "
+            "are not negative and not NaN; shift the inputs, or use current or delta"
         )

@@ -1,4 +1,4 @@
-"""When a neuron fires: at a threshold, at a noisy one, or at a rate that rises towards it."""
+"""Firing mechanisms: a hard threshold, a noisy threshold, and escape noise."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.errors import InputError
 from noisynets.core.noise import Source
+from noisynets.systems.checks import positive
 
 
 class Arctan(torch.autograd.Function):
-    """Spikes, with the surrogate derivative of arctan: 1/(1 + (π x)²).
+    """Spikes with the surrogate derivative of an arctan, 1/(1 + (π x)²).
 
-    Only backpropagation through time asks for it. Fang et al., *Incorporating Learnable Membrane
-    Time Constant* (ICCV 2021), with α = 2 as in snnTorch's `surrogate.atan`.
+    Used only by backpropagation through time. Fang et al., *Incorporating Learnable Membrane Time
+    Constant* (ICCV 2021), with α = 2 as in snnTorch's `surrogate.atan`.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, spikes: Tensor) -> Tensor:
-        """Hand out the spikes; keep x for the way back."""
+        """Return the spikes, and save x for the backward pass."""
         ctx.save_for_backward(x)
         return spikes.clone()
 
@@ -34,18 +34,18 @@ class Arctan(torch.autograd.Function):
 
 
 def surrogate(x: Tensor, spikes: Tensor) -> Tensor:
-    """Spikes, with a surrogate derivative with respect to x where a graph is recorded."""
+    """Return the spikes, with a surrogate derivative with respect to x if autograd records."""
     if torch.is_grad_enabled() and x.requires_grad:
         return Arctan.apply(x, spikes)
     return spikes
 
 
 class Threshold(nn.Module):
-    """A spike where x = u − θ > 0.
+    """A spike if x = u − θ > 0.
 
     Args:
-        spike_grad: from x to spikes, with a surrogate derivative of one's own, such as those of
-            `snntorch.surrogate`; used where a graph is recorded. None: `Arctan`.
+        spike_grad: function from x to spikes with a surrogate derivative, such as those of
+            `snntorch.surrogate`; used only while autograd records. None: `Arctan`.
 
     >>> Threshold()(torch.tensor([-0.1, 0.0, 0.1]))
     tensor([0., 0., 1.])
@@ -56,18 +56,21 @@ class Threshold(nn.Module):
         self.spike_grad = spike_grad
 
     def forward(self, x: Tensor) -> Tensor:
-        """Distances to threshold, any shape → spikes, the same shape."""
+        """Convert distances to threshold of any shape to spikes of the same shape."""
         if self.spike_grad is not None and torch.is_grad_enabled() and x.requires_grad:
             return self.spike_grad(x).to(x.dtype)
         return surrogate(x, (x > 0).to(x.dtype))
 
 
 class NoisyThreshold(nn.Module):
-    """A spike where u > θ + N(0, σ²), drawn anew for every neuron and step.
+    """A spike if u > θ + N(0, σ²), drawn independently for every neuron and step.
 
     Args:
-        sigma: standard deviation, in units of the potential.
-        seed: of the noise; None draws one.
+        sigma: σ, in units of the potential.
+        seed: of the noise; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a σ that is not positive and finite.
 
     >>> NoisyThreshold(0.01)(torch.tensor([-1.0, 1.0]))
     tensor([0., 1.])
@@ -75,24 +78,28 @@ class NoisyThreshold(nn.Module):
 
     def __init__(self, sigma: float, seed: int | None = None) -> None:
         super().__init__()
-        self.__sigma = positive("sigma", sigma)
+        positive(sigma=sigma)
+        self.__sigma = sigma
         self.source = Source(seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Distances to threshold, any shape → spikes, the same shape."""
+        """Convert distances to threshold of any shape to spikes of the same shape."""
         return surrogate(x, (x > self.source.normal(x.detach(), self.__sigma)).to(x.dtype))
 
 
 class EscapeRate(nn.Module):
     """A spike with probability 1 − exp(−ρ), ρ = rate · exp(x/Δ): escape noise.
 
-    Gerstner and Kistler, *Spiking Neuron Models* (2002), section 5.3, with the hazard's integral
-    over one step taken as ρ.
+    Gerstner and Kistler, *Spiking Neuron Models* (2002), section 5.3; the hazard, integrated over
+    one step, is approximated by ρ.
 
     Args:
-        width: Δ, in units of the potential: the smaller, the closer to a hard threshold.
+        width: Δ, in units of the potential; for Δ → 0 the threshold becomes hard.
         rate: ρ at threshold, per step.
-        seed: of the draws; None draws one.
+        seed: of the draws; None: drawn from PyTorch's global generator.
+
+    Raises:
+        InputError: for a width or rate that is not positive and finite.
 
     >>> EscapeRate(0.01)(torch.tensor([-1.0, 1.0]))
     tensor([0., 1.])
@@ -100,21 +107,15 @@ class EscapeRate(nn.Module):
 
     def __init__(self, width: float, rate: float = 1.0, seed: int | None = None) -> None:
         super().__init__()
-        self.__width = positive("width", width)
-        self.__rate = positive("rate", rate)
+        positive(width=width, rate=rate)
+        self.__width = width
+        self.__rate = rate
         self.source = Source(seed)
 
     def probability(self, x: Tensor) -> Tensor:
-        """P(spike) at a distance x from threshold."""
+        """Return P(spike) at distances x from threshold, of the shape of x."""
         return -torch.expm1(-self.__rate * torch.exp((x / self.__width).clamp_max(80.0)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Distances to threshold, any shape → spikes, the same shape."""
+        """Convert distances to threshold of any shape to spikes of the same shape."""
         return surrogate(x, self.source.bernoulli(self.probability(x.detach())))
-
-
-def positive(name: str, value: float) -> float:
-    """Return a value, and refuse one that is not positive and finite."""
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} {value:g} must be positive and finite")
-    return value

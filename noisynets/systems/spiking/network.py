@@ -1,4 +1,4 @@
-"""Spiking(network): a network of layers and neurons, run step by step through a trial."""
+"""Spiking(network): a network of layers and neurons that is run step by step through a trial."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from noisynets.systems.spiking.readouts import MeanMembrane, Readout
 
 
 class Spiking(Stepped):
-    """Runs a network through the T steps of a trial, from rest, and reads out.
+    """Runs a network through a trial of T steps, from rest, and reads out the result.
 
-    Nothing is left of a trial when it is over: two networks never touch each other's state.
+    All state is discarded after a trial, and networks never share state.
 
     Args:
-        network: what happens in one step, (B, *in) → (B, *out): layers and neurons.
-        steps: T, for inputs that are the same in every step; None: the inputs' own T.
-        readout: of what the network gives in each step; None: `MeanMembrane()`.
+        network: one step, (B, *in) → (B, *out): layers and neurons.
+        steps: T for inputs that are the same in every step; None: T of the inputs.
+        readout: of the network's outputs in each step; None: `MeanMembrane()`.
 
     Raises:
-        InputError: for T < 1, or inputs of another length.
+        InputError: for T < 1; in a call, for inputs with another number of steps.
         SystemRefused: for snnTorch's own neurons; see `adapt`.
 
     >>> from noisynets.systems.spiking import Leaky
@@ -42,34 +42,34 @@ class Spiking(Stepped):
         super().__init__()
         if steps is not None and steps < 1:
             raise InputError(f"steps {steps} must be at least 1")
-        theirs = [name for name, m in network.named_modules() if is_snntorch(m)]
-        if theirs:
+        unsupported = [name for name, m in network.named_modules() if is_snntorch(m)]
+        if unsupported:
             raise SystemRefused(
-                f"{', '.join(map(repr, theirs))}: snnTorch's neurons keep their state from one "
-                "trial to the next: Spiking(adapt(network))"
+                f"{', '.join(map(repr, unsupported))}: snnTorch's neurons keep their state between "
+                "trials: use Spiking(adapt(network))"
             )
         self.network = network
         self.steps = steps
         self.readout = MeanMembrane() if readout is None else readout
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs (B, T, *in), or (B, 1, *in) if they stay the same → output (B, *out)."""
-        given = x.shape[1] if x.dim() > 1 else 0
-        steps = given if self.steps is None else self.steps
-        if given < 1 or given not in (1, steps):
+        """Run a trial: (B, T, *in), or (B, 1, *in) for constant inputs → output (B, *out)."""
+        length = x.shape[1] if x.dim() > 1 else 0
+        steps = length if self.steps is None else self.steps
+        if length < 1 or length not in (1, steps):
             raise InputError(
                 f"inputs of shape {tuple(x.shape)} for {steps} steps: give (B, {steps}, ...), or "
-                "(B, 1, ...) for inputs that stay the same"
+                "(B, 1, ...) for inputs that are the same in every step"
             )
         dtype = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
-        inputs = [x[:, t].to(dtype) for t in range(given)]
+        inputs = [x[:, t].to(dtype) for t in range(length)]
         first = first_link(self.network)
         while isinstance(first, Wrapper):
             first = first.layer
-        once = held(first) if given < steps and is_builtin(first) else nullcontext()
-        with trial(self), once:
+        constant_input = length < steps and is_builtin(first)
+        with trial(self), computed_once(first) if constant_input else nullcontext():
             for t in range(steps):
-                output: Tensor = self.readout(self.network(inputs[t % given]))
+                output: Tensor = self.readout(self.network(inputs[t % length]))
         return output
 
     def extra_repr(self) -> str:
@@ -78,28 +78,33 @@ class Spiking(Stepped):
 
 
 @contextmanager
-def held(layer: nn.Module) -> Iterator[None]:
-    """Compute a layer without noise and state once for as long as its input stays the same.
+def computed_once(layer: nn.Module) -> Iterator[None]:
+    """Recompute a layer only if its input or weights changed since its last call.
+
+    Args:
+        layer: deterministic and without state.
 
     >>> layer, x = nn.Linear(2, 3), torch.ones(1, 2)
-    >>> with held(layer):
+    >>> with computed_once(layer):
     ...     one, other = layer(x), layer(x)
     >>> torch.equal(one, other), one is other, "forward" in vars(layer)
     (True, False, False)
     """
     compute = layer.forward
-    before: list[Tensor] = []
-    versions: list[int] = []
-    kept: Tensor | None = None
+    last_arguments: list[Tensor] = []
+    last_versions: list[int] = []
+    result: Tensor | None = None
 
     def forward(x: Tensor) -> Tensor:
-        nonlocal before, versions, kept
-        entering = [x, *(p for p in layer._parameters.values() if p is not None)]
-        now = [-1 if t.is_inference() else t._version for t in entering]
-        alike = len(before) == len(entering) and all(map(_same, before, entering))
-        if kept is None or not alike or versions != now or min(now) < 0:
-            before, versions, kept = entering, now, compute(x)
-        return kept.clone()  # the next in line may change it in place
+        nonlocal last_arguments, last_versions, result
+        arguments = [x, *layer.parameters(recurse=False)]
+        versions = [-1 if t.is_inference() else t._version for t in arguments]
+        same = len(last_arguments) == len(arguments) and all(
+            map(_same_storage, last_arguments, arguments)
+        )
+        if result is None or not same or last_versions != versions or min(versions) < 0:
+            last_arguments, last_versions, result = arguments, versions, compute(x)
+        return result.clone()  # a following module may change it in place
 
     layer.forward = forward
     try:
@@ -108,8 +113,8 @@ def held(layer: nn.Module) -> Iterator[None]:
         del layer.forward
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are the same numbers in the same place."""
+def _same_storage(one: Tensor, other: Tensor) -> bool:
+    """True if two tensors share memory, shape, strides and dtype."""
     return (
         one.data_ptr() == other.data_ptr()
         and one.shape == other.shape

@@ -1,9 +1,8 @@
-"""Spiking neurons: snnTorch's equations, step by step, with noise and without its global state.
+"""Spiking neurons: snnTorch's equations, step by step, with noise and without global state.
 
-A step of every neuron is: integrate the input current, fire, and remember what has to be reset.
-State lives in the module from the first step of a trial to `forget()`; it is neither copied nor
-saved, and it belongs to this module alone. `noisynets.systems.spiking.adapt` turns snnTorch's own
-modules into these.
+Every step of a neuron integrates the input current, fires, and stores what the next step has to
+reset. A module keeps its state from the first step of a trial until `forget()`; the state is
+neither copied nor saved. `noisynets.systems.spiking.adapt` converts snnTorch's modules to these.
 
 =========  ==================================================================================
 symbol     meaning
@@ -11,14 +10,13 @@ symbol     meaning
 a          input current of the step, (B, *out)
 u          membrane potential, (B, *out)
 s          spikes of the step, 0 or 1, (B, *out)
-r          what is still to be reset: the spikes of the step before, (B, *out)
+r          spikes of the previous step, whose reset is pending, (B, *out)
 θ          threshold
 =========  ==================================================================================
 """
 
 from __future__ import annotations
 
-import math
 from types import MappingProxyType
 from typing import Any
 
@@ -29,27 +27,35 @@ from noisynets.core.errors import InputError
 from noisynets.core.noise import Source
 from noisynets.core.outer import outer
 from noisynets.core.trial import Population, Stateful
+from noisynets.systems.checks import not_negative
 from noisynets.systems.spiking.firing import Threshold
 
 RESETS = ("subtract", "zero", "none")
 Constant = float | Tensor
-"""One number for all neurons, or one for each, (*out)."""
+"""One value for all neurons, or one per neuron, (*out)."""
 
 
 class Neuron(Population):
-    """A population of neurons: `integrate` gives the new potential, and the rest is common.
-
-    A subclass writes `integrate(a, past, r)`, where `past` is what it returned last: a tuple that
-    ends with the potential, or () at the first step of a trial.
+    """A population of neurons; a subclass defines `integrate`, which returns the new potential.
 
     Args:
         threshold: θ, in units of the potential.
-        reset: after a spike, 'subtract' θ from the potential, set it to 'zero', or 'none'.
-        firing: from u − θ to spikes; None: `Threshold()`.
-        membrane_noise: standard deviation of what is added to the potential in every step.
-        reset_delay: reset in the step after the spike, as snnTorch does; else at once.
-        readable: whether an experimenter can measure the potential.
-        seed: of the membrane's noise; None draws one.
+        reset: after a spike 'subtract' θ from the potential, set it to 'zero', or 'none'.
+        firing: module from u − θ to spikes; None: `Threshold()`.
+        membrane_noise: standard deviation of noise added to the potential in every step, in units
+            of the potential.
+        reset_delay: if True, reset in the step after the spike, as snnTorch does by default; if
+            False, in the same step.
+        readable: True if an experimenter can measure the potential.
+        seed: of the membrane noise; None: drawn from PyTorch's global generator.
+
+    Attributes:
+        step_state: what `integrate` returned in the last step, with noise and reset applied: any
+            synaptic currents, then the potential; () at the start of a trial. It belongs to the
+            simulation: training rules read only `signals`.
+
+    Raises:
+        InputError: for an unknown reset, or a threshold or noise out of range.
     """
 
     def __init__(
@@ -66,12 +72,11 @@ class Neuron(Population):
         super().__init__()
         if reset not in RESETS:
             raise InputError(f"reset {reset!r} is none of {', '.join(RESETS)}")
-        if not (math.isfinite(membrane_noise) and membrane_noise >= 0):
-            raise InputError(f"membrane_noise {membrane_noise:g} must be finite and not negative")
-        given = torch.as_tensor(threshold)
-        if not bool((given.isfinite() & (given > 0)).all()):
+        not_negative(membrane_noise=membrane_noise)
+        theta = torch.as_tensor(threshold)
+        if not bool((theta.isfinite() & (theta > 0)).all()):
             raise InputError(f"threshold {threshold} must be positive and finite")
-        self.keep("threshold", threshold)
+        self.set_constant("threshold", threshold)
         self.reset = reset
         self.firing = Threshold() if firing is None else firing
         self.reset_delay = reset_delay
@@ -81,39 +86,52 @@ class Neuron(Population):
             self.signals = (*self.signals, "membrane")
 
     threshold: Constant
-    fresh = MappingProxyType({"_past": (), "_r": None})
-    _past: tuple[Tensor, ...]
-    _r: Tensor | None
+    fresh = MappingProxyType({"step_state": (), "_reset_spikes": None})
+    step_state: tuple[Tensor, ...]
+    _reset_spikes: Tensor | None
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
-        """One step of the currents and the potential, which comes last."""
+        """Compute one step of currents and potential, before firing.
+
+        Args:
+            a: input currents, (B, *out).
+            past: return value of the previous step; () in the first step of a trial.
+            r: pending resets, (B, *out).
+
+        Returns:
+            Any synaptic currents, then the potential, each (B, *out).
+        """
         raise NotImplementedError
 
     def forward(self, a: Tensor) -> Tensor:
-        """Input currents of one step, (B, *out) → spikes, (B, *out)."""
-        past, r = self._past, self._r
+        """Run one step: input currents (B, *out) → spikes (B, *out).
+
+        Raises:
+            InputError: if the shape changes within a trial, or does not match the constants.
+        """
+        past, r = self.step_state, self._reset_spikes
         if r is None:
             r = torch.zeros_like(a, requires_grad=False)
         elif r.shape != a.shape:
             raise InputError(
                 f"{type(self).__name__}: currents of shape {tuple(a.shape)} after {tuple(r.shape)} "
-                "within one trial: forget() the last one first, or run inside `trial(network)`"
+                "within one trial: call forget() between trials, or run inside `trial(network)`"
             )
         *currents, u = self.integrate(a, past, r)
         if u.shape != a.shape:
             raise InputError(
-                f"{type(self).__name__}: currents of shape {tuple(a.shape)} for constants that "
-                f"make it {tuple(u.shape)}"
+                f"{type(self).__name__}: currents of shape {tuple(a.shape)} do not match its "
+                f"constants, which broadcast them to {tuple(u.shape)}"
             )
         if self.source is not None:
             u = u + self.source.normal(u.detach(), self.__membrane_noise)
         s: Tensor = self.firing(u - self.threshold)
-        left = s.detach()
+        pending = s.detach()
         if not self.reset_delay and self.reset != "none":
             u = u - (s - r) * (self.threshold if self.reset == "subtract" else u)
-            # What is still above a hard threshold fires in any case: snnTorch resets it before.
-            left = (u > self.threshold).to(u.dtype) if self._hard else torch.zeros_like(u)
-        self._past, self._r = (*currents, u), left
+            # A potential still above a hard threshold will fire; snnTorch resets it before that.
+            pending = (u > self.threshold).to(u.dtype) if self._hard else torch.zeros_like(u)
+        self.step_state, self._reset_spikes = (*currents, u), pending
         return s
 
     @property
@@ -122,24 +140,24 @@ class Neuron(Population):
 
     @property
     def membrane(self) -> Tensor | None:
-        """Potential after the last step, where it can be measured."""
-        return self._past[-1] if "membrane" in self.signals and self._past else None
+        """Potential after the last step, (B, *out); None if it cannot be measured."""
+        return self.step_state[-1] if "membrane" in self.signals and self.step_state else None
 
-    def keep(self, name: str, value: Constant) -> None:
-        """Keep a constant: a plain number, or a buffer with a number for every neuron."""
+    def set_constant(self, name: str, value: Constant) -> None:
+        """Store a constant: as a number, or as a buffer if it has one value per neuron."""
         if isinstance(value, Tensor) and value.numel() > 1:
             self.register_buffer(name, value.detach().clone())
         else:
             setattr(self, name, float(value))
 
     def subtract(self, u: Tensor, r: Tensor) -> Tensor:
-        """U − θ r: the reset by subtraction."""
+        """Return u − θ r, the reset by subtraction."""
         if isinstance(self.threshold, Tensor):
             return torch.addcmul(u, r, self.threshold, value=-1)
         return torch.sub(u, r, alpha=self.threshold)
 
-    def cleared(self, u: Tensor, r: Tensor) -> Tensor:
-        """Reset what a step gave: by subtraction, to zero with its input, or not."""
+    def late_reset(self, u: Tensor, r: Tensor) -> Tensor:
+        """Apply the reset after the input of the step: by subtraction, to zero, or none."""
         if self.reset == "subtract":
             return self.subtract(u, r)
         return u * (1 - r) if self.reset == "zero" else u
@@ -152,11 +170,11 @@ class Neuron(Population):
 class Leaky(Neuron):
     """u ← β u + a − θ r: the leaky integrate-and-fire neuron, snnTorch's `Leaky`.
 
-    Reset to zero forgets the potential before the step's input comes in.
+    A reset to zero clears the potential before the input of the step is added.
 
     Args:
-        beta: β = exp(−Δt/τ), the share of the potential that is left after a step.
-        settings: of `Neuron`.
+        beta: β = exp(−Δt/τ), decay factor of the potential per step.
+        settings: keyword arguments of `Neuron`.
 
     >>> neuron = Leaky(beta=0.5)
     >>> [float(neuron(torch.tensor([[0.8]]))) for _ in range(4)]
@@ -167,38 +185,38 @@ class Leaky(Neuron):
 
     def __init__(self, beta: Constant, **settings: Any) -> None:
         super().__init__(**settings)
-        self.keep("beta", share("beta", beta))
+        self.set_constant("beta", decay_factor("beta", beta))
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
-        """One step of u."""
+        """Compute one step of u."""
         if not past:
             return (a,)
         (u,) = past
         if self.reset == "zero":
             u = u * (1 - r)
-        u = decayed(u, self.beta, a)
+        u = decay(u, self.beta, a)
         return (self.subtract(u, r) if self.reset == "subtract" else u,)
 
 
 class Lapicque(Neuron):
-    """u ← (1 − λ) u + R λ a, λ = Δt/(RC), less the reset: the RC circuit, snnTorch's `Lapicque`.
+    """u ← (1 − λ) u + R λ a − θ r, λ = Δt/(RC): the RC circuit, snnTorch's `Lapicque`.
 
     Args:
-        beta: exp(−Δt/(RC)); with it, either R or C follows from the other.
-        resistance: R; 1 if nothing else says what it is.
+        beta: exp(−Δt/(RC)); if given with R or C alone, it determines the other.
+        resistance: R; 1 if only β is given.
         capacitance: C.
-        time_step: Δt, in units of RC.
-        settings: of `Neuron`.
+        time_step: Δt, in the units of RC.
+        settings: keyword arguments of `Neuron`.
 
     Raises:
-        InputError: for less than β, or R and C; for a step longer than RC.
+        InputError: if neither β nor both R and C are given, or Δt/(RC) is not in (0, 1].
 
     >>> round(float(Lapicque(beta=0.5).integrate(torch.ones(1), (), torch.zeros(1))[0]), 4)
     0.6931
     """
 
     gain: Constant
-    share: Constant
+    decay: Constant
 
     def __init__(
         self,
@@ -226,29 +244,29 @@ class Lapicque(Neuron):
             r = time_step / (exact["capacitance"] * rate)
         if not bool(((rate > 0) & (rate <= 1) & r.isfinite()).all()):
             raise InputError(
-                "time_step / (resistance · capacitance) must be above 0, and 1 at most: a circuit "
-                "that loses more than all in a step does not settle"
+                "time_step / (resistance · capacitance) must be above 0 and at most 1, or the "
+                "potential oscillates"
             )
         dtype = next((v.dtype for v in given.values() if isinstance(v, Tensor)), torch.float64)
-        self.keep("gain", (r * rate).to(dtype))
-        self.keep("share", (1 - rate).to(dtype))
+        self.set_constant("gain", (r * rate).to(dtype))
+        self.set_constant("decay", (1 - rate).to(dtype))
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
-        """One step of u."""
+        """Compute one step of u."""
         a = self.gain * a
-        u = decayed(past[0], self.share, a) if past else a
-        return (self.cleared(u, r),)
+        u = decay(past[0], self.decay, a) if past else a
+        return (self.late_reset(u, r),)
 
 
 class Synaptic(Neuron):
-    """i ← α i + a; u ← β u + i − θ r: a leaky synapse before the neuron, snnTorch's `Synaptic`.
+    """i ← α i + a; u ← β u + i − θ r: a neuron with a synaptic current, snnTorch's `Synaptic`.
 
-    Reset to zero leaves the synaptic current i.
+    A reset to zero clears the potential, not the synaptic current i.
 
     Args:
-        alpha: share of the synaptic current that is left after a step.
-        beta: share of the potential that is left after a step.
-        settings: of `Neuron`.
+        alpha: α, decay factor of the synaptic current per step.
+        beta: β, decay factor of the potential per step.
+        settings: keyword arguments of `Neuron`.
 
     >>> neuron = Synaptic(alpha=0.5, beta=0.5)
     >>> [float(neuron(torch.tensor([[0.6]]))) for _ in range(3)]
@@ -260,28 +278,28 @@ class Synaptic(Neuron):
 
     def __init__(self, alpha: Constant, beta: Constant, **settings: Any) -> None:
         super().__init__(**settings)
-        self.keep("alpha", share("alpha", alpha))
-        self.keep("beta", share("beta", beta))
+        self.set_constant("alpha", decay_factor("alpha", alpha))
+        self.set_constant("beta", decay_factor("beta", beta))
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
-        """One step of i and u."""
+        """Compute one step of i and u."""
         if not past:
             return a, a
-        i = decayed(past[0], self.alpha, a)
-        return i, self.cleared(decayed(past[1], self.beta, i), r)
+        i = decay(past[0], self.alpha, a)
+        return i, self.late_reset(decay(past[1], self.beta, i), r)
 
 
 class Alpha(Neuron):
-    """The potential as a difference of two decaying currents, snnTorch's `Alpha`.
+    """The potential is the difference of two decaying currents: snnTorch's `Alpha`.
 
-    i⁺ ← α i⁺ + a; i⁻ ← β i⁻ − a; u ← c (i⁺ + i⁻), c = 1 + ln α/(ln β − ln α). By subtraction θ is
-    taken from i⁺, i⁻ is dropped and u loses −i⁻ of the step before, as snnTorch has it; reset to
-    zero, its default, clears all three.
+    i⁺ ← α i⁺ + a; i⁻ ← β i⁻ − a; u ← c (i⁺ + i⁻), c = 1 + ln α/(ln β − ln α). A reset by
+    subtraction takes θ from i⁺, sets i⁻ to 0 and adds the previous i⁻ to u, as in snnTorch; a
+    reset to zero, the default here, clears all three.
 
     Args:
-        alpha: share of the excitatory current that is left after a step, above β.
-        beta: share of the inhibitory one, below 1 and above 0.
-        settings: of `Neuron`; the reset is to zero unless said otherwise.
+        alpha: α, decay factor of the excitatory current per step.
+        beta: β, decay factor of the inhibitory current per step.
+        settings: keyword arguments of `Neuron`; the default of `reset` is 'zero'.
 
     Raises:
         InputError: unless 0 < β < α ≤ 1.
@@ -298,16 +316,16 @@ class Alpha(Neuron):
         a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (alpha, beta))
         if not bool(((b > 0) & (b < a) & (a <= 1) & (b < 1)).all()):
             raise InputError(f"alpha {alpha} and beta {beta}: 0 < beta < alpha <= 1 is needed")
-        self.keep("alpha", alpha)
-        self.keep("beta", beta)
-        self.keep("factor", 1 + a.log() / (b.log() - a.log()))
+        self.set_constant("alpha", alpha)
+        self.set_constant("beta", beta)
+        self.set_constant("factor", 1 + a.log() / (b.log() - a.log()))
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
-        """One step of i⁺, i⁻ and u."""
+        """Compute one step of i⁺, i⁻ and u."""
         if not past:
             return a, -a, torch.zeros_like(a)
-        up = decayed(past[0], self.alpha, a)
-        down = decayed(past[1], self.beta, -a)
+        up = decay(past[0], self.alpha, a)
+        down = decay(past[1], self.beta, -a)
         u = self.factor * (up + down)
         if self.reset == "subtract":
             return self.subtract(up, r), down * (1 - r), u + past[1] * r
@@ -317,14 +335,17 @@ class Alpha(Neuron):
 
 
 class Recurrent(Stateful):
-    """s ← neuron(a + V s): the spikes of the step before come back through a layer.
+    """s ← neuron(a + V s): the spikes of the previous step return through a layer.
 
     The layer is a node like any other. With `Leaky` or `Synaptic` this is snnTorch's `RLeaky` or
-    `RSynaptic` (for `RLeaky`'s reset to zero, `Cleared`).
+    `RSynaptic`; `RLeaky` with reset to zero corresponds to `LateResetLeaky`.
 
     Args:
         neuron: the population.
         layer: V, from spikes to currents: a Linear, a convolution, or `OneToOne`.
+
+    Attributes:
+        last_spikes: spikes of the previous step, (B, *out); None at the start of a trial.
 
     >>> neurons = Recurrent(Leaky(beta=0.9), nn.Linear(5, 5))
     >>> neurons(torch.ones(2, 5)).shape
@@ -336,31 +357,31 @@ class Recurrent(Stateful):
         self.layer = layer
         self.neuron = neuron
 
-    fresh = MappingProxyType({"_spikes": None})
-    _spikes: Tensor | None
+    fresh = MappingProxyType({"last_spikes": None})
+    last_spikes: Tensor | None
 
     def forward(self, a: Tensor) -> Tensor:
-        """Input currents of one step, (B, *out) → spikes, (B, *out)."""
-        spikes = self._spikes
+        """Run one step: input currents (B, *out) → spikes (B, *out)."""
+        spikes = self.last_spikes
         if spikes is None:
             spikes = torch.zeros_like(a, requires_grad=False)
-        self._spikes = self.neuron(a + self.layer(spikes))
-        return self._spikes
+        self.last_spikes = self.neuron(a + self.layer(spikes))
+        return self.last_spikes
 
 
-class Cleared(Leaky):
-    """`Leaky`, but reset to zero also loses the step's input, as in snnTorch's `RLeaky`."""
+class LateResetLeaky(Leaky):
+    """`Leaky` whose reset to zero also clears the input of the step, as in snnTorch's `RLeaky`."""
 
     def integrate(self, a: Tensor, past: tuple[Tensor, ...], r: Tensor) -> tuple[Tensor, ...]:
-        """One step of u."""
-        return (self.cleared(decayed(past[0], self.beta, a), r) if past else a,)
+        """Compute one step of u."""
+        return (self.late_reset(decay(past[0], self.beta, a), r) if past else a,)
 
 
 class OneToOne(nn.Module):
-    """V s, element by element: every neuron hears only itself.
+    """V s, element by element: every neuron is connected only to itself.
 
     Args:
-        weight: V, one number for all neurons or one for each.
+        weight: V, one value for all neurons or one per neuron.
     """
 
     def __init__(self, weight: Constant = 1.0) -> None:
@@ -368,7 +389,7 @@ class OneToOne(nn.Module):
         self.weight = nn.Parameter(torch.as_tensor(weight, dtype=torch.get_default_dtype()).clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *out) → (B, *out)."""
+        """Multiply by V: (B, *out) → (B, *out)."""
         return x * self.weight
 
 
@@ -377,15 +398,19 @@ def _one_to_one(layer: OneToOne, x: Tensor, credit: Tensor) -> dict[str, Tensor]
     return {"weight": (credit * x).sum_to_size(layer.weight.shape)}
 
 
-def decayed(state: Tensor, share: Constant, a: Tensor) -> Tensor:
-    """Share · state + a, in one operation."""
-    if isinstance(share, Tensor):
-        return torch.addcmul(a, state, share)
-    return torch.add(a, state, alpha=share)
+def decay(state: Tensor, factor: Constant, a: Tensor) -> Tensor:
+    """Return factor · state + a, in one operation."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(a, state, factor)
+    return torch.add(a, state, alpha=factor)
 
 
-def share(name: str, value: Constant) -> Constant:
-    """Return a share, clipped to [0, 1] as snnTorch does; refuse what is no number."""
+def decay_factor(name: str, value: Constant) -> Constant:
+    """Return a decay factor, clipped to [0, 1] as in snnTorch.
+
+    Raises:
+        InputError: if it is not finite.
+    """
     if not bool(torch.as_tensor(value).isfinite().all()):
         raise InputError(f"{name} {value} must be finite")
     return value.clamp(0, 1) if isinstance(value, Tensor) else min(max(value, 0.0), 1.0)

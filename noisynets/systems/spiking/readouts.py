@@ -1,7 +1,7 @@
-"""Read-outs: what is made of the output layer's currents in the course of a trial.
+"""Read-outs: the output of a network, from the currents of its output layer during a trial.
 
-Each is called with the currents of one step after the other, and returns what it makes of all so
-far; what the last step returns is the network's output.
+A read-out is called with the currents of every step, and returns the output for the steps so far;
+its return value in the last step is the output of the network.
 """
 
 from __future__ import annotations
@@ -14,44 +14,52 @@ from torch import Tensor
 
 from noisynets.core.registry import Registry
 from noisynets.core.trial import Population
-from noisynets.systems.spiking.neurons import Constant, Neuron, decayed, share
+from noisynets.systems.spiking.neurons import Constant, Neuron, decay, decay_factor
 
 
 class Readout(Population):
-    """Keeps an account over a trial; a subclass writes `count`.
+    """Accumulates currents over a trial; a subclass defines `accumulate`.
 
     Attributes:
-        final: its output counts at the last step.
+        final: True: only the output of the last step is used.
     """
 
     signals = ("current", "output")
     final = True
 
-    fresh = MappingProxyType({"_kept": (), "_steps": 0})
-    _kept: tuple[Tensor, ...]
+    fresh = MappingProxyType({"_sums": (), "_steps": 0})
+    _sums: tuple[Tensor, ...]
     _steps: int
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Take in one step, (B, *out); the account so far comes last, and is () at first."""
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Add one step to the running values.
+
+        Args:
+            a: currents of the step, (B, *out).
+            sums: return value of the previous step; () in the first step of a trial.
+
+        Returns:
+            Any internal state, then the running total, each (B, *out).
+        """
         raise NotImplementedError
 
-    def result(self, account: Tensor, steps: int) -> Tensor:
-        """What the account says after some steps: (B, *out)."""
-        return account
+    def result(self, total: Tensor, steps: int) -> Tensor:
+        """Return the output after `steps` steps, (B, *out), from the running total."""
+        return total
 
     def forward(self, a: Tensor) -> Tensor:
-        """Currents of one step, (B, *out) → output so far, (B, *out)."""
-        a_wide = a.to(torch.promote_types(a.dtype, torch.float32))
-        self._kept = self.count(a_wide, self._kept)
+        """Run one step: currents (B, *out) → output so far (B, *out)."""
+        wide = a.to(torch.promote_types(a.dtype, torch.float32))
+        self._sums = self.accumulate(wide, self._sums)
         self._steps += 1
-        return self.result(self._kept[-1], self._steps).to(a.dtype)
+        return self.result(self._sums[-1], self._steps).to(a.dtype)
 
 
 class MeanMembrane(Readout):
-    """Mean potential of neurons that integrate, leak and never fire: u ← β u + a.
+    """Mean potential of leaky integrators that never fire: u ← β u + a.
 
     Args:
-        beta: share of the potential that is left after a step.
+        beta: β, decay factor of the potential per step.
 
     >>> import torch
     >>> readout = MeanMembrane(beta=0.5)
@@ -63,25 +71,25 @@ class MeanMembrane(Readout):
 
     def __init__(self, beta: float = 0.9) -> None:
         super().__init__()
-        self.beta = share("beta", beta)
+        self.beta = decay_factor("beta", beta)
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Potential, and its sum."""
-        if not kept:
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the potential and its sum over the steps."""
+        if not sums:
             return a, a
-        u = decayed(kept[0], self.beta, a)
-        return u, kept[1] + u
+        u = decay(sums[0], self.beta, a)
+        return u, sums[1] + u
 
-    def result(self, account: Tensor, steps: int) -> Tensor:
-        """Mean over the steps."""
-        return account / steps
+    def result(self, total: Tensor, steps: int) -> Tensor:
+        """Return the mean over the steps."""
+        return total / steps
 
 
 class SpikeCount(Readout):
     """Number of spikes of output neurons.
 
     Args:
-        neuron: fires on the output layer's currents.
+        neuron: receives the currents of the output layer.
 
     >>> import torch
     >>> from noisynets.systems.spiking import Leaky
@@ -94,17 +102,17 @@ class SpikeCount(Readout):
         super().__init__()
         self.neuron = neuron
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Spikes so far."""
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the number of spikes so far."""
         s = self.neuron(a)
-        return (kept[-1] + s if kept else s,)
+        return (sums[-1] + s if sums else s,)
 
 
 class FirstSpike(Readout):
-    """Minus the step of the first spike, counted from 0; −T without any: the first to fire wins.
+    """−(step of the first spike), counted from 0, or −T without a spike: the largest fires first.
 
     Args:
-        neuron: fires on the output layer's currents.
+        neuron: receives the currents of the output layer.
 
     >>> import torch
     >>> from noisynets.systems.spiking import Leaky
@@ -117,19 +125,19 @@ class FirstSpike(Readout):
         super().__init__()
         self.neuron = neuron
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Steps without a spike so far."""
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return 1 for neurons that have not fired, and the number of their steps."""
         s = self.neuron(a)
-        silent = 1 - s if not kept else kept[0] * (1 - s)
-        return silent, silent if not kept else kept[1] + silent
+        silent = 1 - s if not sums else sums[0] * (1 - s)
+        return silent, silent if not sums else sums[1] + silent
 
-    def result(self, account: Tensor, steps: int) -> Tensor:
-        """Minus the steps before the first spike."""
-        return 0 - account
+    def result(self, total: Tensor, steps: int) -> Tensor:
+        """Return minus the number of steps before the first spike."""
+        return 0 - total
 
 
 class MeanOutput(Readout):
-    """Mean of whatever the network gives: the read-out of a net that ends with neurons.
+    """Mean output over the steps: the read-out of a network that ends with neurons.
 
     >>> import torch
     >>> readout = MeanOutput()
@@ -137,13 +145,13 @@ class MeanOutput(Readout):
     [1.0, 0.5]
     """
 
-    def count(self, a: Tensor, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Sum so far."""
-        return (kept[-1] + a if kept else a,)
+    def accumulate(self, a: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the sum so far."""
+        return (sums[-1] + a if sums else a,)
 
-    def result(self, account: Tensor, steps: int) -> Tensor:
-        """Mean over the steps."""
-        return account / steps
+    def result(self, total: Tensor, steps: int) -> Tensor:
+        """Return the mean over the steps."""
+        return total / steps
 
 
 READOUTS: Registry[Callable[[Neuron, float], Readout]] = Registry(

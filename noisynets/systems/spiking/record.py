@@ -1,4 +1,4 @@
-"""What the neurons of a simulated network do in a trial, for pictures: rules never see this."""
+"""Recordings of spikes and membrane potentials for figures; training rules do not use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noisynets.systems.spiking.neurons import Neuron
 
 @dataclass(frozen=True)
 class Recording:
-    """One population in one trial.
+    """Spikes and potentials of one population in one trial.
 
     Attributes:
         name: path of the population in the system.
@@ -31,20 +31,20 @@ class Recording:
 
     @property
     def rate(self) -> float:
-        """Mean spikes per neuron and step."""
+        """Mean number of spikes per neuron and step."""
         return float(self.spikes.mean())
 
 
 @torch.no_grad()
 def record(system: nn.Module, x: Tensor) -> list[Recording]:
-    """Run a trial and keep what every population of neurons did.
+    """Run a trial and record every population of neurons.
 
     Args:
-        system: in which neurons live.
-        x: what the system takes, (B, T, *in).
+        system: any module with `Neuron` modules in it.
+        x: its inputs, (B, T, *in).
 
     Returns:
-        One recording per population, in the order in which the system holds them.
+        One recording per population, in the order of their first call.
 
     >>> from noisynets.systems.spiking import Leaky, Spiking
     >>> net = Spiking(nn.Sequential(nn.Linear(4, 8), Leaky(0.9), nn.Linear(8, 3)), steps=10)
@@ -53,7 +53,7 @@ def record(system: nn.Module, x: Tensor) -> list[Recording]:
     ('network.1', torch.Size([5, 10, 8]))
     """
     kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    with _listening(system, kept):
+    with _recording_hooks(system, kept):
         system(x)
     neurons = dict(system.named_modules())
     return [
@@ -68,15 +68,18 @@ def record(system: nn.Module, x: Tensor) -> list[Recording]:
 
 
 @contextmanager
-def _listening(system: nn.Module, kept: dict[str, list[tuple[Tensor, Tensor]]]) -> Iterator[None]:
+def _recording_hooks(
+    system: nn.Module, kept: dict[str, list[tuple[Tensor, Tensor]]]
+) -> Iterator[None]:
     def hook(name: str) -> Any:
-        def keep(module: Neuron, args: Any, spikes: Tensor) -> None:
+        def store(module: Neuron, args: Any, spikes: Tensor) -> None:
             both = (
-                t.detach().to("cpu", torch.float32, copy=True) for t in (spikes, module._past[-1])
+                t.detach().to("cpu", torch.float32, copy=True)
+                for t in (spikes, module.step_state[-1])
             )
             kept.setdefault(name, []).append((next(both), next(both)))
 
-        return keep
+        return store
 
     handles = [
         module.register_forward_hook(hook(name))

@@ -1,4 +1,4 @@
-"""Settings of devices, refused where they mean nothing."""
+"""Range checks of numeric settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from noisynets.core.errors import InputError
 
 
 def finite(**values: float) -> None:
-    """Refuse a setting that is not finite.
+    """Raise `InputError` if a setting is not finite.
 
     >>> finite(mean=float("nan"))
     Traceback (most recent call last):
@@ -21,7 +21,7 @@ def finite(**values: float) -> None:
 
 
 def not_negative(**values: float) -> None:
-    """Refuse a setting that is negative or not finite.
+    """Raise `InputError` if a setting is negative or not finite.
 
     >>> not_negative(sigma=-1)
     Traceback (most recent call last):
@@ -34,7 +34,7 @@ def not_negative(**values: float) -> None:
 
 
 def positive(**values: float) -> None:
-    """Refuse a setting that is not above zero, or not finite.
+    """Raise `InputError` if a setting is not positive or not finite.
 
     >>> positive(g_max=0)
     Traceback (most recent call last):
@@ -47,7 +47,7 @@ def positive(**values: float) -> None:
 
 
 def probability(**values: float) -> None:
-    """Refuse a setting that is no probability.
+    """Raise `InputError` if a setting is not between 0 and 1.
 
     >>> probability(release=1.5)
     Traceback (most recent call last):
