@@ -15,7 +15,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from noisynets import Backpropagation, NodePerturbation, cross_entropy
+from noisynets import RULES, Backpropagation, NodePerturbation, OverTrial, cross_entropy
 from noisynets.bench.speed import memory
 from noisynets.systems.spiking import Spiking, adapt
 
@@ -59,7 +59,9 @@ def step(kind: str, steps: int, batch: int) -> None:
     if rule == "BPTT":
         Backpropagation(net, cross_entropy)(x.unsqueeze(1), y)
     else:
-        estimator = NodePerturbation(net, cross_entropy, rule, sigma=0.3, credit_over=over)
+        made = RULES[rule].make(0)
+        made = OverTrial(made) if over == "trial" else made
+        estimator = NodePerturbation(net, cross_entropy, made, sigma=0.3)
         estimator(x.unsqueeze(1), y)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from noisynets import diagnose as d
 from noisynets.core.losses import cross_entropy
-from noisynets.core.probe import find_nodes
+from noisynets.core.nodes import find_nodes
 from noisynets.diagnose import credit as measured
 from noisynets.diagnose.advice import Finding
 from noisynets.diagnose.gradients import true_gradients
@@ -134,8 +134,8 @@ def test_a_map_is_measured_by_the_best_that_noise_allows() -> None:
     _, top = d.measure(session, TINY, steps=steps, trial_steps=0).nodes
     # δa = W δx + noise of variance 2 · 0.1²
     listener, batches = Listener(session, 16), Batches(session, TINY)
-    pair = listener(*batches.draw(300))
-    made = pair.reports[1].shift.flatten(0, 1) @ list(session.system.parameters())[2].T
+    record = listener(*batches.draw(300))
+    made = record.calls[1].shift.flatten(0, 1) @ list(session.system.parameters())[2].T
     power = float(made.detach().square().mean())
     assert top.ridge == pytest.approx(power / (power + 0.02), abs=0.03)
     assert top.learnt == pytest.approx(top.ridge, abs=0.05)

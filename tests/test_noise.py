@@ -9,8 +9,8 @@ from noisynets.core.noise import (
     SAMPLERS,
     Injection,
     Stream,
-    _gaussian_pairs,
     gaussian,
+    gaussian_pairs,
     rademacher,
 )
 
@@ -31,7 +31,7 @@ def test_samplers_have_unit_variance_and_their_distribution(name: str) -> None:
 
 def test_many_gaussian_numbers_on_the_cpu_have_exact_moments() -> None:
     """The table's own: mean, covariance of a pair, 3rd and 4th moments, distance from Φ."""
-    pairs = torch.view_as_real(_gaussian_pairs()).double()
+    pairs = torch.view_as_real(gaussian_pairs()).double()
     assert float(pairs.mean(0).abs().max()) < 1e-7
     torch.testing.assert_close(
         pairs.T @ pairs / len(pairs), torch.eye(2).double(), atol=1e-6, rtol=0
@@ -67,14 +67,14 @@ def test_any_number_of_signs(numbers: int) -> None:
 
 def test_a_default_device_changes_nothing() -> None:
     """Meta stands for any other device than the CPU."""
-    _gaussian_pairs.cache_clear()
+    gaussian_pairs.cache_clear()
     plain = gaussian((2**16,), torch.zeros(()), Stream(3).on(z_device()))
-    _gaussian_pairs.cache_clear()
+    gaussian_pairs.cache_clear()
     with torch.device("meta"):
         like = torch.zeros((), device="cpu")
         found = gaussian((2**16,), like, Stream(3).on(z_device()))
         signs = rademacher((9,), like, Stream(3).on(z_device()))
-    _gaussian_pairs.cache_clear()
+    gaussian_pairs.cache_clear()
     assert torch.equal(found, plain) and signs.device.type == "cpu"
 
 

@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from noisynets import cli
 from noisynets.core.errors import InputError
 from noisynets.core.losses import negative_return
+from noisynets.core.types import EpisodeLog
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.estimators.roll_out import RollOutPerturbation
-from noisynets.estimators.roll_out_credit import RollOutFeedback
+from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.run.folder import RunFolder, create
+from noisynets.run.session import Session
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import train
 from noisynets.systems.catalogue import SYSTEMS
@@ -116,15 +118,15 @@ def test_episodes_are_those_of_single_environments(name: str, n: int, m: int) ->
     system = Episodes(net, name, vectorization_mode="sync")
     rows = [5, 8, 13, 21, 5, 8, 13, 21]
     found = system(seeds(*rows))[:, 0]
-    course = system.course
+    log = system.log
     for i, seed in enumerate(rows):
         rewards = alone(net, gymnasium.make(name), seed, 500)
         assert float(found[i]) == pytest.approx(sum(rewards), rel=1e-9)
         lived = len(rewards)
-        assert course.alive[i].tolist() == [t < lived for t in range(course.alive.shape[1])]
-        assert course.rewards[i, :lived].tolist() == pytest.approx(rewards, rel=1e-6)
-        assert not course.rewards[i, lived:].any()
-    assert int(system.steps) == int(course.alive.sum())
+        assert log.alive[i].tolist() == [t < lived for t in range(log.alive.shape[1])]
+        assert log.rewards[i, :lived].tolist() == pytest.approx(rewards, rel=1e-6)
+        assert not log.rewards[i, lived:].any()
+    assert int(system.steps) == int(log.alive.sum())
 
 
 def test_a_fast_vector_runs_its_first_episodes() -> None:
@@ -135,7 +137,7 @@ def test_a_fast_vector_runs_its_first_episodes() -> None:
     seen, _ = envs.reset(seed=mixed([1, 2, 3]))
     total, over = np.zeros(3), np.zeros(3, dtype=bool)
     while not over.all():
-        x = system._senses.see(seen).astype(np.float64)
+        x = senses(envs.single_observation_space, "here").see(seen).astype(np.float64)
         seen, reward, ended, cut, _ = envs.step(net(torch.from_numpy(x)).argmax(1).numpy())
         total += np.where(over, 0, reward)
         over |= ended | cut
@@ -265,21 +267,17 @@ def test_stopped_and_continued_with_the_same_bits(
     )
     whole = create(tmp_path / "whole", config)
     train(whole, progress_bar=False)
-    import noisynets.run.train as loop
+    parts, step_ = create(tmp_path / "parts", config), Session.step_
 
-    saved, parts = [], create(tmp_path / "parts", config)
-    save = loop._save
-
-    def stop(folder, session) -> None:
-        save(folder, session)
-        saved.append(session.progress.epoch)
-        if len(saved) == 2:  # after the first epoch
+    def stop(self, *args):
+        if self.progress.epoch == 1:  # saved at the end of the first
             raise KeyboardInterrupt
+        return step_(self, *args)
 
-    monkeypatch.setattr(loop, "_save", stop)
+    monkeypatch.setattr(Session, "step_", stop)
     with pytest.raises(KeyboardInterrupt):
         train(parts, progress_bar=False)
-    monkeypatch.setattr(loop, "_save", save)
+    monkeypatch.setattr(Session, "step_", step_)
     train(parts, progress_bar=False)
     assert same(final(whole), final(parts))
 
@@ -358,9 +356,7 @@ def test_the_examples_learn() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=6))
 def test_what_is_still_to_come(rewards: list[float]) -> None:
-    from noisynets.core.types import Course
-
-    made = Course(torch.tensor([rewards]), torch.ones(1, len(rewards), dtype=torch.bool))
+    made = EpisodeLog(torch.tensor([rewards]), torch.ones(1, len(rewards), dtype=torch.bool))
     for t in range(len(rewards)):
         assert float(made.to_go()[0, t]) == pytest.approx(sum(rewards[t:]), abs=1e-4)
         discounted = sum(0.7**i * reward for i, reward in enumerate(rewards[t:]))

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 
 from noisynets import InputError, NodePerturbation, squared_error
 from noisynets.systems.catalogue import SYSTEMS
-from noisynets.systems.models import Build
+from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.units import (
     Bernoulli,
     KWinners,
@@ -56,7 +56,7 @@ def test_units_keep_shape_dtype_input_and_bits(case) -> None:
 def test_a_network_of_every_unit_gets_gradients(case) -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 8), case.make(1), torch.nn.Linear(8, 2))
-    estimator = NodePerturbation(net, squared_error, sigma=0.5)
+    estimator = NodePerturbation(net, squared_error, "anp", sigma=0.5)
     estimator(torch.randn(20, 3), torch.randn(20, 2))
     for p in net.parameters():
         assert p.grad.isfinite().all() and p.grad.abs().sum() > 0
@@ -100,7 +100,7 @@ def test_bad_settings_are_refused_in_one_line(make, message: str) -> None:
 def test_backpropagation_uses_straight_through_derivatives(system: str) -> None:
     """The values are the unit's, to the bit; the lower layer gets a gradient."""
     kind = SYSTEMS[system]
-    build = Build(hidden=(8,), intrinsic_noise=0.3)
+    build = NetworkSettings(hidden=(8,), intrinsic_noise=0.3)
     plain, soft = (
         kind.build((5,), 3, replace(build, straight_through=through)) for through in (False, True)
     )
