@@ -8,6 +8,7 @@ from own_effect import TwoLevels
 from own_unit import Fold
 from torch import Tensor, nn
 
+from noisynets.core.decorrelation import decorrelations
 from noisynets.rules.credit.mirror import Mirror
 from noisynets.systems import units as u
 from noisynets.systems.devices import (
@@ -286,3 +287,13 @@ class TrueMap(Mirror):
 
     def update_(self, inputs: Tensor, outputs: Tensor) -> None:
         self.map = self.layer.weight.detach().flatten(1)
+
+
+def as_lists(net: nn.Module) -> list[tuple[list, list, list]]:
+    """[(W, b, R)] of a perceptron, as nested lists."""
+    wrapped = [m for _, m in decorrelations(net)]
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    Rs = [m.R for m in wrapped] or [torch.eye(m.in_features) for m in layers]
+    return [
+        (m.weight.tolist(), m.bias.tolist(), R.tolist()) for m, R in zip(layers, Rs, strict=True)
+    ]

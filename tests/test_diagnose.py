@@ -415,7 +415,7 @@ def test_a_run_that_diverged_is_told_so(tmp_path: Path, capsys) -> None:
         (["mlp", "--warm-up", "-1"], "--warm-up -1 must be at least 0"),
         (["mlp", "--out", "nowhere/a.png"], "--out nowhere/a.png: must be a .png in a folder"),
         (["mlp", "--rule", "bp", "--sigma", "auto"], "--sigma auto: 'bp' injects nothing"),
-        (["noisy-mlp", "--rule", "np"], "rule 'np' needs a noise that is injected"),
+        (["noisy-mlp", "--rule", "np"], "NP needs injected noise"),
         (["RUN", "--rule", "np"], "--rule: the settings of"),
         (["RUN"], "no checkpoint yet"),
     ],

@@ -5,8 +5,6 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from noisynets import (
     AdditiveGaussian,
@@ -23,9 +21,6 @@ from noisynets import (
     survey,
 )
 from noisynets.core.nodes import find_nodes, split_point
-from noisynets.estimators.methods import METHODS
-from noisynets.run.session import build
-from noisynets.run.settings import Config, resolve
 
 
 def small() -> nn.Sequential:
@@ -243,71 +238,6 @@ def test_wrapped_outlets_may_keep_their_output() -> None:
         net(probe.stack(x))
     expected = net[1].layer(x.relu().repeat(4, 1)).detach()
     torch.testing.assert_close(memory.state.detach(), expected)
-
-
-class Synchronisations(TorchDispatchMode):
-    """Counts what would make the host wait for a device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        copies = name == "_to_copy" and "device" in (kwargs or {})
-        if name in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal") or copies:
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-class HostReads(TorchFunctionMode):
-    """Counts calls that would copy to the host, also where the CPU makes them free."""
-
-    NAMES = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "cuda", "to")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        name = getattr(func, "__name__", "")
-        if name in self.NAMES and not (name == "to" and isinstance(args[1], torch.dtype)):
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("rule", ["np", "inp", "anp"])
-@pytest.mark.parametrize("decorrelated", [False, True])
-def test_no_host_synchronisation_inside_a_step(rule: str, decorrelated: bool) -> None:
-    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3))
-    net = decorrelate(net, demean=True) if decorrelated else net
-    estimator = NodePerturbation(net, cross_entropy, rule, resamples=2)
-    x, y = torch.randn(4, 1, 6, 6), torch.tensor([0, 1, 2, 0])
-    estimator(x, y)  # the first call looks at what it measured, once
-    with Synchronisations() as counter, HostReads() as reads:
-        estimator(x, y)
-    assert counter.found == [] and reads.found == []
-    with HostReads() as reads:
-        x.cpu()
-    assert reads.found == ["cpu"]
-    with Synchronisations() as counter:
-        float(x.sum())
-    assert counter.found == ["_local_scalar_dense"]
-
-
-@pytest.mark.parametrize("rule", [rule for rule in METHODS if not METHODS[rule].needs_model])
-@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
-def test_no_host_synchronisation_inside_a_training_step(rule: str, optimiser: str) -> None:
-    """The same for the whole step of the loop, its optimiser included."""
-    system = "noisy-mlp" if rule.endswith("anp") else "mlp"
-    config = Config(system=system, rule=rule, optimiser=optimiser, hidden=(4,), device="cpu")
-    session = build(resolve(config))
-    x, y = torch.rand(6, 1, 28, 28), torch.arange(6)
-    session.step_(x, y, 0.0)
-    with Synchronisations() as counter:
-        estimate = session.step_(x, y, 0.5)
-        session.meter.add(estimate.loss, estimate.output, y)
-    assert counter.found == []
 
 
 def test_models_can_be_copied_and_collected_after_use() -> None:
