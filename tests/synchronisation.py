@@ -23,7 +23,7 @@ class Synchronisations(TorchDispatchMode):
 class HostReads(TorchFunctionMode):
     """Counts calls that would copy to the host, also where the CPU makes them free."""
 
-    NAMES = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "cuda")
+    NAMES = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "cuda", "to")
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,8 @@ class HostReads(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
-        kept = name == "to" and isinstance(args[1], torch.dtype | torch.Tensor)
-        if name in self.NAMES or (name == "to" and not kept):
+        if name == "to" and isinstance(args[1], torch.device | torch.Tensor):
+            self.found.append("to a device")
+        elif name in self.NAMES and not (name == "to" and isinstance(args[1], torch.dtype)):
             self.found.append(name)
         return func(*args, **(kwargs or {}))

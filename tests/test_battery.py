@@ -154,6 +154,7 @@ def test_the_seed_decides_the_order_of_the_examples(tmp_path, monkeypatch) -> No
 def test_the_seed_decides_encoding_augmentation_and_the_systems_noise(settings: dict) -> None:
     """Of one estimate; the weights are those of the first run."""
     x, y = tiny_task("train", None).first(20).batch(slice(None), torch.float32)
+    x = x.abs()  # rates are not negative
     sessions = [build(config(seed=seed, **settings)) for seed in (1, 1, 2)]
     weights = [p.detach().clone() for p in sessions[0].system.parameters()]
     losses = []
@@ -246,7 +247,8 @@ def test_no_host_synchronisation_inside_an_estimate(rule: str, decorrelated: boo
     made(x, y)  # the first call checks what it measured, once
     with Synchronisations() as counter, HostReads() as reads:
         made(x, y)
-    assert counter.found == [] and reads.found == []
+    moves = {"to a device"} if RULES[rule].sends_error else set()  # of what a state restored
+    assert counter.found == [] and set(reads.found) <= moves
 
 
 @each_method
