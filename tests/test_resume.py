@@ -14,7 +14,7 @@ from torch import nn
 
 from noisynets.estimators.methods import METHODS
 from noisynets.run.folder import RunFolder
-from noisynets.systems.catalogue import SYSTEMS, System
+from noisynets.systems.catalogue import BOXES, System
 from noisynets.systems.devices import PCM, Coloured, Noisy, Telegraph
 
 CASES = [
@@ -58,7 +58,7 @@ def slow_device(shape, outputs, build) -> nn.Module:
 @pytest.fixture(autouse=True)
 def _slow_device(monkeypatch: pytest.MonkeyPatch) -> None:
     system = System("slow-device", "for tests", slow_device, (8,), intrinsic_noise=0.1)
-    monkeypatch.setitem(SYSTEMS, "slow-device", system)
+    monkeypatch.setitem(BOXES, "slow-device", system)
 
 
 @pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))
