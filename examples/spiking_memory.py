@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from noisynets import Backpropagation, NodePerturbation, cross_entropy
 from noisynets.bench.steps import memory
 from noisynets.cli.parser import arguments
-from noisynets.rules import RULES, InTime, OverTrial
+from noisynets.rules import RULES, OverTrial
 from noisynets.systems.spiking import Spiking, adapt
 
 KINDS = ("BPTT, snnTorch", "BPTT, ours", "mirrored, trial", "anp, trial", "anp, steps")
@@ -61,11 +61,9 @@ def step(kind: str, steps: int, batch: int) -> None:
         Backpropagation(net, cross_entropy)(x.unsqueeze(1), y)
     else:
         made = RULES[rule].make(0)
-        if over == "trial":
-            made = OverTrial(made)
-        elif RULES[rule].sends_error:
-            made = InTime(made)
-        NodePerturbation(net, cross_entropy, made, sigma=0.3)(x.unsqueeze(1), y)
+        made = OverTrial(made) if over == "trial" else made
+        estimator = NodePerturbation(net, cross_entropy, made, sigma=0.3)
+        estimator(x.unsqueeze(1), y)
 
 
 def main(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The shared list of cases: every rule, layer type and small system that the batteries check."""
+"""The shared list of cases: layer types, effects, units and small systems."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from own_effect import TwoLevels
 from own_unit import Fold
 from torch import Tensor, nn
 
-from noisynets import RULES, SPSA, NodePerturbation, Rule, WeightPerturbation, squared_error
+from noisynets.core.decorrelation import decorrelations
 from noisynets.rules.credit.mirror import Mirror
 from noisynets.systems import units as u
 from noisynets.systems.devices import (
@@ -31,9 +31,6 @@ from noisynets.systems.devices import (
     WeightNoise,
     WeightSpread,
 )
-
-RULE_CASES: list[Rule] = list(RULES.values())
-UNBIASED = ("np", "inp")
 
 
 @dataclass(frozen=True)
@@ -285,18 +282,18 @@ class Replay:
         return z
 
 
-ESTIMATORS = {
-    **{
-        rule.name: lambda net, rule=rule, **kw: NodePerturbation(net, squared_error, rule, **kw)
-        for rule in RULE_CASES
-    },
-    "wp": lambda net, **kw: WeightPerturbation(net, squared_error, **kw),
-    "spsa": lambda net, **kw: SPSA(net, squared_error, **kw),
-}
-
-
-class Told(Mirror):
-    """A mirror that was told the weights."""
+class TrueMap(Mirror):
+    """A mirror whose map is the layer's weights."""
 
     def update_(self, inputs: Tensor, outputs: Tensor) -> None:
-        self._map = self.layer.weight.detach().flatten(1)
+        self.map = self.layer.weight.detach().flatten(1)
+
+
+def as_lists(net: nn.Module) -> list[tuple[list, list, list]]:
+    """[(W, b, R)] of a perceptron, as nested lists."""
+    wrapped = [m for _, m in decorrelations(net)]
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    Rs = [m.R for m in wrapped] or [torch.eye(m.in_features) for m in layers]
+    return [
+        (m.weight.tolist(), m.bias.tolist(), R.tolist()) for m, R in zip(layers, Rs, strict=True)
+    ]

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from noisynets import RULES, InTime, OverTrial, Rule
+from noisynets.rules.credit.feedback import Feedback
 from noisynets.systems.devices import AdditiveGaussian, Noisy
 from noisynets.systems.spiking import (
     Leaky,
@@ -19,6 +21,14 @@ def lif(*widths: int, steps: int | None = 6, noise: float = 0.0, **settings) -> 
         modules += [Noisy(layer, AdditiveGaussian(noise, seed=i)) if noise else layer]
         modules += [Leaky(0.9, **settings)] if i < len(widths) - 2 else []
     return Spiking(nn.Sequential(*modules), steps)
+
+
+def over(rule: str, credit: str, **options) -> Rule:
+    """A rule that gives credit to the mean over a "trial", or to all its "steps"."""
+    made = RULES[rule].make(0, **options)
+    if credit == "trial":
+        return OverTrial(made)
+    return InTime(made) if isinstance(made, Feedback) else made
 
 
 def task(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from tiny import config
 from torch import nn
 
 from noisynets import (
+    RULES,
     AdditiveGaussian,
     InputError,
     NodePerturbation,
@@ -15,6 +17,7 @@ from noisynets import (
     outer,
     squared_error,
 )
+from noisynets.run.session import build
 from noisynets.systems.devices import PCM
 
 X, Y = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
@@ -79,7 +82,7 @@ class ScaledLinear(nn.Linear):
 @pytest.mark.filterwarnings("ignore:Lazy modules")
 def test_refuses(net: nn.Module, words: list[str]) -> None:
     with pytest.raises(SystemRefused) as refusal:
-        NodePerturbation(net, cross_entropy)
+        NodePerturbation(net, cross_entropy, "anp")
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -120,7 +123,7 @@ def test_a_layer_inside_and_outside_a_wrapper_is_one_node() -> None:
 def test_what_is_changed_after_construction_is_checked_again() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)).eval()
     net[0].requires_grad_(False)
-    estimator = NodePerturbation(net, cross_entropy)
+    estimator = NodePerturbation(net, cross_entropy, "anp")
     estimator(X, Y)
     assert net[0].weight.grad is None
     net[0].requires_grad_(True)
@@ -135,7 +138,7 @@ def test_what_is_changed_after_construction_is_checked_again() -> None:
 
 
 def test_autocast_is_refused() -> None:
-    estimator = NodePerturbation(nn.Linear(3, 2), cross_entropy)
+    estimator = NodePerturbation(nn.Linear(3, 2), cross_entropy, "anp")
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(SystemRefused, match="autocast"):
         estimator(X, Y)
 
@@ -160,7 +163,7 @@ def test_a_node_needs_noise_in_some_call_only() -> None:
             return h
 
     net = Recurrent()
-    NodePerturbation(net, cross_entropy, sigma=None)(X, Y)
+    NodePerturbation(net, cross_entropy, "anp", sigma=None)(X, Y)
     assert net.again.layer.weight.grad.any()
 
 
@@ -204,23 +207,24 @@ def test_a_registered_layer_type_is_trained_whatever_its_parameters_are_called()
     NodePerturbation(net, squared_error, "np", sigma=1e-4, resamples=20_000)(x, y)
     torch.testing.assert_close(net[0].kernel.grad, truth, rtol=0.1, atol=0.02)
     with pytest.raises(SystemRefused, match="nothing for its parameter 'shift'"):
-        NodePerturbation(nn.Sequential(Incomplete()), cross_entropy)(X, Y)
+        NodePerturbation(nn.Sequential(Incomplete()), cross_entropy, "anp")(X, Y)
 
 
 def test_a_layer_that_is_never_called_is_named() -> None:
     with pytest.raises(SystemRefused, match="'bypassed': never called"):
-        NodePerturbation(Functional(), cross_entropy)(X, Y)
+        NodePerturbation(Functional(), cross_entropy, "anp")(X, Y)
 
 
 def test_intrinsic_mode_needs_noise_and_a_rule_that_does_not_inject() -> None:
     quiet, noisy = nn.Linear(3, 2), Noisy(nn.Linear(3, 2), AdditiveGaussian(0.1))
     with pytest.raises(SystemRefused, match="noise of its own"):
-        NodePerturbation(nn.Sequential(quiet), cross_entropy, sigma=None)(X, Y)
-    for rule in ("np", "inp"):
-        with pytest.raises(InputError, match=f"'{rule}' needs a noise that is injected"):
+        NodePerturbation(nn.Sequential(quiet), cross_entropy, "anp", sigma=None)(X, Y)
+    injecting = [entry.make(0) for entry in RULES.values() if entry.injects]
+    injecting.append(RULES["anp"].make(0, scaling="variance"))
+    for rule in injecting:
+        with pytest.raises(InputError, match=f"{type(rule).__name__} needs injected noise"):
             NodePerturbation(noisy, cross_entropy, rule, sigma=None)
-    with pytest.raises(InputError, match="variance"):
-        NodePerturbation(noisy, cross_entropy, sigma=None, scaling="variance")
+    assert len(injecting) > 2
     NodePerturbation(noisy, cross_entropy, "np", sigma=0.1)(X, Y)  # on top of its own noise
     assert noisy.layer.weight.grad.abs().sum() > 0
 
@@ -235,18 +239,31 @@ def test_intrinsic_mode_needs_noise_and_a_rule_that_does_not_inject() -> None:
         {"resamples": 0},
         {"rule": "amp"},
         {"noise": "gauss"},
-        {"scaling": "n"},
-        {"rule": "np", "scaling": "root"},
     ],
     ids=str,
 )
 def test_bad_settings_are_refused(settings: dict) -> None:
     with pytest.raises(InputError):
-        NodePerturbation(nn.Linear(3, 2), cross_entropy, **settings)
+        NodePerturbation(nn.Linear(3, 2), cross_entropy, **{"rule": "anp"} | settings)
+
+
+@pytest.mark.parametrize(
+    ("rule", "scaling", "words"),
+    [
+        ("anp", "n", "unknown scaling 'n'"),
+        ("np", "root", "has none"),
+        ("mirrored", "root", "has none"),
+    ],
+)
+def test_bad_scalings_are_refused(rule: str, scaling: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        build(config(system="mlp", rule=rule, scaling=scaling))
+    with pytest.raises(InputError, match="unknown scaling 'n': did you mean"):
+        RULES["anp"].make(0, scaling="n")
 
 
 def test_what_is_no_batch_is_refused() -> None:
-    estimator = NodePerturbation(nn.Linear(3, 2), cross_entropy)
+    estimator = NodePerturbation(nn.Linear(3, 2), cross_entropy, "anp")
     for inputs, targets in ((X, Y[:2]), (X[:0], Y[:0]), ((X, X), Y)):
         with pytest.raises(InputError):
             estimator(inputs, targets)
@@ -255,21 +272,21 @@ def test_what_is_no_batch_is_refused() -> None:
 def test_bfloat16_needs_a_large_sigma() -> None:
     net = nn.Linear(3, 2).bfloat16()
     with pytest.raises(InputError, match="bfloat16"):
-        NodePerturbation(net, cross_entropy, sigma=1e-2)
-    NodePerturbation(net, cross_entropy, sigma=0.1)(X.bfloat16(), Y)
+        NodePerturbation(net, cross_entropy, "anp", sigma=1e-2)
+    NodePerturbation(net, cross_entropy, "anp", sigma=0.1)(X.bfloat16(), Y)
     assert net.weight.grad.dtype == torch.bfloat16
 
 
 def test_a_loss_that_is_not_per_sample_is_refused() -> None:
     mean = nn.CrossEntropyLoss()
     with pytest.raises(InputError, match="reduction='none'"):
-        NodePerturbation(nn.Linear(3, 2), mean)(X, Y)
+        NodePerturbation(nn.Linear(3, 2), mean, "anp")(X, Y)
     elementwise = nn.MSELoss(reduction="none")
     with pytest.raises(InputError, match="one value per row"):
-        NodePerturbation(nn.Linear(3, 2), elementwise)(X, torch.randn(4, 2))
-    NodePerturbation(nn.Linear(3, 2), squared_error)(X, torch.randn(4, 2))
+        NodePerturbation(nn.Linear(3, 2), elementwise, "anp")(X, torch.randn(4, 2))
+    NodePerturbation(nn.Linear(3, 2), squared_error, "anp")(X, torch.randn(4, 2))
     with pytest.raises(InputError, match="one shape"):
-        NodePerturbation(nn.Linear(3, 1), squared_error)(X, torch.randn(4))
+        NodePerturbation(nn.Linear(3, 1), squared_error, "anp")(X, torch.randn(4))
 
 
 def test_effects_that_would_do_nothing_or_stand_twice_are_refused() -> None:
@@ -316,6 +333,6 @@ def test_a_chain_of_chains_is_followed_and_a_forward_of_ones_own_is_not() -> Non
 def test_a_layer_that_goes_round_its_effect_is_named() -> None:
     shared = nn.Linear(3, 3)
     net = nn.Sequential(shared, AdditiveGaussian(0.1), nn.ReLU(), shared)
-    estimator = NodePerturbation(net, cross_entropy, sigma=0.1)
+    estimator = NodePerturbation(net, cross_entropy, "anp", sigma=0.1)
     with pytest.raises(SystemRefused, match="'1': an effect that its layer did not reach"):
         estimator(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))

@@ -3,13 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import Told, cosine, gradients
+from cases import TrueMap, cosine, gradients
 from torch import Tensor, nn
 
-from noisynets import InputError, NodePerturbation
-from noisynets.rules.credit import Corrected
-from noisynets.rules.credit.credit import Backward, dfa
-from noisynets.rules.credit.maps import geometry
+from noisynets import RULES, Corrected, InputError, NodePerturbation
+from noisynets.rules.credit.feedback import LayerwiseFeedback
 
 F64 = torch.float64
 
@@ -34,9 +32,11 @@ def _variances(output_scale: float) -> dict[str, float]:
     loss(net(x), y).mean().backward()
     true = torch.cat([g.flatten() for n, g in gradients(net).items() if n[0] != "4"])
     found = {}
-    mirrored = Corrected(Backward(lambda node: Told(geometry(node))))
+    mirrored = Corrected(LayerwiseFeedback(lambda node: TrueMap(node.product)))
     rules = {name: name for name in ("np", "innovation", "share")}
-    for name, rule in (rules | {"dfa": Corrected(dfa()), "mirrored": mirrored}).items():
+    for name, rule in (
+        rules | {"dfa": Corrected(RULES["dfa"].make(0)), "mirrored": mirrored}
+    ).items():
         estimator = NodePerturbation(net, loss, rule, sigma=1e-4, resamples=100, seed=1)
         draws = []
         for _ in range(200):
@@ -65,4 +65,4 @@ def test_control_variates_are_unbiased_and_have_less_variance() -> None:
 
 def test_a_correction_is_refused_where_it_means_nothing() -> None:
     with pytest.raises(InputError, match="within 0..1"):
-        Corrected(dfa(), 1.5)
+        Corrected(RULES["dfa"].make(0), 1.5)

@@ -9,7 +9,7 @@ from cases import EFFECT_CASES, gradients
 from safetensors.torch import load, save
 from torch import nn
 
-from noisynets import NodePerturbation, Noisy, Probe, decorrelate, find_nodes, squared_error
+from noisynets import NodePerturbation, Noisy, Probe, decorrelate, find_nodes, squared_error, survey
 from noisynets.core.noise import Injection, Source
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.devices import (
@@ -97,7 +97,7 @@ def test_an_effect_after_its_layer_equals_a_wrapped_layer(case, layer) -> None:
     found = []
     for net, name in ((wrapped, "0"), (following, "1")):
         assert [node.name for node in find_nodes(net)] == [name]
-        estimator = NodePerturbation(net, squared_error, sigma=0.1, seed=3)
+        estimator = NodePerturbation(net, squared_error, "anp", sigma=0.1, seed=3)
         target = net(x).detach() + 1
         estimator(x, target)
         found.append([g for g in gradients(net).values() if g.abs().sum() > 0])
@@ -114,8 +114,8 @@ def test_a_wrapped_layer_is_one_node_and_trains_with_and_without_decorrelation(c
         net(x)
         if decorrelated:
             net = decorrelate(net, rate=0.01)
-        estimator = NodePerturbation(net, squared_error, sigma=0.05)
-        assert len(estimator.nodes) == 2
+        estimator = NodePerturbation(net, squared_error, "anp", sigma=0.05)
+        assert len(find_nodes(net)) == 2
         for _ in range(2):
             estimator(x, torch.ones(5, 2))
         for g in gradients(net).values():
@@ -233,9 +233,9 @@ def test_bfloat16_keeps_the_flips_and_the_faults() -> None:
 def test_a_decorrelated_convolution_uses_the_converted_inputs() -> None:
     net = decorrelate(nn.Sequential(Noisy(nn.Conv2d(2, 3, 3), DAC(2, 1.0)), nn.Flatten()))
     x = torch.randn(4, 2, 3, 3)
-    probe = Probe(net, find_nodes(net), batch=4, resamples=1, injection=Injection(0.1))
+    probe = Probe(survey(net), batch=4, resamples=1, injection=Injection(0.1))
     with torch.no_grad(), probe:
         net(probe.stack(x))
-    (report,) = probe.reports
-    assert set(report.x.unique().tolist()) == {-1.0, 0.0, 1.0}
-    assert torch.equal(report.raw, x)
+    (call,) = probe.calls
+    assert set(call.x.unique().tolist()) == {-1.0, 0.0, 1.0}
+    assert torch.equal(call.raw, x)

@@ -15,7 +15,7 @@ from torch import nn
 
 from noisynets import diagnose as d
 from noisynets.core.losses import cross_entropy
-from noisynets.core.probe import find_nodes
+from noisynets.core.nodes import find_nodes
 from noisynets.diagnose import credit as measured
 from noisynets.diagnose.advice import Finding
 from noisynets.diagnose.gradients import true_gradients
@@ -134,8 +134,8 @@ def test_a_learnt_map_is_compared_with_least_squares() -> None:
     _, top = d.measure(session, TINY, steps=steps, trial_steps=0).nodes
     # δa = W δx + noise of variance 2 · 0.1²
     source, batches = PairSource(session, 16), Batches(session, TINY)
-    pair = source(*batches.draw(300))
-    made = pair.reports[1].shift.flatten(0, 1) @ list(session.system.parameters())[2].T
+    record = source(*batches.draw(300))
+    made = record.calls[1].shift.flatten(0, 1) @ list(session.system.parameters())[2].T
     power = float(made.detach().square().mean())
     assert top.ridge == pytest.approx(power / (power + 0.02), abs=0.03)
     assert top.learnt == pytest.approx(top.ridge, abs=0.05)
@@ -416,7 +416,7 @@ def test_a_diverged_run_gets_advice(tmp_path: Path, capsys) -> None:
         (["mlp", "--warm-up", "-1"], "--warm-up -1 must be at least 0"),
         (["mlp", "--out", "nowhere/a.png"], "--out nowhere/a.png: must be a .png in a folder"),
         (["mlp", "--rule", "bp", "--sigma", "auto"], "--sigma auto: 'bp' injects nothing"),
-        (["noisy-mlp", "--rule", "np"], "rule 'np' needs a noise that is injected"),
+        (["noisy-mlp", "--rule", "np"], "NP needs injected noise"),
         (["RUN", "--rule", "np"], "--rule: the settings of"),
         (["RUN"], "no checkpoint yet"),
     ],

@@ -3,13 +3,29 @@
 import pytest
 import torch
 from cases import cosine, gradients
-from spikes import lif, task
+from spikes import lif, over, task
 from torch import Tensor, nn
 
-from noisynets import Backpropagation, InputError, NodePerturbation, Probe, cross_entropy
-from noisynets.core.losses import squared_error
-from noisynets.core.probe import find_nodes
+from noisynets import (
+    RULES,
+    Backpropagation,
+    InputError,
+    InTime,
+    Needs,
+    NodePerturbation,
+    Probe,
+    Record,
+    Rule,
+    WeightPerturbation,
+    cross_entropy,
+    decorrelate,
+    squared_error,
+    survey,
+)
 from noisynets.rules.credit.eligibility import DECAYS, Eligibility, trace
+from noisynets.rules.credit.feedback import Feedback, Sent
+from noisynets.rules.credit.gate import Gate
+from noisynets.rules.credit.state import unnested
 from noisynets.systems.spiking import (
     Leaky,
     MeanOutput,
@@ -83,23 +99,36 @@ def test_the_potential_is_what_currents_and_spikes_say() -> None:
     eligibility = measured(0.8, pairs=10)
     generator = torch.Generator().manual_seed(4)
     steps = torch.stack([torch.randn(2, 12, 3, generator=generator), torch.rand(2, 12, 3).round()])
-    asked: list[Tensor] = []
-    best = eligibility.best
-    gate = eligibility._gates[best]
-    eligibility._gates[best] = lambda v: asked.append(v) or gate(v)
-    try:
-        type(eligibility).best, kept = property(lambda self: best), type(eligibility).best
-        eligibility(steps, torch.zeros(2, 12, 1))
-    finally:
-        type(eligibility).best = kept
-    theta, decay = float(eligibility._levels[best]), DECAYS[best]
+    gain, _ = eligibility(steps, torch.zeros(2, 12, 1))
+    state, best = eligibility.state(), eligibility.best
+    theta, decay, gate = float(state.pop("levels")[best]), DECAYS[best], Gate()
+    gate.restore(unnested(state)[str(best)])
     v, expected = torch.zeros(2, 3), []
     for t in range(12):
         before = steps[1, :, t - 1] if t else torch.zeros(2, 3)
         v = decay * v + steps[0, :, t] - theta * before
         expected.append(v)
-    torch.testing.assert_close(asked[0], torch.stack(expected, 1))
-    assert theta > 0
+    torch.testing.assert_close(gain, gate(torch.stack(expected, 1)))
+    assert theta > 0 and gain.unique().numel() > 20
+
+
+def watched(rule: Feedback) -> list[tuple[Record, Sent]]:
+    """Records that a rule was given from now on, and what it sent."""
+    seen, send = [], rule.send
+
+    def watch(record: Record) -> Sent:
+        seen.append((record, send(record)))
+        return seen[-1][1]
+
+    rule.send = watch
+    return seen
+
+
+def learnt(rule: Rule, population: str) -> Eligibility:
+    """A copy of what `InTime` has learnt of a population, from its state."""
+    eligibility = Eligibility()
+    eligibility.restore(unnested(unnested(rule.state())["time"])[population])
+    return eligibility
 
 
 def test_credit_in_steps_is_spread_as_eligibility_says() -> None:
@@ -107,39 +136,31 @@ def test_credit_in_steps_is_spread_as_eligibility_says() -> None:
     torch.manual_seed(0)
     loop = Recurrent(Leaky(0.9), nn.Linear(20, 20))
     net = Spiking(nn.Sequential(nn.Linear(6, 20), loop, nn.Linear(20, 4)), steps=8)
-    seen: dict[str, list] = {"pairs": [], "asked": [], "sent": []}
-    estimator = NodePerturbation(
-        net, cross_entropy, "mirrored", sigma=0.2, resamples=2, credit_over="steps"
-    )
-    feedback, make = estimator.rule, estimator.rule.feedback
-
-    def watched(pair):
-        seen["pairs"].append(pair)
-        return make(pair)
-
-    feedback.feedback = watched
+    inner = RULES["mirrored"].make(0)
+    seen, rule = watched(inner), InTime(inner)
+    estimator = NodePerturbation(net, cross_entropy, rule, sigma=0.2, resamples=2)
     for i in range(20):
         net.zero_grad()
         estimator(*task(30, torch.Generator().manual_seed(0)))
         if i == 5:
-            early = feedback._eligibilities["network.1.neuron"].state()
-    pair = seen["pairs"][-1]
-    assert pair.responses["network.1.neuron"].pairs.shape == (2, 3, 16, 8, 20)
-    eligibility = feedback._eligibilities["network.1.neuron"]
-    sent = pair.arrived["network.1.neuron"]
+            early = learnt(rule, "network.1.neuron").state()
+    record, found = seen[-1]
+    neurons = record.populations["network.1.neuron"]
+    assert neurons.pairs.shape == (2, 3, 16, 8, 20)
+    eligibility = learnt(rule, "network.1.neuron")
+    sent = found.populations["network.1.neuron"]
     assert sent.abs().sum() > 0
     for call, layer in ((0, net.network[0]), (1, loop.layer)):
-        steps = pair.reports[call].steps
-        gain, traces = eligibility(pair.responses["network.1.neuron"].steps, steps)
+        gain, traces = eligibility(neurons.steps, record.calls[call].steps)
         expected = torch.einsum("bo,bto,bti->oi", sent, gain, traces) / 8
         torch.testing.assert_close(layer.weight.grad, expected)
     late = eligibility.state()
     assert not torch.equal(late["levels"], early["levels"]), "it goes on learning"
 
 
-@pytest.mark.parametrize("rule", ["innovation", "share"])
+@pytest.mark.parametrize("rule", [n for n, e in RULES.items() if e.sends_error and e.uses_dloss])
 def test_feedback_without_credit_for_spikes_refuses_steps(rule: str) -> None:
-    estimator = NodePerturbation(lif(6, 8, 4), cross_entropy, rule, sigma=0.2, credit_over="steps")
+    estimator = NodePerturbation(lif(6, 8, 4), cross_entropy, over(rule, "steps"), sigma=0.2)
     with pytest.raises(InputError, match="sends no credit to the spikes of 'network.1'"):
         estimator(*task(20, torch.Generator().manual_seed(0)))
 
@@ -147,14 +168,14 @@ def test_feedback_without_credit_for_spikes_refuses_steps(rule: str) -> None:
 @pytest.mark.parametrize("rule", ["learned", "dfa"])
 def test_direct_credit_reaches_the_steps_of_a_recurrent_layer(rule: str) -> None:
     grads = {}
-    for over in ("steps", "trial"):
+    for credit in ("steps", "trial"):
         torch.manual_seed(0)
         loop = Recurrent(Leaky(0.9), nn.Linear(20, 20))
         net = Spiking(nn.Sequential(nn.Linear(6, 20), loop, nn.Linear(20, 4)), steps=8)
-        estimator = NodePerturbation(net, cross_entropy, rule, sigma=0.2, credit_over=over)
+        estimator = NodePerturbation(net, cross_entropy, over(rule, credit), sigma=0.2)
         for _ in range(5):
             estimator(*task(30, torch.Generator().manual_seed(0)))
-        grads[over] = gradients(net)
+        grads[credit] = gradients(net)
     for name in ("network.0.weight", "network.1.layer.weight"):
         assert not torch.equal(grads["steps"][name], grads["trial"][name])
 
@@ -171,12 +192,11 @@ def test_populations_stay_themselves_in_sums() -> None:
 
     torch.manual_seed(0)
     net = Spiking(nn.Sequential(Twice(), nn.Linear(12, 4)), steps=6)
-    estimator = NodePerturbation(net, cross_entropy, "mirrored", sigma=0.2)
-    pairs, make = [], estimator.rule
-    estimator.rule = lambda pair: pairs.append(pair) or make(pair)
+    rule = RULES["mirrored"].make(0)
+    seen, estimator = watched(rule), NodePerturbation(net, cross_entropy, rule, sigma=0.2)
     for _ in range(3):
         estimator(*task(20, torch.Generator().manual_seed(0)))
-    assert set(pairs[-1].arrived) == {"network.0.one", "network.0.two", "readout"}
+    assert set(seen[-1][1].populations) == {"network.0.one", "network.0.two", "readout"}
 
 
 def timed(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -193,10 +213,10 @@ def test_eligibility_points_along_backpropagation_through_time() -> None:
     Surrogate gradients are themselves no derivative, so that 1 is not to be expected.
     """
     found = {}
-    for over in ("steps", "trial"):
+    for credit in ("steps", "trial"):
         net = lif(8, 50, 2, steps=None)
         net.network[0].weight.data *= 3
-        estimator = NodePerturbation(net, cross_entropy, "mirrored", sigma=0.2, credit_over=over)
+        estimator = NodePerturbation(net, cross_entropy, over("mirrored", credit), sigma=0.2)
         generator = torch.Generator().manual_seed(3)
         for _ in range(300):
             estimator(*timed(100, generator))
@@ -206,16 +226,16 @@ def test_eligibility_points_along_backpropagation_through_time() -> None:
         mine = gradients(net)["network.0.weight"]
         net.zero_grad()
         Backpropagation(net, cross_entropy)(x, y)
-        found[over] = cosine(mine, gradients(net)["network.0.weight"])
+        found[credit] = cosine(mine, gradients(net)["network.0.weight"])
     assert found["steps"] > 0.5 and found["steps"] > found["trial"] + 0.2, found
 
 
 def test_spike_times_are_learnt_in_steps_and_not_over_trials() -> None:
     scores = {}
-    for over in ("steps", "trial"):
+    for credit in ("steps", "trial"):
         net = lif(8, 50, 2, steps=None)
         net.network[0].weight.data *= 3
-        estimator = NodePerturbation(net, cross_entropy, "mirrored", sigma=0.2, credit_over=over)
+        estimator = NodePerturbation(net, cross_entropy, over("mirrored", credit), sigma=0.2)
         optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
         generator = torch.Generator().manual_seed(3)
         for _ in range(300):
@@ -224,7 +244,7 @@ def test_spike_times_are_learnt_in_steps_and_not_over_trials() -> None:
             optimizer.step()
         x, y = timed(2000, generator)
         with torch.no_grad():
-            scores[over] = float((net(x).argmax(1) == y).float().mean())
+            scores[credit] = float((net(x).argmax(1) == y).float().mean())
     assert scores["steps"] > 0.9 and scores["steps"] > scores["trial"] + 0.05, scores
 
 
@@ -235,7 +255,7 @@ def test_spike_times_are_learnt_in_steps_and_not_over_trials() -> None:
 def test_nodes_called_once_and_often_get_credit_in_proportion(rule: str, scaling: str) -> None:
     """A layer before the trial beside one within, 40,000 draws: the projection on the gradient.
 
-    Neither hears the other's noise, so that ANP is unbiased, too.
+    Neither is reached by the other's noise, so that ANP is unbiased, too.
     """
 
     class Beside(nn.Module):
@@ -253,9 +273,8 @@ def test_nodes_called_once_and_often_get_credit_in_proportion(rule: str, scaling
     squared_error(net(x), y).mean().backward()
     true = gradients(net)
     net.zero_grad()
-    estimator = NodePerturbation(
-        net, squared_error, rule, sigma=0.01, credit_over="trial", scaling=scaling
-    )
+    options = {"scaling": scaling} if "scaling" in RULES[rule].options else {}
+    estimator = NodePerturbation(net, squared_error, over(rule, "trial", **options), sigma=0.01)
     estimator(x.expand(40_000, 3), y.expand(40_000, 2))
     for name, found in gradients(net).items():
         share = float((found * true[name]).sum() / true[name].square().sum())
@@ -263,29 +282,25 @@ def test_nodes_called_once_and_often_get_credit_in_proportion(rule: str, scaling
 
 
 def test_decorrelated_layers_keep_raw_and_x_apart_over_a_trial() -> None:
-    from noisynets import decorrelate
-
     net = decorrelate(lif(4, 6, 2, steps=5), rate=0.0)
     for module in net.modules():
         if hasattr(module, "R"):
             module.R.copy_(2 * torch.eye(len(module.R)))
-    probe = Probe(net, find_nodes(net), batch=3, resamples=1, on_average=True)
+    probe = Probe(survey(net), batch=3, resamples=1, needs=Needs(averages=True))
     with torch.no_grad(), probe:
         net(probe.stack(torch.rand(3, 1, 4)))
-    for report in probe.reports:
-        torch.testing.assert_close(report.x, 2 * report.raw)
+    for call in probe.calls:
+        torch.testing.assert_close(call.x, 2 * call.raw)
 
 
 @pytest.mark.parametrize("estimator", ["anp", "mirrored", "bp", "wp"])
 def test_neurons_without_a_trial_of_their_own_start_every_batch_from_rest(estimator: str) -> None:
-    from noisynets import WeightPerturbation
-
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 40), Leaky(0.9), nn.Linear(40, 2))
     make = {
         "bp": lambda: Backpropagation(net, cross_entropy),
         "wp": lambda: WeightPerturbation(net, cross_entropy, sigma=0.01),
-    }.get(estimator, lambda: NodePerturbation(net, cross_entropy, "anp", sigma=0.1))()
+    }.get(estimator, lambda: NodePerturbation(net, cross_entropy, estimator, sigma=0.1))()
     x, y = 3 * torch.rand(20, 3), torch.randint(2, (20,))
     first = make(x, y).loss
     for _ in range(2):
@@ -296,7 +311,7 @@ def test_neurons_without_a_trial_of_their_own_start_every_batch_from_rest(estima
 def test_long_sums_are_kept_in_wide_numbers() -> None:
     net = Spiking(nn.Sequential(nn.Linear(1, 1)), readout=SpikeCount(Leaky(0.9))).bfloat16()
     net.network[0].weight.data.fill_(2.0)
-    probe = Probe(net, find_nodes(net), batch=1, resamples=1, on_average=True)
+    probe = Probe(survey(net), batch=1, resamples=1, needs=Needs(averages=True))
     with torch.no_grad(), probe:
         output = net(probe.stack(torch.ones(1, 600, 1)))
-    assert abs(float(output[0, 0]) - 600) < 3 and float(probe.reports[0].x) == 1
+    assert abs(float(output[0, 0]) - 600) < 3 and float(probe.calls[0].x) == 1

@@ -9,11 +9,17 @@ import torch.nn.functional as F
 from cases import cosine, gradients
 from torch import Tensor, nn
 
-from noisynets import InputError, NodePerturbation, cross_entropy, squared_error
+from noisynets import (
+    RULES,
+    Corrected,
+    InputError,
+    KnownError,
+    MeasuredError,
+    NodePerturbation,
+    cross_entropy,
+    squared_error,
+)
 from noisynets.core.losses import DERIVATIVES
-from noisynets.estimators.node_perturbation import derivative
-from noisynets.rules.credit import FEEDBACKS, Corrected, MeasuredError
-from noisynets.rules.credit.credit import dfa
 
 F64 = torch.float64
 
@@ -42,7 +48,7 @@ def test_a_measured_error_agrees_with_the_derivative_in_the_mean() -> None:
     net = nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 5)).double()
     x, y = torch.randn(1, 6, dtype=F64).expand(50, 6), torch.full((50,), 2)
     estimator = NodePerturbation(
-        net, numpy_cross_entropy, "mirrored", sigma=1e-2, resamples=8, loss_gradient="measured"
+        net, numpy_cross_entropy, "mirrored", sigma=1e-2, resamples=8, error=MeasuredError()
     )
     for _ in range(50):
         estimator(x, y)
@@ -57,11 +63,9 @@ def test_a_loss_without_a_derivative_is_learnt_from_its_differences(rule: str) -
     net = nn.Sequential(nn.Linear(8, 20), nn.LeakyReLU(0.1), nn.Linear(20, 3))
     x = torch.randn(200, 8)
     y = x[:, :3].argmax(1)
-    with pytest.raises(InputError, match="loss_gradient='measured'"):
+    with pytest.raises(InputError, match=r"error=MeasuredError\(\)"):
         NodePerturbation(net, numpy_cross_entropy, rule, sigma=0.05)(x, y)
-    estimator = NodePerturbation(
-        net, numpy_cross_entropy, rule, sigma=0.05, loss_gradient="measured"
-    )
+    estimator = NodePerturbation(net, numpy_cross_entropy, rule, sigma=0.05, error=MeasuredError())
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
     for _ in range(150):
         optimiser.zero_grad()
@@ -71,12 +75,12 @@ def test_a_loss_without_a_derivative_is_learnt_from_its_differences(rule: str) -
 
 
 def test_raw_rules_have_no_error_to_measure() -> None:
-    with pytest.raises(InputError, match="no derivative of the loss anyway"):
+    with pytest.raises(InputError, match="ANP does not use the error at the output"):
         NodePerturbation(
             nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
             squared_error,
             "anp",
-            loss_gradient="measured",
+            error=MeasuredError(),
         )
 
 
@@ -86,8 +90,8 @@ def test_measured_errors_do_not_turn_credit_round(rule: str, measured: bool) -> 
     """Mean over many rows, after 30 calls: positive alignment in every layer."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
-    gradient = "measured" if measured else "known"
-    estimator = NodePerturbation(net, squared_error, rule, sigma=0.01, loss_gradient=gradient)
+    error = MeasuredError() if measured else KnownError()
+    estimator = NodePerturbation(net, squared_error, rule, sigma=0.01, error=error)
     x, y = torch.randn(4, 6).repeat(5000, 1), torch.randn(4, 3).repeat(5000, 1)
     for _ in range(30):
         net.zero_grad()
@@ -99,15 +103,16 @@ def test_measured_errors_do_not_turn_credit_round(rule: str, measured: bool) -> 
 
 
 def test_what_is_made_of_the_loss_difference_is_not_corrected_by_it() -> None:
-    for rule in ("innovation", "share"):
-        with pytest.raises(InputError, match="nothing is left"):
-            Corrected(FEEDBACKS[rule](0))
+    for entry in RULES.values():
+        if entry.uses_dloss:
+            with pytest.raises(InputError, match="nothing is left"):
+                Corrected(entry.make(0))
     with pytest.raises(InputError, match="both come from δL"):
         NodePerturbation(
             nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
             squared_error,
-            Corrected(dfa()),
-            loss_gradient="measured",
+            Corrected(RULES["dfa"].make(0)),
+            error=MeasuredError(),
         )
 
 
@@ -119,7 +124,7 @@ def test_a_broken_first_batch_teaches_nothing_of_the_error() -> None:
         dloss = (y[1:] @ e).clone()
         if step == 0:
             y[2, 1, 0] = math.nan
-        found = measured(y.flatten(0, 1), dloss)
+        found = measured(squared_error, y.flatten(0, 1), torch.zeros(40, 3), dloss)
     assert (found.mean(0) - e).norm() < 0.1 * e.norm()
 
 
@@ -138,6 +143,6 @@ def test_closed_derivatives_are_those_of_autograd(loss) -> None:
         def __call__(self, outputs, targets):
             return loss(outputs, targets)
 
-    closed = DERIVATIVES[loss](outputs, targets)
-    torch.testing.assert_close(closed, derivative(Unhashable(), outputs, targets))
-    assert torch.equal(closed, derivative(loss, outputs, targets))
+    closed, none = DERIVATIVES[loss](outputs, targets), torch.zeros(0, 6)
+    torch.testing.assert_close(closed, KnownError()(Unhashable(), outputs, targets, none))
+    assert torch.equal(closed, KnownError()(loss, outputs, targets, none))

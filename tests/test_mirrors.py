@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, squared_error
-from noisynets.rules.credit.credit import Straight
-from noisynets.rules.credit.direct import Learned
+from noisynets.rules.credit.direct import DirectFeedback
+from noisynets.rules.credit.direct_maps import DirectMaps, LearnedMap
 from noisynets.rules.credit.gate import Gate
 from noisynets.rules.credit.mirror import Mirror
 from noisynets.systems.devices import AdditiveGaussian, GainOffset, Noisy, WeightSpread
@@ -160,11 +160,11 @@ def test_a_mirror_follows_a_map_that_changes() -> None:
 @pytest.mark.parametrize("width", [4, 64])
 @pytest.mark.parametrize("batch", [1, 50])
 def test_no_setting_makes_learned_credit_diverge(forgetting, width, batch) -> None:
-    rule = Straight(lambda name: Learned(forgetting=forgetting))
+    maps = DirectMaps(lambda name: LearnedMap(forgetting=forgetting), taught=True)
     torch.manual_seed(0)
     layers = nn.Linear(5, width), nn.Linear(width, width), nn.Linear(width, 3)
     net = nn.Sequential(layers[0], nn.Tanh(), layers[1], Sign(), layers[2])
-    estimator = NodePerturbation(net, squared_error, rule, sigma=0.1)
+    estimator = NodePerturbation(net, squared_error, DirectFeedback(maps), sigma=0.1)
     norms = []
     for _ in range(150):
         net.zero_grad()

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from noisynets import Backpropagation, NodePerturbation
 from noisynets.core.errors import InputError
 from noisynets.core.losses import cross_entropy
-from noisynets.estimators.node_perturbation import Backpropagation, NodePerturbation
 from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
 from noisynets.systems.models import lenet, resnet, vgg
 from noisynets.systems.settings import NetworkSettings
@@ -99,7 +99,7 @@ def test_every_family_learns_on_every_architecture(family: str) -> None:
 def _settings(kind, widths: tuple[int, ...]) -> NetworkSettings:
     return NetworkSettings(
         hidden=widths,
-        steps=5 if kind.spiking else 0,
+        steps=5 if kind.spiking else None,
         intrinsic_noise=kind.intrinsic_noise,
         device_preset=kind.device_preset,
     )

@@ -6,8 +6,7 @@ from cases import Told, gradients
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, squared_error
-from noisynets.rules.credit.credit import Backward
-from noisynets.rules.credit.maps import geometry
+from noisynets.rules.credit.feedback import LayerwiseFeedback
 
 F64 = torch.float64
 
@@ -34,7 +33,7 @@ class Alternating(nn.Module):
 
 def estimator(net: nn.Module) -> NodePerturbation:
     """Mirrored credit with the true maps: on a linear net it is the gradient."""
-    rule = Backward(lambda node: Told(geometry(node)))
+    rule = LayerwiseFeedback(lambda node: Told(node.product))
     return NodePerturbation(net, squared_error, rule, sigma=1e-3)
 
 

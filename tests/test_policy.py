@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from noisynets import cli
 from noisynets.core.errors import InputError
 from noisynets.core.losses import negative_return
+from noisynets.core.types import EpisodeLog
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.estimators.roll_out import RollOutPerturbation
-from noisynets.estimators.roll_out_credit import RollOutFeedback
+from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.run.checkpoint import save_state
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.settings import Config, resolve
@@ -117,15 +118,15 @@ def test_episodes_equal_those_of_single_environments(name: str, n: int, m: int) 
     system = Episodes(net, name, vectorization_mode="sync")
     rows = [5, 8, 13, 21, 5, 8, 13, 21]
     found = system(seeds(*rows))[:, 0]
-    course = system.course
+    log = system.log
     for i, seed in enumerate(rows):
         rewards = alone(net, gymnasium.make(name), seed, 500)
         assert float(found[i]) == pytest.approx(sum(rewards), rel=1e-9)
         lived = len(rewards)
-        assert course.alive[i].tolist() == [t < lived for t in range(course.alive.shape[1])]
-        assert course.rewards[i, :lived].tolist() == pytest.approx(rewards, rel=1e-6)
-        assert not course.rewards[i, lived:].any()
-    assert int(system.steps) == int(course.alive.sum())
+        assert log.alive[i].tolist() == [t < lived for t in range(log.alive.shape[1])]
+        assert log.rewards[i, :lived].tolist() == pytest.approx(rewards, rel=1e-6)
+        assert not log.rewards[i, lived:].any()
+    assert int(system.steps) == int(log.alive.sum())
 
 
 def test_episodes_in_a_vector_environment_equal_a_plain_loop() -> None:
@@ -360,9 +361,7 @@ def test_the_examples_learn() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=6))
 def test_discounted_rewards_to_go(rewards: list[float]) -> None:
-    from noisynets.core.types import Course
-
-    made = Course(torch.tensor([rewards]), torch.ones(1, len(rewards), dtype=torch.bool))
+    made = EpisodeLog(torch.tensor([rewards]), torch.ones(1, len(rewards), dtype=torch.bool))
     for t in range(len(rewards)):
         assert float(made.to_go()[0, t]) == pytest.approx(sum(rewards[t:]), abs=1e-4)
         discounted = sum(0.7**i * reward for i, reward in enumerate(rewards[t:]))

@@ -5,26 +5,22 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from noisynets import (
     AdditiveGaussian,
+    Injection,
     InputError,
+    Needs,
     NodePerturbation,
     Noisy,
     Probe,
     SystemRefused,
     cross_entropy,
     decorrelate,
-    find_nodes,
     squared_error,
+    survey,
 )
-from noisynets.core.noise import Injection
-from noisynets.core.probe import fork
-from noisynets.estimators.methods import METHODS
-from noisynets.run.session import build
-from noisynets.run.settings import Config, resolve
+from noisynets.core.nodes import find_nodes, split_point
 
 
 def small() -> nn.Sequential:
@@ -33,7 +29,7 @@ def small() -> nn.Sequential:
 
 def open_probe(net: nn.Module, **settings) -> Probe:
     settings = {"batch": 2, "resamples": 3, "injection": Injection(0.1)} | settings
-    return Probe(net, find_nodes(net), **settings)
+    return Probe(survey(net), **settings)
 
 
 def hooks(net: nn.Module) -> int:
@@ -60,14 +56,14 @@ def test_layers_and_blocks_may_be_shared_in_a_chain() -> None:
     for net in (nn.Sequential(layer, nn.Tanh(), layer), nn.Sequential(block, block)):
         with torch.no_grad(), open_probe(net) as probe:
             output = net(probe.stack(torch.randn(2, 4)))
-        assert output.shape == (8, 4) and len(probe.reports) == 2
+        assert output.shape == (8, 4) and len(probe.calls) == 2
 
 
-def test_reports_do_not_keep_the_rows_of_the_noisy_passes_alive() -> None:
+def test_records_do_not_keep_the_rows_of_the_noisy_passes_alive() -> None:
     net = small()
     with torch.no_grad(), open_probe(net) as probe:
         net(probe.stack(torch.randn(2, 4)))
-    assert all(r.x.untyped_storage().nbytes() == r.x.nbytes for r in probe.reports)
+    assert all(r.x.untyped_storage().nbytes() == r.x.nbytes for r in probe.calls)
 
 
 def test_outputs_of_several_tensors_are_cut_to_the_reference_pass() -> None:
@@ -80,7 +76,7 @@ def test_outputs_of_several_tensors_are_cut_to_the_reference_pass() -> None:
             a = self.layer(x)
             return a, (a.relu(), None)
 
-    estimator = NodePerturbation(Two(), lambda outputs, y: cross_entropy(outputs[0], y))
+    estimator = NodePerturbation(Two(), lambda outputs, y: cross_entropy(outputs[0], y), "anp")
     a, (b, nothing) = estimator(torch.randn(2, 4), torch.tensor([0, 1])).output
     assert a.shape == b.shape == (2, 3) and nothing is None
 
@@ -91,9 +87,9 @@ def test_records_what_happened() -> None:
     seen: list[torch.Tensor] = []
     net[1].register_forward_hook(lambda m, args, out: None)
     net[2].register_forward_pre_hook(lambda m, args: seen.append(args[0].clone()))
-    with torch.no_grad(), open_probe(net, keep_noise=True) as probe:
+    with torch.no_grad(), open_probe(net, needs=Needs(noise=True)) as probe:
         net(probe.stack(x))
-    first, second = probe.reports
+    first, second = probe.calls
     a = seen[0].unflatten(0, (4, 2))
     torch.testing.assert_close(first.delta, a[1:] - a[0])
     torch.testing.assert_close(first.delta, first.xi, rtol=1e-3, atol=1e-6)
@@ -106,7 +102,7 @@ def test_the_system_computes_the_same_with_and_without_the_probe() -> None:
     net, x = small(), torch.randn(2, 4)
     with torch.no_grad(), open_probe(net, injection=None) as probe:
         stacked = net(probe.stack(x))
-    assert torch.equal(stacked.unflatten(0, (4, 2))[0], net(x))
+    assert torch.equal(stacked, net(probe.stack(x)))
 
 
 def test_inference_mode_does() -> None:
@@ -140,11 +136,11 @@ def test_an_input_changed_in_place_is_copied_anew() -> None:
 
     torch.manual_seed(0)
     net = Loop()
-    probe = Probe(net, find_nodes(net), batch=3, resamples=1)
+    probe = Probe(survey(net), batch=3, resamples=1)
     x = torch.randn(3, 2)
     with torch.no_grad(), probe:
         net(probe.stack(x))
-    first, second, third = (report.x for report in probe.reports)
+    first, second, third = (call.x for call in probe.calls)
     assert first is second and torch.equal(first, x) and torch.equal(third, x + 1)
 
 
@@ -160,7 +156,7 @@ def test_inputs_by_name_are_recorded() -> None:
     net, x = Named(), torch.randn(2, 4)
     with torch.no_grad(), open_probe(net) as probe:
         net(probe.stack(x))
-    assert torch.equal(probe.reports[0].x, x)
+    assert torch.equal(probe.calls[0].x, x)
 
 
 def test_wrappers_are_one_node_measured_outside_with_x_from_inside() -> None:
@@ -171,13 +167,13 @@ def test_wrappers_are_one_node_measured_outside_with_x_from_inside() -> None:
     x = torch.randn(2, 4)
     with torch.no_grad(), open_probe(net, injection=None) as probe:
         net(probe.stack(x))
-    (report,) = probe.reports
-    torch.testing.assert_close(report.x, 2 * x)
-    assert torch.equal(report.raw, x)
-    assert 0.1 < report.delta.std() < 2
+    (call,) = probe.calls
+    torch.testing.assert_close(call.x, 2 * x)
+    assert torch.equal(call.raw, x)
+    assert 0.1 < call.delta.std() < 2
 
 
-def test_fork_only_where_nothing_else_can_see_the_first_rows() -> None:
+def test_passes_split_only_where_nothing_else_can_use_the_first_rows() -> None:
     class Skip(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -188,7 +184,7 @@ def test_fork_only_where_nothing_else_can_see_the_first_rows() -> None:
 
     nested = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 5)), nn.Linear(5, 3))
     quiet = (small(), nested, decorrelate(small()))
-    assert all(fork(net, find_nodes(net)) is not None for net in quiet)
+    assert all(split_point(net, find_nodes(net)) is not None for net in quiet)
 
     class Around(nn.Sequential):
         def forward(self, x):
@@ -208,7 +204,7 @@ def test_fork_only_where_nothing_else_can_see_the_first_rows() -> None:
         nn.Sequential(),
     )
     for net in open_ended:
-        assert fork(net, find_nodes(net)) is None
+        assert split_point(net, find_nodes(net)) is None
 
 
 def test_a_batch_that_is_not_the_first_dimension_is_refused() -> None:
@@ -222,7 +218,9 @@ def test_a_batch_that_is_not_the_first_dimension_is_refused() -> None:
 
     net = TimeFirst()
     with pytest.raises(SystemRefused, match=r"'layer'.*2 rows.*first dimension"):
-        NodePerturbation(net, cross_entropy)(torch.randn(5, 8), torch.zeros(5, dtype=torch.long))
+        NodePerturbation(net, cross_entropy, "anp")(
+            torch.randn(5, 8), torch.zeros(5, dtype=torch.long)
+        )
 
 
 def test_wrapped_outlets_may_keep_their_output() -> None:
@@ -242,74 +240,9 @@ def test_wrapped_outlets_may_keep_their_output() -> None:
     torch.testing.assert_close(memory.state.detach(), expected)
 
 
-class Synchronisations(TorchDispatchMode):
-    """Counts what would make the host wait for a device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        copies = name == "_to_copy" and "device" in (kwargs or {})
-        if name in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal") or copies:
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-class HostReads(TorchFunctionMode):
-    """Counts calls that would copy to the host, also where the CPU makes them free."""
-
-    NAMES = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "cuda", "to")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        name = getattr(func, "__name__", "")
-        if name in self.NAMES and not (name == "to" and isinstance(args[1], torch.dtype)):
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("rule", ["np", "inp", "anp"])
-@pytest.mark.parametrize("decorrelated", [False, True])
-def test_no_host_synchronisation_inside_a_step(rule: str, decorrelated: bool) -> None:
-    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3))
-    net = decorrelate(net, demean=True) if decorrelated else net
-    estimator = NodePerturbation(net, cross_entropy, rule, resamples=2)
-    x, y = torch.randn(4, 1, 6, 6), torch.tensor([0, 1, 2, 0])
-    estimator(x, y)  # the first call looks at what it measured, once
-    with Synchronisations() as counter, HostReads() as reads:
-        estimator(x, y)
-    assert counter.found == [] and reads.found == []
-    with HostReads() as reads:
-        x.cpu()
-    assert reads.found == ["cpu"]
-    with Synchronisations() as counter:
-        float(x.sum())
-    assert counter.found == ["_local_scalar_dense"]
-
-
-@pytest.mark.parametrize("rule", [rule for rule in METHODS if not METHODS[rule].needs_model])
-@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
-def test_no_host_synchronisation_inside_a_training_step(rule: str, optimiser: str) -> None:
-    """The same for the whole step of the loop, its optimiser included."""
-    system = "noisy-mlp" if rule.endswith("anp") else "mlp"
-    config = Config(system=system, rule=rule, optimiser=optimiser, hidden=(4,), device="cpu")
-    session = build(resolve(config))
-    x, y = torch.rand(6, 1, 28, 28), torch.arange(6)
-    session.step_(x, y, 0.0)
-    with Synchronisations() as counter:
-        estimate = session.step_(x, y, 0.5)
-        session.meter.add(estimate.loss, estimate.output, y)
-    assert counter.found == []
-
-
 def test_models_can_be_copied_and_collected_after_use() -> None:
     net = nn.Sequential(Noisy(nn.Linear(4, 3), AdditiveGaussian(0.1, seed=5)))
-    estimator = NodePerturbation(net, cross_entropy, sigma=None)
+    estimator = NodePerturbation(net, cross_entropy, "anp", sigma=None)
     estimator(torch.randn(2, 4), torch.tensor([0, 1]))
     twin = copy.deepcopy(net)
     x = torch.randn(2, 4)

@@ -1,6 +1,5 @@
 """Stopped, killed and continued: the bits are the same."""
 
-import itertools
 import random
 import signal
 import subprocess
@@ -10,19 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import config, final, run, same
+from tiny import final, interrupted, run, same
 from torch import nn
 
-import noisynets.run.train as loop
 from noisynets.estimators.methods import METHODS
-from noisynets.run.folder import RunFolder, create
-from noisynets.run.session import Session
-from noisynets.run.train import train
-from noisynets.systems.catalogue import SYSTEMS, System
+from noisynets.run.folder import RunFolder
+from noisynets.systems.catalogue import BOXES, System
 from noisynets.systems.devices import PCM, Coloured, Noisy, Telegraph
 
 CASES = [
-    *[{"rule": rule} for rule in METHODS if not METHODS[rule].needs_model],
     *[{"rule": rule, "system": "numpy-box"} for rule in ("mirrored", "spsa")],
     *[{"rule": m.name, "system": "numpy-box"} for m in METHODS.values() if m.needs_model],
     {"system": "noisy-mlp"},
@@ -63,32 +58,14 @@ def slow_device(shape, outputs, build) -> nn.Module:
 @pytest.fixture(autouse=True)
 def _slow_device(monkeypatch: pytest.MonkeyPatch) -> None:
     system = System("slow-device", "for tests", slow_device, (8,), intrinsic_noise=0.1)
-    monkeypatch.setitem(SYSTEMS, "slow-device", system)
+    monkeypatch.setitem(BOXES, "slow-device", system)
 
 
 @pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))
 def test_an_interrupted_run_ends_with_the_same_bits(settings, tmp_path, monkeypatch) -> None:
-    """Stopped in mid-epoch at random steps, with a checkpoint at every guard."""
+    """Stopped in mid-epoch at random steps; `test_battery` does so with every rule."""
     whole = run(tmp_path / "whole", **settings)
-    monkeypatch.setattr(loop, "GUARD_STEPS", 5)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    folder = create(tmp_path / "broken", config(**settings))
-    step_, calls = Session.step_, itertools.count()
-    failing = random.Random(str(settings)).sample(range(30), 4)
-
-    def unreliable(self, *args):
-        if next(calls) in failing:
-            raise KeyboardInterrupt
-        return step_(self, *args)
-
-    monkeypatch.setattr(Session, "step_", unreliable)
-    stops = 0
-    while folder.summary() is None:
-        try:
-            train(folder, progress_bar=False)
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops == 4
+    folder = interrupted(tmp_path / "broken", monkeypatch, settings, stops=4)
     assert same(final(whole), final(folder))
     assert folder.summary()["test_accuracy"] == whole.summary()["test_accuracy"]
 

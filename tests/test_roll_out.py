@@ -10,12 +10,15 @@ from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import negative_return
 from noisynets.core.noise import Stream, gaussian
 from noisynets.core.trial import RollOut
-from noisynets.core.types import Course
-from noisynets.estimators.roll_out import ENTERED, RollOutPerturbation
-from noisynets.estimators.roll_out_credit import RollOutFeedback
-from noisynets.rules import SCALINGS
-from noisynets.rules.credit import FEEDBACKS
+from noisynets.core.types import EpisodeLog
+from noisynets.estimators.roll_out import RollOutPerturbation
+from noisynets.estimators.roll_out_feedback import RollOutFeedback
+from noisynets.rules import RULES, SCALINGS
 from noisynets.systems.devices import AdditiveGaussian, Noisy
+
+EACH_FORM = pytest.mark.parametrize(
+    "rule", [name for name, entry in RULES.items() if entry.roll_out is not None]
+)
 
 
 class Cart(RollOut):
@@ -39,8 +42,8 @@ class Cart(RollOut):
             rewards.append(torch.where(alive, reward(state, u), 0))
             lives.append(alive)
             alive = alive & (state.square().sum(1) <= self.bound)
-        self.course = Course(torch.stack(rewards, 1), torch.stack(lives, 1))
-        return self.course.rewards.sum(1, keepdim=True)
+        self.log = EpisodeLog(torch.stack(rewards, 1), torch.stack(lives, 1))
+        return self.log.rewards.sum(1, keepdim=True)
 
 
 def starting(seed: int) -> Tensor:
@@ -186,7 +189,7 @@ def test_credit_goes_with_the_inputs_of_its_own_pass(monkeypatch) -> None:
     assert torch.cosine_similarity(found, exact, dim=0) > 0.97
 
 
-@pytest.mark.parametrize("rule", ENTERED)
+@EACH_FORM
 def test_nothing_happens_where_the_losses_do_not_differ(rule: str) -> None:
     found = RollOutPerturbation(
         system := Cart(network()), lambda y, target: y[:, 0] * 0, rule=rule, sigma=0.3
@@ -195,10 +198,10 @@ def test_nothing_happens_where_the_losses_do_not_differ(rule: str) -> None:
     assert not gradients(system).any()
 
 
-@pytest.mark.parametrize("rule", ENTERED)
+@EACH_FORM
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_stacked_resamples_are_finite_and_reproducible(rule: str, scaling: str) -> None:
-    if scaling != "count" and not ENTERED[rule][0].scaled:
+    if scaling != "count" and "scaling" not in RULES[rule].roll_out.options:
         return
     found = []
     for _ in range(2):
@@ -206,7 +209,7 @@ def test_stacked_resamples_are_finite_and_reproducible(rule: str, scaling: str) 
         found.append(
             estimate(system, 6, rule=rule, sigma=0.3, resamples=2, scaling=scaling, seed=1)
         )
-        assert system.course is None, "nothing is left of an episode"
+        assert system.log is None, "nothing is left of an episode"
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in system.modules())
     assert found[0].isfinite().all() and torch.equal(*found)
 
@@ -323,7 +326,7 @@ def test_mirrors_send_the_credit_of_actions_down(own: bool) -> None:
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["injected", "intrinsic"])
-@pytest.mark.parametrize("rule", FEEDBACKS)
+@pytest.mark.parametrize("rule", [name for name, entry in RULES.items() if entry.sends_error])
 def test_every_feedback_teaches_what_acts(rule: str, own: bool) -> None:
     """Reproducibly, from a state that was saved, and with nothing left on the system."""
     found = []
@@ -338,7 +341,7 @@ def test_every_feedback_teaches_what_acts(rule: str, own: bool) -> None:
         system.zero_grad()
         second(*batch(6))
         found.append(gradients(system.network[2] if rule == "frozen" else system))
-        assert system.course is None
+        assert system.log is None
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in system.modules())
     assert found[0].isfinite().all() and found[0].any() and torch.equal(*found)
 

@@ -12,7 +12,7 @@ from noisynets import AdditiveGaussian, NodePerturbation, Noisy, cross_entropy
 from noisynets.core.losses import negative_return
 from noisynets.estimators.methods import METHODS, MODELLED
 from noisynets.estimators.roll_out import RollOutPerturbation
-from noisynets.estimators.roll_out_credit import RollOutFeedback
+from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.run.checkpoint import load_state
 from noisynets.run.settings import Config, seeds
 from noisynets.tasks.environments import Episodes

@@ -1,6 +1,7 @@
 """Training spiking networks: rules against plain loops, autograd and measurements."""
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -8,16 +9,29 @@ import snntorch
 import torch
 import torch.nn.functional as F
 from cases import Replay, cosine, gradients
-from spikes import lif, task
+from spikes import lif, over, task
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from noisynets import InputError, NodePerturbation, Probe, cross_entropy
-from noisynets.core.losses import squared_error
-from noisynets.core.probe import find_nodes
+from noisynets import (
+    RULES,
+    Effect,
+    Injection,
+    InputError,
+    InTime,
+    Needs,
+    NodePerturbation,
+    OverTrial,
+    Probe,
+    Rule,
+    Weights,
+    cross_entropy,
+    find_nodes,
+    squared_error,
+    survey,
+)
 from noisynets.core.trial import Population
-from noisynets.core.types import Effect, Weights
-from noisynets.rules.credit import FEEDBACKS
+from noisynets.run.settings import Config, resolve
 from noisynets.systems.devices import AdditiveGaussian, Noisy, TrialGaussian
 from noisynets.systems.spiking import (
     EscapeRate,
@@ -58,16 +72,15 @@ def simulate(net: Spiking, x: np.ndarray, xi: list[list[np.ndarray]]) -> tuple[l
 
 @pytest.mark.parametrize("rule", ["np", "anp"])
 @pytest.mark.parametrize(
-    ("over", "noise_over"), [("steps", "step"), ("trial", "step"), ("trial", "trial")]
+    ("credit", "noise_over"), [("steps", "step"), ("trial", "step"), ("trial", "trial")]
 )
-def test_rules_agree_with_plain_loops(rule: str, over: str, noise_over: str) -> None:
+def test_rules_agree_with_plain_loops(rule: str, credit: str, noise_over: str) -> None:
     T, B, sigma = 5, 3, 0.4
     net = lif(4, 6, 2, steps=T).double()
     x, y = torch.rand(B, T, 4, dtype=F64) * 2, torch.randn(B, 2, dtype=F64)
     replay = Replay()
-    estimator = NodePerturbation(
-        net, squared_error, rule, sigma=sigma, noise=replay, credit_over=over, noise_over=noise_over
-    )
+    injection = Injection(sigma, replay, per_trial=noise_over == "trial")
+    estimator = NodePerturbation(net, squared_error, over(rule, credit), sigma=injection)
     estimator(x, y)
     draws = [sigma * z.numpy() for z in replay.kept]  # (K, B, n), call after call
     assert len(draws) == (2 if noise_over == "trial" else 2 * T)
@@ -80,7 +93,7 @@ def test_rules_agree_with_plain_loops(rule: str, over: str, noise_over: str) -> 
         target = y[b].numpy()
         dL = (((moved - target) ** 2) - ((out - target) ** 2)).sum() / 2
         delta = [[noisy[t][l] - clean[t][l] for t in range(T)] for l in (0, 1)]
-        if over == "steps":
+        if credit == "steps":
             size = sum(d.size for layer in delta for d in layer)
             norm = sum((d**2).sum() for layer in delta for d in layer)
             for l in (0, 1):
@@ -109,27 +122,31 @@ def test_credit_over_trials_is_the_gradient_for_constant_inputs(noise_over: str)
     squared_error(net(x), y).mean().backward()
     true = gradients(net)
     net.zero_grad()
-    estimator = NodePerturbation(
-        net, squared_error, "np", sigma=0.01, credit_over="trial", noise_over=noise_over
-    )
+    injection = Injection(0.01, per_trial=noise_over == "trial")
+    estimator = NodePerturbation(net, squared_error, over("np", "trial"), sigma=injection)
     estimator(x.expand(40_000, 1, 3), y.expand(40_000, 2))
     for name, found in gradients(net).items():
         assert cosine(found, true[name]) > 0.98, name
         assert 0.8 < float(found.norm() / true[name].norm()) < 1.25, name
 
 
-@pytest.mark.parametrize("rule", ["anp", *FEEDBACKS])
-def test_memory_of_reports_does_not_grow_with_the_trial(rule: str) -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_memory_of_records_does_not_grow_with_the_trial(rule: str) -> None:
     counts = []
     for steps in (2, 20):
         net = lif(4, 6, 5, 2, steps=steps)
-        nodes = find_nodes(net)
-        probe = Probe(net, nodes, batch=3, resamples=1, keep_states=rule != "anp", on_average=True)
+        needs, nodes = over(rule, "trial").needs(net), find_nodes(net)
+        probe = Probe(
+            survey(net, nodes), batch=3, resamples=1, injection=Injection(0.1), needs=needs
+        )
         with torch.no_grad(), probe:
-            net(probe.stack(torch.rand(3, 1, 4)))
-        tensors = [getattr(r, name) for r in probe.reports for name in ("x", "delta", "a", "steps")]
-        counts.append(sum(t.numel() for t in tensors if t is not None))
-        assert [r.node for r in probe.reports] == nodes
+            output = net(probe.stack(torch.rand(3, 1, 4)))
+        record = probe.record(output, torch.zeros(probe.passes, 3))
+        parts = [*record.calls, *record.populations.values()]
+        names = {field.name for part in parts for field in fields(part)}
+        tensors = [getattr(part, name, None) for part in parts for name in sorted(names)]
+        counts.append(sum(t.numel() for t in tensors if isinstance(t, Tensor)))
+        assert [call.node for call in record.calls] == nodes
     assert counts[0] == counts[1]
 
 
@@ -163,38 +180,31 @@ def test_unmodified_snntorch_with_explicit_state_is_trained() -> None:
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:20])
 
 
-def test_responses_are_means_of_currents_and_spikes() -> None:
-    net = lif(4, 6, 3, 2, steps=5, noise=0.3, readable=True)
+def test_populations_are_recorded_as_means_of_currents_and_spikes() -> None:
+    net = lif(4, 6, 3, 2, steps=5, noise=0.3)
     seen: dict[str, list] = {}
     for name in ("network.1", "network.3"):
         module = net.get_submodule(name)
         module.register_forward_hook(
-            lambda m, i, o, name=name: seen.setdefault(name, []).append((i[0], o, m.membrane))
+            lambda m, i, o, name=name: seen.setdefault(name, []).append((i[0], o))
         )
-    probe = Probe(net, find_nodes(net), batch=3, resamples=2, keep_states=True, on_average=True)
+    needs = Needs(states=True, averages=True)
+    probe = Probe(survey(net), batch=3, resamples=2, needs=needs)
     with torch.no_grad(), probe:
         output = net(probe.stack(torch.rand(3, 1, 4)))
-    assert list(probe.responses) == ["network.1", "network.3", "readout"]
+    populations = probe.record(output, torch.zeros(2, 3)).populations
+    assert list(populations) == ["network.1", "network.3", "readout"]
     for name, steps in seen.items():
         current, spikes = (
             torch.stack([s[k] for s in steps]).mean(0).view(3, 3, -1) for k in (0, 1)
         )
-        found = probe.responses[name]
+        found = populations[name]
         torch.testing.assert_close(found.current, current[0])
         torch.testing.assert_close(found.shift, current[1:] - current[0])
         torch.testing.assert_close(found.spikes, spikes[0])
         torch.testing.assert_close(found.change, spikes[1:] - spikes[0])
-        assert torch.equal(found.membrane, steps[-1][2][:3])
     out = output.view(3, 3, -1)
-    torch.testing.assert_close(probe.responses["readout"].change, out[1:] - out[0])
-
-
-def test_a_hidden_membrane_is_not_reported() -> None:
-    net = lif(4, 6, 2)
-    probe = Probe(net, find_nodes(net), batch=3, resamples=1, keep_states=True, on_average=True)
-    with torch.no_grad(), probe:
-        net(probe.stack(torch.rand(3, 1, 4)))
-    assert probe.responses["network.1"].membrane is None
+    torch.testing.assert_close(populations["readout"].change, out[1:] - out[0])
 
 
 class NumpyNeurons(Population):
@@ -211,12 +221,10 @@ class NumpyNeurons(Population):
         return torch.from_numpy(s)
 
 
-def learn(net: nn.Module, rule: str, steps: int = 400, over: str | None = None, lr=5e-3) -> float:
+def learn(net: nn.Module, rule: str | Rule, steps: int = 400, lr=5e-3) -> float:
     generator = torch.Generator().manual_seed(1)
     own = any(isinstance(m, Noisy) for m in net.modules())
-    estimator = NodePerturbation(
-        net, cross_entropy, rule, sigma=None if own else 0.2, credit_over=over
-    )
+    estimator = NodePerturbation(net, cross_entropy, rule, sigma=None if own else 0.2)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -248,11 +256,11 @@ def test_neurons_outside_pytorch_are_trained_from_their_signals() -> None:
     ],
     ids=["membrane", "count", "count, escape"],
 )
-@pytest.mark.parametrize("over", ["trial", "steps"])
-def test_mirrored_credit_trains_through_any_readout(readout, over: str) -> None:
+@pytest.mark.parametrize("credit", ["trial", "steps"])
+def test_mirrored_credit_trains_through_any_readout(readout, credit: str) -> None:
     net = lif(6, 40, 40, 4, steps=8)
     net.readout = readout()
-    assert learn(net, "mirrored", over=over) > 0.85
+    assert learn(net, over("mirrored", credit)) > 0.85
 
 
 def test_a_network_that_ends_with_neurons_is_trained() -> None:
@@ -325,15 +333,15 @@ def test_operations_without_a_record_over_trials_fall_back_to_learned_credit() -
         estimator(*task(20, torch.Generator().manual_seed(0)))
 
 
-@pytest.mark.parametrize("rule", FEEDBACKS)
-@pytest.mark.parametrize("over", ["trial", "steps"])
-def test_states_of_feedback_are_restored_with_the_same_bits(rule: str, over: str) -> None:
-    if over == "steps" and rule in ("innovation", "share"):
-        pytest.skip("refused: see below")
+@pytest.mark.parametrize("rule", [name for name, entry in RULES.items() if entry.sends_error])
+@pytest.mark.parametrize("credit", ["trial", "steps"])
+def test_states_of_feedback_are_restored_with_the_same_bits(rule: str, credit: str) -> None:
+    if credit == "steps" and RULES[rule].uses_dloss:
+        return  # refused; see test_eligibility
 
     def fresh() -> tuple[Spiking, NodePerturbation]:
         net = lif(6, 12, 10, 4, steps=5)
-        return net, NodePerturbation(net, cross_entropy, rule, sigma=0.2, credit_over=over)
+        return net, NodePerturbation(net, cross_entropy, over(rule, credit), sigma=0.2)
 
     batches = [task(20, torch.Generator().manual_seed(i)) for i in range(8)]
     net, estimator = fresh()
@@ -365,14 +373,18 @@ def test_noise_over_a_trial_is_drawn_once_per_trial() -> None:
 
 
 def test_impossible_settings_of_time_are_refused() -> None:
-    net = lif(4, 6, 2)
+    net, held = lif(4, 6, 2), Injection(0.1, per_trial=True)
+    for rule in ("anp", "inp", InTime(RULES["mirrored"].make(0))):
+        with pytest.raises(InputError, match="shows nothing about single steps"):
+            NodePerturbation(net, cross_entropy, rule, sigma=held)
+    for rule in ("mirrored", OverTrial(RULES["anp"].make(0))):
+        NodePerturbation(net, cross_entropy, rule, sigma=held)
     for settings, words in (
-        ({"credit_over": "steps", "noise_over": "trial"}, "says nothing about single ones"),
         ({"credit_over": "step"}, "did you mean 'steps'"),
         ({"noise_over": "trail"}, "did you mean 'trial'"),
     ):
         with pytest.raises(InputError, match=words):
-            NodePerturbation(net, cross_entropy, "anp", **settings)
+            resolve(Config(system="lif", **settings))
 
 
 @pytest.mark.parametrize("gradient", [False, True])

@@ -56,7 +56,7 @@ def test_units_keep_shape_dtype_input_and_bits(case) -> None:
 def test_a_network_of_every_unit_gets_gradients(case) -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 8), case.make(1), torch.nn.Linear(8, 2))
-    estimator = NodePerturbation(net, squared_error, sigma=0.5)
+    estimator = NodePerturbation(net, squared_error, "anp", sigma=0.5)
     estimator(torch.randn(20, 3), torch.randn(20, 2))
     for p in net.parameters():
         assert p.grad.isfinite().all() and p.grad.abs().sum() > 0

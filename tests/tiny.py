@@ -1,13 +1,18 @@
 """A task small enough to train on in a test, and runs on it."""
 
 import csv
+import itertools
+import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
+import noisynets.run.train as loop
 from noisynets.run.checkpoint import load_state
 from noisynets.run.folder import RunFolder, create
+from noisynets.run.session import Session
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import train
 from noisynets.tasks.data import Examples, Task
@@ -50,6 +55,30 @@ def same(a, b) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
+
+
+def interrupted(path: Path, patch: pytest.MonkeyPatch, settings: dict, stops: int) -> RunFolder:
+    """A run that stops at random steps, and is continued; with a checkpoint at every guard."""
+    patch.setattr(loop, "GUARD_STEPS", 5)
+    patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    folder = create(path, config(**settings))
+    step_, calls = Session.step_, itertools.count()
+    failing = random.Random(str(settings)).sample(range(10 * folder.config().epochs), stops)
+
+    def unreliable(self, *args):
+        if next(calls) in failing:
+            raise KeyboardInterrupt
+        return step_(self, *args)
+
+    patch.setattr(Session, "step_", unreliable)
+    stopped = 0
+    while folder.summary() is None:
+        try:
+            train(folder, progress_bar=False)
+        except KeyboardInterrupt:
+            stopped += 1
+    assert stopped == stops
+    return folder
 
 
 TASK = Task("tiny", "for tests", (1, 4, 4), classes=3, load=tiny_task, validation=50)

@@ -27,7 +27,7 @@ def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> 
         generator: on the same device.
     """
     if like.device.type == "cpu" and like.dtype == torch.float32 and math.prod(shape) >= MANY:
-        return _looked_up(_gaussian_pairs(), torch.uint16, shape, generator)
+        return _looked_up(gaussian_pairs(), torch.uint16, shape, generator)
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
@@ -44,7 +44,7 @@ MANY = 2**16
 
 
 @cache
-def _gaussian_pairs() -> Tensor:
+def gaussian_pairs() -> Tensor:
     """Table of pairs of Gaussian numbers, as (2¹⁶,) complex numbers: 256 radii times 256 angles.
 
     All entries are equally likely. Half the squared radius is exponentially distributed; each of

@@ -85,7 +85,13 @@ class Method:
 
 
 def make_rule(entry: RuleEntry, p: PerturbationSettings, system: nn.Module) -> Rule:
-    """Return a rule with its options, in the combinators that the settings ask for."""
+    """Return a rule with its options, in the combinators that the settings ask for.
+
+    Raises:
+        InputError: for a scaling that the rule does not have.
+    """
+    if p.scaling != "count" and "scaling" not in entry.options:
+        raise InputError(f"--scaling {p.scaling}: rule {entry.name!r} has none: leave it out")
     rule = entry.make(p.injection_seed, **{name: getattr(p, name) for name in entry.options})
     if p.correction:
         rule = Corrected(rule, p.correction)
@@ -267,11 +273,19 @@ class Methods(Mapping[str, Method]):
     A rule that is registered later is found as well.
     """
 
+    def __init__(self) -> None:
+        self._entries: list[RuleEntry | Method] = []
+        self._methods: dict[str, Method] = {}
+
     def __getitem__(self, name: str) -> Method:
         found = self._found()
         if name not in found:
             raise unknown("rule", name, found)
         return found[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the method of a name, or `default` if there is none."""
+        return self._found().get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found())
@@ -283,6 +297,12 @@ class Methods(Mapping[str, Method]):
         return name in self._found()
 
     def _found(self) -> dict[str, Method]:
+        entries = [*RULES.values(), *OTHERS.values()]
+        if entries != self._entries:
+            self._entries, self._methods = entries, self._made()
+        return self._methods
+
+    def _made(self) -> dict[str, Method]:
         made = [(entry, node_method(entry)) for entry in RULES.values()]
         plain = [method for _, method in made if not method.feedback]
         feedback = [method for _, method in made if method.feedback]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,10 @@ class Surveyed:
     def graph(self, shape: torch.Size) -> Graph | None:
         """Return the graph of inputs (*shape) if it is known; None: the pass must be traced."""
         return self._graph if self._graph_shape == shape else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the graph, which is traced again: adjoints cannot be pickled."""
+        return {**vars(self), "_graph": None}
 
     def keep_graph(self, graph: Graph, shape: torch.Size) -> None:
         """Keep a traced graph, if every pass of the system has the same."""

@@ -122,8 +122,8 @@ class RollOutPerturbation:
         if not 0 <= discount <= 1:
             raise InputError(f"discount {discount:g} must be within 0..1")
         self.discount = discount
-        scaled = "scaling" in form.options
-        self.scaling = find_scaling(scaling) if scaled else None
+        scaled, factor = "scaling" in form.options, find_scaling(scaling)
+        self.scaling = factor if scaled else None
         options = {"scaling": scaling} if scaled else {}
         self.rule, self.entered = form.make(seed, **options), form.entered
         self.needs = self.rule.needs(system)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from noisynets.core.errors import InputError
 from noisynets.core.record import Needs, Record
 from noisynets.rules.credit.delivery import estimates, is_intrinsic
-from noisynets.rules.credit.mirror import Maps, Mirror
+from noisynets.rules.credit.mirror import Maps, mirror_of
 from noisynets.rules.credit.state import nested, unnested
 from noisynets.rules.rule import Rule, StepCredit
 
@@ -35,7 +35,7 @@ class Corrected(Rule):
         if inner.uses_dloss:
             raise InputError("the credit of this rule is made of δL: nothing is left to correct")
         self.inner, self.share = inner, share
-        self.maps = Maps(lambda node: Mirror(node.product))
+        self.maps = Maps(mirror_of)
 
     def needs(self, system: nn.Module) -> Needs:
         """Return what the inner rule needs."""

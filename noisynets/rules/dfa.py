@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from noisynets.rules.credit.direct import DirectFeedback
 from noisynets.rules.credit.direct_maps import DirectMaps, RandomMap
 from noisynets.rules.rule import RuleEntry, Traits
@@ -9,7 +11,7 @@ from noisynets.rules.rule import RuleEntry, Traits
 
 def make(seed: int = 0) -> DirectFeedback:
     """Return the rule with the random maps of a seed."""
-    return DirectFeedback(DirectMaps(lambda name: RandomMap(name, seed), taught=False))
+    return DirectFeedback(DirectMaps(partial(RandomMap, seed=seed), taught=False))
 
 
 ENTRY = RuleEntry(

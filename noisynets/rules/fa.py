@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.types import Node
 from noisynets.rules.credit.feedback import LayerwiseFeedback
 from noisynets.rules.credit.products import adjoint, forward, shown
 from noisynets.rules.rule import RuleEntry, Traits
@@ -60,9 +62,14 @@ class RandomLayerMap:
         self._map = state["map"].to(device) if state else None
 
 
+def random_map_of(node: Node, seed: int) -> RandomLayerMap:
+    """Return the map of a node."""
+    return RandomLayerMap(node.product, node.name, seed)
+
+
 def make(seed: int = 0) -> LayerwiseFeedback:
     """Return the rule with the random maps of a seed."""
-    return LayerwiseFeedback(lambda node: RandomLayerMap(node.product, node.name, seed))
+    return LayerwiseFeedback(partial(random_map_of, seed=seed))
 
 
 ENTRY = RuleEntry(

@@ -16,7 +16,7 @@ from noisynets.rules.credit.delivery import (
     estimates as noise_estimates,
 )
 from noisynets.rules.credit.feedback import Feedback, Sent
-from noisynets.rules.credit.mirror import Maps, Mirror
+from noisynets.rules.credit.mirror import Maps, mirror_of
 from noisynets.rules.credit.state import nested, unnested
 from noisynets.rules.roll_outs import innovations
 from noisynets.rules.rule import RollOutForm, RuleEntry, Traits
@@ -33,7 +33,7 @@ class Innovation(Feedback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maps = Maps(lambda node: Mirror(node.product))
+        self.maps = Maps(mirror_of)
         self._gates = Gates()
 
     def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:

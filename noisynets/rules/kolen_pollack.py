@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.types import Node
 from noisynets.rules.credit.feedback import LayerwiseFeedback
 from noisynets.rules.credit.mirror import Mirror
 from noisynets.rules.credit.saturation import SaturationMask
@@ -71,9 +72,14 @@ class FollowingMirror:
         self._seen = state["seen"].to(device) if "seen" in state else None
 
 
+def following_mirror(node: Node) -> FollowingMirror:
+    """Return a new mirror of a node."""
+    return FollowingMirror(node.product)
+
+
 def make(seed: int = 0) -> LayerwiseFeedback:
     """Return the rule; it draws nothing, and reads changes of weights."""
-    return LayerwiseFeedback(lambda node: FollowingMirror(node.product), SaturationMask())
+    return LayerwiseFeedback(following_mirror, SaturationMask())
 
 
 ENTRY = RuleEntry(

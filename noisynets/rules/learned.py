@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from noisynets.rules.credit.direct import DirectFeedback
-from noisynets.rules.credit.direct_maps import DirectMaps, LearnedMap
+from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
 from noisynets.rules.rule import RuleEntry, Traits
 
 
 def make(seed: int = 0) -> DirectFeedback:
     """Return the rule; it draws nothing."""
-    return DirectFeedback(DirectMaps(lambda name: LearnedMap(), taught=True))
+    return DirectFeedback(DirectMaps(learned_map, taught=True))
 
 
 ENTRY = RuleEntry(

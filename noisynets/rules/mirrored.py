@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from noisynets.rules.credit.feedback import LayerwiseFeedback
-from noisynets.rules.credit.mirror import Mirror
+from noisynets.rules.credit.mirror import mirror_of
 from noisynets.rules.rule import RuleEntry, Traits
 
 
@@ -13,7 +13,7 @@ def make(seed: int = 0) -> LayerwiseFeedback:
     >>> make().due
     True
     """
-    return LayerwiseFeedback(lambda node: Mirror(node.product))
+    return LayerwiseFeedback(mirror_of)
 
 
 ENTRY = RuleEntry(

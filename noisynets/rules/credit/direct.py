@@ -9,7 +9,7 @@ from noisynets.core.record import Record
 from noisynets.rules.credit.delivery import Gates, from_output, is_intrinsic
 from noisynets.rules.credit.direct_maps import DirectMaps
 from noisynets.rules.credit.feedback import Feedback, Sent, UpdateSchedule
-from noisynets.rules.credit.mirror import Maps, Mirror
+from noisynets.rules.credit.mirror import Maps, mirror_of
 from noisynets.rules.credit.state import nested, unnested
 
 
@@ -22,7 +22,7 @@ class DirectFeedback(Feedback):
 
     def __init__(self, direct: DirectMaps) -> None:
         super().__init__(UpdateSchedule())
-        self.maps = Maps(lambda node: Mirror(node.product))
+        self.maps = Maps(mirror_of)
         self._direct = direct
         self._gates = Gates()
 

@@ -9,6 +9,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from noisynets.core.record import Needs, Record
 from noisynets.core.trial import has_state
 from noisynets.core.types import Node
 from noisynets.rules.credit.delivery import Gates, add_, deliver, from_output
-from noisynets.rules.credit.direct_maps import DirectMaps, LearnedMap
+from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
 from noisynets.rules.credit.mirror import Map, Maps
 from noisynets.rules.credit.products import has_mirror
 from noisynets.rules.credit.saturation import SaturationMask
@@ -128,7 +129,7 @@ class LayerwiseFeedback(Feedback):
         self.maps = Maps(new)
         self._saturation = saturation
         self._gates = Gates()
-        self._direct = DirectMaps(lambda name: LearnedMap(), taught=True)
+        self._direct = DirectMaps(learned_map, taught=True)
         self._blocked: tuple[Graph, frozenset[int]] | None = None
         self._warned = False
 
@@ -185,6 +186,10 @@ class LayerwiseFeedback(Feedback):
                 stacklevel=2,
             )
             self._warned = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is found in the graph again: adjoints cannot be pickled."""
+        return {**vars(self), "_blocked": None}
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""

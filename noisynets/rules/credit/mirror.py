@@ -113,6 +113,11 @@ class Mirror:
         self._updates = int(state["n"]) if state else 0
 
 
+def mirror_of(node: Node) -> Mirror:
+    """Return a new mirror of a node."""
+    return Mirror(node.product)
+
+
 class Map(Protocol):
     """A linear map in place of a node's own, for sending credit from its output to its input."""
 

@@ -1,16 +1,19 @@
 """A feedback rule: half of what direct feedback alignment gives."""
 
-from noisynets import register
-from noisynets.estimators.methods import node_method
-from noisynets.rules.credit import FEEDBACKS
+from noisynets import RULES, Rule, RuleEntry, Traits, register
 
 
-class Half:
+class Half(Rule):
+    uses_dloss = False
+
     def __init__(self, seed):
-        self.inner = FEEDBACKS["dfa"](seed)
+        self.inner = RULES["dfa"].make(seed)
 
-    def __call__(self, pair):
-        return [None if credit is None else credit / 2 for credit in self.inner(pair)]
+    def needs(self, system):
+        return self.inner.needs(system)
+
+    def __call__(self, record):
+        return [None if credit is None else credit / 2 for credit in self.inner(record)]
 
     def state(self):
         return self.inner.state()
@@ -20,6 +23,4 @@ class Half:
 
 
 def plug_in():
-    register(
-        "rule", node_method("toy-feedback", "half of dfa", Half, lr=3e-3, sigma=1e-2, feedback=True)
-    )
+    register("rule", RuleEntry("toy-feedback", "half of dfa", Half, Traits(random_feedback=True)))

@@ -1,17 +1,21 @@
 """A rule of the paper's kind: the loss difference times the signs of the activity differences."""
 
-from noisynets import register
-from noisynets.estimators.methods import node_method
-from noisynets.rules import Rule
-from noisynets.rules.rule import mean_over_passes
+from noisynets import Needs, Rule, RuleEntry, Traits, register
+from noisynets.rules.scaling import mean_over_passes
 
 
-def credit(reports, dloss, scaling):
-    return (mean_over_passes(dloss[r.own], r.delta.sign()) for r in reports)
+class Signs(Rule):
+    def needs(self, system):
+        return Needs()
+
+    def __call__(self, record):
+        for call in record.calls:
+            yield mean_over_passes(record.dloss[call.own], call.delta.sign())
+
+
+def make(seed=0):
+    return Signs()
 
 
 def plug_in():
-    rule = Rule("toy-rule", "signs of the activity differences", credit, scaled=False)
-    register(
-        "rule", node_method(rule.name, rule.summary, rule, lr=3e-3, sigma=1e-2, from_dloss=True)
-    )
+    register("rule", RuleEntry("toy-rule", "signs of activity differences", make, Traits()))

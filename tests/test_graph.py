@@ -1,28 +1,28 @@
-"""What lies between two nodes: credit with true maps and gains, against autograd."""
+"""The graph between the nodes: credit with true maps and gains, against autograd."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import Told, cosine, gradients
+from cases import TrueMap, cosine, gradients
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, SystemRefused, squared_error
-from noisynets.rules.credit.credit import Backward
-from noisynets.rules.credit.maps import Gates, geometry
+from noisynets.rules.credit.delivery import Gates, given
+from noisynets.rules.credit.feedback import LayerwiseFeedback
 
 F64 = torch.float64
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Backward:
-    """Backward credit with the true weights, and the true gain of tanh: backpropagation."""
+def exact(monkeypatch: pytest.MonkeyPatch) -> LayerwiseFeedback:
+    """Layerwise credit with the true weights, and the true gain of tanh: backpropagation."""
 
-    def gain(self, unit, pair) -> Tensor:
-        return 1 - pair.given(unit)[0].tanh().square()
+    def gain(self, unit, record) -> Tensor:
+        return 1 - given(record, unit)[0].tanh().square()
 
     monkeypatch.setattr(Gates, "__call__", gain)
-    return Backward(lambda node: Told(geometry(node)))
+    return LayerwiseFeedback(lambda node: TrueMap(node.product))
 
 
 def _net(between, out: int, conv: bool = False) -> nn.Module:
@@ -66,7 +66,7 @@ class Recurrent(nn.Module):
         return torch.stack(out, 1).mean(1)
 
 
-WIRED = {
+GRAPHS = {
     "unit": _net(torch.tanh, 8),
     "in place": _net(lambda a: a.tanh_(), 8),
     "reshape": _net(lambda a: a.view(-1, 2, 4).tanh().transpose(1, 2).reshape(-1, 8), 8),
@@ -106,17 +106,17 @@ WIRED = {
 }
 
 
-@pytest.mark.parametrize("name", WIRED)
-def test_with_the_true_maps_credit_is_the_gradient(name: str, told: Backward) -> None:
+@pytest.mark.parametrize("name", GRAPHS)
+def test_with_the_true_maps_credit_is_the_gradient(name: str, exact: LayerwiseFeedback) -> None:
     """Against autograd, in float64, to 1e-9: every adjoint on the way is exact."""
     torch.manual_seed(0)
-    net = WIRED[name].double()
+    net = GRAPHS[name].double()
     net.zero_grad()
     conv = any(isinstance(m, nn.Conv2d) for m in net.modules())
     x = torch.randn(4, 1, 6, 6, dtype=F64) if conv else torch.randn(4, 6, dtype=F64)
     with torch.no_grad():
         target = torch.randn_like(net(x))
-    NodePerturbation(net, squared_error, told, sigma=1e-3)(x, target)
+    NodePerturbation(net, squared_error, exact, sigma=1e-3)(x, target)
     found = gradients(net)
     squared_error(net(x), target).mean().backward()
     for parameter, true in gradients(net).items():
@@ -155,7 +155,7 @@ def test_with_measured_gains_credit_is_the_gradient(name: str) -> None:
     between, out = MEASURED[name]
     torch.manual_seed(0)
     net = _net(between, out)
-    rule = Backward(lambda node: Told(geometry(node)))
+    rule = LayerwiseFeedback(lambda node: TrueMap(node.product))
     estimator = NodePerturbation(net, squared_error, rule, sigma=0.02)
     for _ in range(300):
         net.zero_grad()
@@ -190,7 +190,7 @@ def test_what_is_lost_or_opaque_is_named_and_still_taught(between) -> None:
     assert net.first.weight.grad.abs().sum() > 0
 
 
-def test_another_picture_size_is_wired_anew() -> None:
+def test_another_picture_size_is_traced_anew() -> None:
     class Global(nn.Module):
         def forward(self, a: Tensor) -> Tensor:
             return a.tanh().mean((2, 3))
