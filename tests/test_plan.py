@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import Told, gradients
+from cases import TrueMap, gradients
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, squared_error
@@ -33,7 +33,7 @@ class Alternating(nn.Module):
 
 def estimator(net: nn.Module) -> NodePerturbation:
     """Mirrored credit with the true maps: on a linear net it is the gradient."""
-    rule = LayerwiseFeedback(lambda node: Told(node.product))
+    rule = LayerwiseFeedback(lambda node: TrueMap(node.product))
     return NodePerturbation(net, squared_error, rule, sigma=1e-3)
 
 

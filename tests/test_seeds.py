@@ -10,7 +10,7 @@ from torch import nn
 
 from noisynets import AdditiveGaussian, NodePerturbation, Noisy, cross_entropy
 from noisynets.core.losses import negative_return
-from noisynets.estimators.methods import METHODS, MODELLED
+from noisynets.estimators.methods import METHODS
 from noisynets.estimators.roll_out import RollOutPerturbation
 from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.run.checkpoint import load_state
@@ -20,6 +20,7 @@ from noisynets.tasks.environments import Episodes
 LIF = {"system": "lif", "steps": 3, "hidden": (6,)}
 YIN_YANG = LIF | {"task": "yinyang", "batch_size": 500}
 BOX = {"system": "numpy-box"}
+MODELLED = [name for name, method in METHODS.items() if method.needs_model]
 EXACT = ("bp", "dbp", "frozen")
 """What these rules train, they train by the exact gradient."""
 USES = [

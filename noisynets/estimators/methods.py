@@ -84,15 +84,21 @@ class Method:
     control: bool = False
 
 
-def make_rule(entry: RuleEntry, p: PerturbationSettings, system: nn.Module) -> Rule:
+def make_rule(entry: RuleEntry, p: PerturbationSettings, system: nn.Module, seed: int) -> Rule:
     """Return a rule with its options, in the combinators that the settings ask for.
+
+    Args:
+        entry: of the rule.
+        p: settings.
+        system: that is trained.
+        seed: of what the rule draws.
 
     Raises:
         InputError: for a scaling that the rule does not have.
     """
     if p.scaling != "count" and "scaling" not in entry.options:
         raise InputError(f"--scaling {p.scaling}: rule {entry.name!r} has none: leave it out")
-    rule = entry.make(p.injection_seed, **{name: getattr(p, name) for name in entry.options})
+    rule = entry.make(seed, **{name: getattr(p, name) for name in entry.options})
     if p.correction:
         rule = Corrected(rule, p.correction)
     if p.credit_over == "trial":
@@ -117,13 +123,14 @@ def node_method(entry: RuleEntry) -> Method:
             }
             if entry.roll_out is not None:
                 return RollOutPerturbation(system, loss, entry.name, scaling=p.scaling, **shared)
-            return RollOutFeedback(system, loss, make_rule(entry, p, system), **shared)
+            rule = make_rule(entry, p, system, p.injection_seed + 1)
+            return RollOutFeedback(system, loss, rule, **shared)
         sigma = p.injected
         held = p.noise_over == "trial"
         return NodePerturbation(
             system,
             loss,
-            make_rule(entry, p, system),
+            make_rule(entry, p, system, p.injection_seed),
             sigma=None if sigma is None else Injection(sigma, noise, p.injection_seed, held),
             resamples=p.resamples,
             error=MeasuredError() if p.loss_gradient == "measured" else None,
@@ -297,7 +304,7 @@ class Methods(Mapping[str, Method]):
         return name in self._found()
 
     def _found(self) -> dict[str, Method]:
-        entries = [*RULES.values(), *OTHERS.values()]
+        entries: list[RuleEntry | Method] = [*RULES.values(), *OTHERS.values()]
         if entries != self._entries:
             self._entries, self._methods = entries, self._made()
         return self._methods
