@@ -265,7 +265,7 @@ def test_compiled_modules_are_systems_like_any_other(what: str) -> None:
         found.append([p.grad for p in net.parameters()])
     for plain, other in zip(*found, strict=True):
         torch.testing.assert_close(other, plain)
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
 
 def test_empty_blocks_do_not_part_a_layer_from_its_effect() -> None:

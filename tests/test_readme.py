@@ -55,7 +55,7 @@ def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("noisynets.cli.runs.create", lambda out, config: seen.append(config))
     monkeypatch.setattr("noisynets.cli.runs.load_data", lambda config: (None, None))
     monkeypatch.setattr("noisynets.cli.runs.settled", lambda config, _: replace(config, sigma=0.1))
-    monkeypatch.setattr("noisynets.cli.runs._run", lambda folder, data=None: None)
+    monkeypatch.setattr("noisynets.cli.runs.run_folder", lambda folder, data=None: None)
     for place in ("runs", "benchmarks"):
         monkeypatch.setattr(f"noisynets.cli.{place}.fetch", lambda files, say: None)
     if words[0] == "train":

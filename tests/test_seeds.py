@@ -67,7 +67,7 @@ def trained(path: Path, monkeypatch, changed: str, by: int, settings: dict) -> d
         assert changed in found
         return found | {changed: found[changed] + by}
 
-    for module in ("session", "train", "evaluate"):
+    for module in ("session", "train", "evaluate", "settings.settings"):
         monkeypatch.setattr(f"noisynets.run.{module}.seeds", replaced)
     folder = run(path, **{"epochs": 1, "batch_size": 50} | settings)
     return load_state(folder.checkpoint)["system"]

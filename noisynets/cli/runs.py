@@ -84,7 +84,7 @@ def train(arguments: TrainArguments, config: Config) -> None:
     if auto:
         config = settled(config, data[0])
         print(f"sigma {config.sigma:g}, the middle of what was measured to be good")
-    _run(create(arguments.out, config), data)
+    run_folder(create(arguments.out, config), data)
 
 
 def loaded(config: Config) -> Data:
@@ -102,7 +102,7 @@ def resume(arguments: ResumeArguments) -> None:
     if summary is not None and not summary["diverged"]:
         _report(folder, summary)
         return
-    _run(folder, device=arguments.device)
+    run_folder(folder, device=arguments.device)
 
 
 def eval_(arguments: EvalArguments) -> None:
@@ -157,7 +157,8 @@ def neurobench(arguments: NeurobenchArguments) -> None:
         print(f"{name:20s} {value:,.4g}" if value % 1 else f"{name:20s} {value:,.0f}")
 
 
-def _run(folder: RunFolder, data: Data | None = None, device: str | None = None) -> None:
+def run_folder(folder: RunFolder, data: Data | None = None, device: str | None = None) -> None:
+    """Train the run in a folder, and print its result."""
     try:
         summary = run(folder, data, device=device)
     except KeyboardInterrupt:

@@ -47,7 +47,8 @@ class PairRecorder(Feedback):
         super().__init__()
         self.records: list[Record] = []
 
-    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+    def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        """Keep the record and return no credit."""
         self.records = [record]
         return Sent([None] * len(record.calls))
 

@@ -19,7 +19,8 @@ class Frozen(Feedback):
         super().__init__(UpdateSchedule())
         self._gates = Gates()
 
-    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+    def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        """Return credit for the nodes before the output alone."""
         if learns:
             self._gates.update_(record)
         credits, delivered = from_output(record, self._gates)

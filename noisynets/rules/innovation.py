@@ -36,7 +36,8 @@ class Innovation(Feedback):
         self.maps = Maps(mirror_of)
         self._gates = Gates()
 
-    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+    def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        """Return the estimate ĝ of every call, and learn from the record."""
         found, _ = self.estimates(record)
         return Sent(list(found))
 

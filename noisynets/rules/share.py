@@ -24,7 +24,8 @@ class Share(Feedback):
         super().__init__()
         self.inner = Innovation()
 
-    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+    def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        """Return exact credit at the output, estimates of the rest, and learn from the record."""
         found, top = self.inner.estimates(record, known_calls(record))
         return Sent([top[call] if call in graph.top else g for call, g in enumerate(found)])
 

@@ -26,7 +26,8 @@ class DirectFeedback(Feedback):
         self._direct = direct
         self._gates = Gates()
 
-    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+    def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        """Send credit directly to every hidden call, and learn from the record if `learns`."""
         if learns:
             self._gates.update_(record)
             if is_intrinsic(record):

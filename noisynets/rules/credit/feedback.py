@@ -103,10 +103,10 @@ class Feedback(Rule):
     def send(self, record: Record) -> Sent:
         """Send the error at the output down, and learn from the record if it is time to."""
         assert record.graph is not None and record.error is not None, "stated in the needs"
-        return self._send(record, record.graph, self.schedule.advance())
+        return self.distribute(record, record.graph, self.schedule.advance())
 
     @abstractmethod
-    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+    def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
         """Send the error at the output down, and learn from the record if `learns`."""
 
 
@@ -133,7 +133,8 @@ class LayerwiseFeedback(Feedback):
         self._blocked: tuple[Graph, frozenset[int]] | None = None
         self._warned = False
 
-    def _send(self, record: Record, graph: Graph, learns: bool) -> Sent:
+    def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
+        """Send credit node by node through the maps, and learn from the record if `learns`."""
         if learns:
             self._gates.update_(record)
             self.maps.update_(record)
