@@ -50,303 +50,631 @@ class Mutation:
     tests: tuple[str, ...]
 
 
-def seed(what: str, file: str, old: str, new: str, *tests: str) -> Mutation:
-    """A seed that is ignored."""
-    return Mutation(f"seed ignored: {what}", file, old, new, tests)
-
-
+BATTERY = "tests/test_battery.py::test_"
 SEEDS = "tests/test_seeds.py::test_another_seed_gives_other_bits"
-SAME = "tests/test_rules.py::test_same_seed_same_bits"
-LOOPS = "tests/test_rules.py::test_agrees_with_plain_loops"
+NOISE_SEED = "tests/test_seeds.py::test_an_estimators_seed_decides_its_noise"
+ROLL_OUTS = "tests/test_seeds.py::test_another_seed_gives_other_roll_outs"
+MAPS = "tests/test_seeds.py::test_random_feedback_comes_from_the_seed_alone"
+ACTING_MAPS = "tests/test_roll_out.py::test_random_feedback_of_what_acts_comes_from_its_seed"
+ACTING_METHODS = "tests/test_roll_out.py::test_methods_hand_their_seed_to_what_acts"
+CHIPS = "tests/test_devices.py::test_one_seed_sets_the_chip_and_another_the_noise_in_time"
 SHARED = "tests/test_rules.py::test_a_shared_layer_agrees_with_plain_loops"
 PLAN = "tests/test_plan.py::test_a_system_that_changes_between_two_batches_is_traced_anew"
 SPIKES = "tests/test_spiking.py::test_rules_agree_with_plain_loops"
-MAPS = "tests/test_seeds.py::test_random_feedback_comes_from_the_seed_alone"
+ACTS = "tests/test_roll_out.py::test_np_is_what_plain_loops_give"
+LAST = "tests/test_roll_out.py::test_the_last_layer_learns_what_plain_loops_give"
+EXACT = "tests/test_graph.py::test_with_the_true_maps_credit_is_the_gradient"
+TRAINED = f"{BATTERY}the_seed_of_a_run_decides_every_bit_of_its_training"
+MEAN = f"{BATTERY}stacked_resamples_are_the_mean_of_sequential_passes"
 
-MUTATIONS = [
-    # A seed is ignored.
+
+def loops(rule: str, resamples: int = 1, decorrelated: bool = False) -> str:
+    """The comparison of a rule with plain loops."""
+    return f"{BATTERY}agrees_with_plain_loops[{resamples}-{decorrelated}-{rule}]"
+
+
+def mutation(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
+    """Return a mutation of a file of the package."""
+    return Mutation(name, f"noisynets/{file}", old, new, tests)
+
+
+def seed(what: str, file: str, old: str, new: str, *tests: str) -> Mutation:
+    """Return a mutation that ignores a seed."""
+    return mutation(f"seed ignored: {what}", file, old, new, *tests)
+
+
+RULE_SEEDS = [
     seed(
         "injected noise of node perturbation",
-        "noisynets/estimators/node_perturbation.py",
+        "estimators/node_perturbation.py",
         "Injection(sigma, noise, seed)",
         "Injection(sigma, noise, 0)",
-        SAME,
+        NOISE_SEED,
     ),
     seed(
         "injected noise of weight perturbation and SPSA",
-        "noisynets/estimators/weight_space.py",
+        "estimators/weight_space.py",
         "Injection(sigma, noise or self.default_noise, seed)",
         "Injection(sigma, noise or self.default_noise, 0)",
-        SAME,
+        f"{TRAINED}[wp]",
+        f"{TRAINED}[spsa]",
     ),
     seed(
-        "injected noise of raw roll-outs",
-        "noisynets/estimators/roll_out.py",
+        "injected noise of roll-outs",
+        "estimators/roll_out.py",
         "Injection(sigma, noise, seed)",
         "Injection(sigma, noise, 0)",
-        "tests/test_seeds.py::test_another_seed_gives_other_roll_outs",
+        ROLL_OUTS,
     ),
     seed(
         "injected noise of roll-outs with feedback",
-        "noisynets/estimators/roll_out_credit.py",
+        "estimators/roll_out_feedback.py",
         "Injection(sigma, noise, seed)",
         "Injection(sigma, noise, 0)",
-        "tests/test_seeds.py::test_another_seed_gives_other_roll_outs",
+        ROLL_OUTS,
     ),
     seed(
-        "feedback of the estimator",
-        "noisynets/estimators/node_perturbation.py",
-        "FEEDBACKS[rule](seed)",
-        "FEEDBACKS[rule](0)",
+        "rule of node perturbation",
+        "estimators/node_perturbation.py",
+        "RULES[rule].make(seed)",
+        "RULES[rule].make(0)",
         MAPS,
     ),
     seed(
-        "direct feedback alignment",
-        "noisynets/rules/credit/credit.py",
-        "Fixed(name, seed)",
-        "Fixed(name)",
-        MAPS,
+        "rule of roll-outs with feedback",
+        "estimators/roll_out_feedback.py",
+        "seed=seed + 1",
+        "seed=1",
+        ACTING_MAPS,
     ),
     seed(
-        "maps of direct feedback alignment",
-        "noisynets/rules/credit/direct.py",
+        "dfa",
+        "rules/dfa.py",
+        "partial(RandomMap, seed=seed)",
+        "RandomMap",
+        f"{BATTERY}the_seed_of_a_rule_decides_its_random_maps[dfa]",
+    ),
+    seed(
+        "maps of dfa",
+        "rules/credit/direct_maps.py",
         'f"{seed}:{name}"',
         'f"{name}"',
-        MAPS,
+        f"{BATTERY}the_seed_of_a_rule_decides_its_random_maps[dfa]",
     ),
     seed(
-        "feedback alignment",
-        "noisynets/rules/credit/credit.py",
-        "Transport(geometry(node), node.name, seed)",
-        "Transport(geometry(node), node.name)",
-        MAPS,
+        "fa",
+        "rules/fa.py",
+        "partial(random_map_of, seed=seed)",
+        "partial(random_map_of, seed=0)",
+        f"{BATTERY}the_seed_of_a_rule_decides_its_random_maps[fa]",
     ),
     seed(
-        "maps of feedback alignment",
-        "noisynets/rules/credit/mirror.py",
+        "node of fa",
+        "rules/fa.py",
+        "RandomLayerMap(node.product, node.name, seed)",
+        "RandomLayerMap(node.product, node.name)",
+        f"{BATTERY}the_seed_of_a_rule_decides_its_random_maps[fa]",
+    ),
+    seed(
+        "maps of fa",
+        "rules/fa.py",
         'f"{seed}:{name}"',
         'f"{name}"',
-        MAPS,
+        f"{BATTERY}the_seed_of_a_rule_decides_its_random_maps[fa]",
     ),
     seed(
-        "settings of every rule",
-        "noisynets/run/session.py",
-        'seed=seed["injection"]',
-        "seed=0",
-        f"{SEEDS}[injection-mirrored]",
-        f"{SEEDS}[injection-np]",
+        "injected noise of a method",
+        "estimators/methods.py",
+        "Injection(sigma, noise, p.injection_seed, held)",
+        "Injection(sigma, noise, 0, held)",
+        f"{TRAINED}[np]",
     ),
     seed(
-        "weights",
-        "noisynets/run/session.py",
-        'weight_seed=seed["weights"]',
-        "weight_seed=0",
-        f"{SEEDS}[weights-bp]",
+        "rule of a method",
+        "estimators/methods.py",
+        "make_rule(entry, p, system, p.injection_seed),",
+        "make_rule(entry, p, system, 0),",
+        f"{SEEDS}[injection-noisy-mlp-dfa-None]",
     ),
     seed(
-        "the system's own noise",
-        "noisynets/run/session.py",
-        'noise_seed=seed["system"]',
-        "noise_seed=0",
-        f"{SEEDS}[system-noisy-mlp]",
+        "weight perturbation as a method",
+        "estimators/methods.py",
+        "        seed=p.injection_seed,\n",
+        "        seed=0,\n",
+        f"{TRAINED}[wp]",
     ),
     seed(
-        "order of the examples",
-        "noisynets/run/train.py",
-        'seeds(config)["order"] + epoch',
-        "epoch",
-        f"{SEEDS}[order-bp]",
+        "roll-outs as a method",
+        "estimators/methods.py",
+        '"seed": p.injection_seed,',
+        '"seed": 0,',
+        ACTING_METHODS,
     ),
     seed(
-        "encoding",
-        "noisynets/run/session.py",
-        'Stream(seed["encoding"])',
-        "Stream(0)",
-        f"{SEEDS}[encoding-lif-3-(6,)-yinyang-500-rate-bp]",
+        "rule of roll-outs as a method",
+        "estimators/methods.py",
+        "make_rule(entry, p, system, p.injection_seed + 1)",
+        "make_rule(entry, p, system, 1)",
+        ACTING_METHODS,
     ),
     seed(
-        "augmentation",
-        "noisynets/run/session.py",
-        'Stream(seed["augmentation"])',
-        "Stream(0)",
-        f"{SEEDS}[augmentation-flip-bp]",
+        "hardware-aware training as a method",
+        "estimators/methods.py",
+        "HardwareAware(system, nodes, p.injection_seed)",
+        "HardwareAware(system, nodes)",
+        f"{SEEDS}[injection-numpy-box-aware]",
     ),
     seed(
         "hardware-aware training",
-        "noisynets/estimators/methods.py",
-        "Aware(system, nodes, p.seed)",
-        "Aware(system, nodes)",
+        "systems/blackbox/model_based.py",
+        "1_000_003 * self._seed + box.model_draws",
+        "box.model_draws",
         f"{SEEDS}[injection-numpy-box-aware]",
     ),
     seed(
         "streams",
-        "noisynets/core/noise.py",
+        "core/noise.py",
         "seed = self._seed + (device.index or 0)",
         "seed = device.index or 0",
-        SAME,
+        f"{BATTERY}the_seed_of_injected_noise_decides_every_bit[np]",
     ),
     seed(
-        "device",
-        "noisynets/systems/devices/pattern.py",
-        "np.random.SeedSequence([int(self.seed), _FIXED])",
-        "np.random.SeedSequence([_FIXED])",
-        "tests/test_devices.py::test_two_seeds_decide_the_chip_and_its_behaviour_in_time",
+        "a system's own noise",
+        "core/noise.py",
+        "if seed is None else seed)",
+        "if seed is None else 0)",
+        f"{SEEDS}[system-noisy-mlp]",
     ),
+]
+
+RUN_SEEDS = [
     seed(
         "of a run, in all of its parts",
-        "noisynets/run/settings/resolve.py",
+        "run/settings/settings.py",
         "np.random.SeedSequence(config.seed)",
         "np.random.SeedSequence(0)",
-        "tests/test_seeds.py::test_the_seeds_of_a_run_are_all_different",
+        f"{BATTERY}every_seed_of_a_run_is_one_of_its_own",
     ),
-    # Rᵀ for R.
-    Mutation(
-        "Rᵀ for R: forward",
-        "noisynets/core/decorrelation/layers.py",
+    seed(
+        "weights",
+        "run/settings/settings.py",
+        '"weight_seed", found["weights"]',
+        '"weight_seed", 0',
+        f"{SEEDS}[weights-bp]",
+    ),
+    seed(
+        "the system's own noise",
+        "run/settings/settings.py",
+        '"noise_seed", found["system"]',
+        '"noise_seed", 0',
+        f"{SEEDS}[system-noisy-mlp]",
+    ),
+    seed(
+        "injected noise",
+        "run/settings/settings.py",
+        '"injection_seed", found["injection"]',
+        '"injection_seed", 0',
+        f"{SEEDS}[injection-np]",
+    ),
+    seed(
+        "order of the examples",
+        "run/train.py",
+        'seeds(config)["order"] + epoch',
+        "epoch",
+        f"{BATTERY}the_seed_decides_the_order_of_the_examples",
+    ),
+    seed(
+        "encoding",
+        "run/session.py",
+        'Stream(seed["encoding"])',
+        "Stream(0)",
+        f"{BATTERY}the_seed_decides_encoding_augmentation_and_the_systems_noise[lif-4-rate-bp]",
+    ),
+    seed(
+        "encoding of an evaluation",
+        "run/evaluate.py",
+        'Stream(seeds(session.config)["encoding"] + 1)',
+        "Stream(1)",
+        "tests/test_seeds.py::test_the_seed_decides_the_encoding_of_an_evaluation",
+    ),
+    seed(
+        "augmentation",
+        "run/session.py",
+        'Stream(seed["augmentation"])',
+        "Stream(0)",
+        f"{BATTERY}the_seed_decides_encoding_augmentation_and_the_systems_noise[mlp-crop-flip-bp]",
+    ),
+    seed(
+        "initial weights",
+        "systems/models/build.py",
+        "manual_seed(build.weight_seed)",
+        "manual_seed(0)",
+        f"{SEEDS}[weights-bp]",
+    ),
+    seed(
+        "noise of layers",
+        "systems/models/build.py",
+        "seed=build.noise_seed + i)",
+        "seed=i)",
+        f"{SEEDS}[system-noisy-mlp]",
+    ),
+    seed(
+        "noise of units",
+        "systems/models/build.py",
+        "build.noise_seed + len(layers) + i",
+        "len(layers) + i",
+        f"{SEEDS}[system-bernoulli-mlp]",
+    ),
+    seed(
+        "noise of a box",
+        "systems/models/boxed.py",
+        '"seed": build.noise_seed}',
+        '"seed": 0}',
+        f"{SEEDS}[system-numpy-box]",
+    ),
+]
+
+DEVICE_SEEDS = [
+    seed(
+        "fixed pattern of a device",
+        "systems/devices/pattern.py",
+        "np.random.SeedSequence([int(self.seed), _PATTERN_STREAM])",
+        "np.random.SeedSequence([_PATTERN_STREAM])",
+        CHIPS,
+    ),
+    seed(
+        "noise of weights",
+        "systems/devices/noisy.py",
+        "kept or Source(seed)",
+        "kept or Source(0)",
+        CHIPS,
+    ),
+    seed(
+        "writing of a device",
+        "systems/devices/conductance.py",
+        "Source(seed)",
+        "Source(0)",
+        CHIPS,
+    ),
+    seed(
+        "chip",
+        "systems/devices/presets.py",
+        "np.random.SeedSequence(device_seed)",
+        "np.random.SeedSequence(0)",
+        CHIPS,
+    ),
+    seed(
+        "noise of a chip",
+        "systems/devices/presets.py",
+        "np.random.SeedSequence(cycle_seed)",
+        "np.random.SeedSequence(0)",
+        f"{SEEDS}[system-analog-mlp-anp]",
+    ),
+    seed(
+        "chip of a run",
+        "systems/models/build.py",
+        "device_seed=build.device_seed",
+        "device_seed=0",
+        "tests/test_seeds.py::test_the_seed_of_a_chip_decides_its_devices",
+    ),
+    seed(
+        "chip of a box",
+        "systems/models/boxed.py",
+        'seeds = {"chip": build.device_seed',
+        'seeds = {"chip": 0',
+        "tests/test_seeds.py::test_the_seed_of_a_chip_decides_its_devices",
+    ),
+]
+
+TRANSPOSED = [
+    mutation(
+        "Rᵀ for R: the matrix of a layer",
+        "core/decorrelation/layers.py",
         'return self.R.T if self.variant == "rescaled" else self.R',
         'return self.R if self.variant == "rescaled" else self.R.T',
-        (LOOPS,),
+        loops("np", decorrelated=True),
     ),
-    Mutation(
+    mutation(
+        "Rᵀ for R: forward of a linear layer",
+        "core/decorrelation/layers.py",
+        "F.linear(raw - self.mean if self.demean else raw, self.matrix)",
+        "F.linear(raw - self.mean if self.demean else raw, self.matrix.T)",
+        loops("np", decorrelated=True),
+    ),
+    mutation(
+        "Rᵀ for R: forward of a convolution",
+        "core/decorrelation/layers.py",
+        "self.conv.weight.flatten(1) @ self.matrix",
+        "self.conv.weight.flatten(1) @ self.matrix.T",
+        "tests/test_decorrelation.py::test_a_convolution_decorrelates_its_patches",
+    ),
+    mutation(
         "Rᵀ for R: gradient of a convolution",
-        "noisynets/core/decorrelation/layers.py",
+        "core/decorrelation/layers.py",
         "kernel @ module.matrix.T",
         "kernel @ module.matrix",
-        ("tests/test_decorrelation.py", "tests/test_outer.py"),
+        "tests/test_outer.py::test_decorrelated_convolution_equals_autograd",
     ),
-    Mutation(
-        "Rᵀ for R: update",
-        "noisynets/core/decorrelation/layers.py",
+    mutation(
+        "Rᵀ for R: inputs of an update",
+        "core/decorrelation/layers.py",
         "x = self.decorrelate(rows)",
         "x = F.linear(rows - self.mean if self.demean else rows, self.matrix.T)",
-        ("tests/test_decorrelation.py",),
+        "tests/test_decorrelation.py::test_correlations_go_down",
     ),
-    # A stale plan.
-    Mutation(
+    mutation(
+        "Rᵀ for R: update",
+        "core/decorrelation/updates.py",
+        "torch.addmm(R, x.T, x @ R, alpha=-rate / len(x)).addcmul_(",
+        "torch.addmm(R, x.T, x @ R.T, alpha=-rate / len(x)).addcmul_(",
+        "tests/test_decorrelation.py::test_updates_agree_with_loops",
+    ),
+]
+
+STALE = [
+    mutation(
         "stale plan: the system changed",
-        "noisynets/estimators/node_perturbation.py",
-        "        self.nodes = check(self.system)\n        self._wiring = None\n",
-        "        self.nodes = check(self.system)\n",
-        (PLAN,),
+        "estimators/node_perturbation.py",
+        "self._seen, self._graph, self._checked = now, None, False",
+        "self._seen, self._checked = now, False",
+        PLAN,
     ),
-    Mutation(
+    mutation(
+        "stale plan: parameters were frozen or thawed",
+        "estimators/node_perturbation.py",
+        "[(p.requires_grad, p.dtype) for p in parameters]",
+        "[p.dtype for p in parameters]",
+        PLAN,
+    ),
+    mutation(
+        "stale plan: parameters have another precision",
+        "estimators/node_perturbation.py",
+        "[(p.requires_grad, p.dtype) for p in parameters]",
+        "[p.requires_grad for p in parameters]",
+        "tests/test_plan.py::test_a_system_in_another_precision_is_checked_anew",
+    ),
+    mutation(
+        "stale plan: modules were replaced",
+        "estimators/node_perturbation.py",
+        "[(module, module.training) for module in modules]",
+        "[module.training for module in modules]",
+        PLAN,
+    ),
+    mutation(
+        "stale plan: modules were switched to evaluation",
+        "estimators/node_perturbation.py",
+        "[(module, module.training) for module in modules]",
+        "modules",
+        "tests/test_plan.py::test_a_system_in_another_mode_is_traced_anew",
+    ),
+    mutation(
         "stale plan: the inputs have another shape",
-        "noisynets/estimators/node_perturbation.py",
-        "wired = self._wiring is not None and self._wired_for == inputs.shape[1:]",
-        "wired = self._wiring is not None",
-        ("tests/test_plan.py::test_inputs_of_another_size_are_traced_anew",),
+        "estimators/node_perturbation.py",
+        "return self._graph if self._graph_shape == shape else None",
+        "return self._graph",
+        "tests/test_plan.py::test_inputs_of_another_size_are_traced_anew",
     ),
-    Mutation(
+    mutation(
         "stale plan: a system that is no fixed chain",
-        "noisynets/estimators/node_perturbation.py",
-        "fixed = is_chain(_network(self.system)) and wiring.reported",
-        "fixed = True",
-        ("tests/test_plan.py::test_what_is_no_chain_is_traced_in_every_batch",),
+        "estimators/node_perturbation.py",
+        "graph if is_chain(network) and graph.recorded else None",
+        "graph if graph.recorded else None",
+        "tests/test_plan.py::test_what_is_no_chain_is_traced_in_every_batch",
     ),
-    # A draw of noise is skipped.
-    Mutation(
+    mutation(
+        "stale plan: values that only a traced pass stores",
+        "estimators/node_perturbation.py",
+        "graph if is_chain(network) and graph.recorded else None",
+        "graph if is_chain(network) else None",
+        "tests/test_plan.py::test_what_no_record_holds_is_traced_in_every_batch",
+    ),
+    mutation(
+        "stale plan: the calls that a rule found blocked",
+        "rules/credit/feedback.py",
+        "if self._blocked is None or self._blocked[0] is not graph:",
+        "if self._blocked is None:",
+        "tests/test_plan.py::test_what_is_blocked_is_found_anew_in_another_graph",
+    ),
+]
+
+SKIPPED = [
+    mutation(
+        "draw skipped: noise of the first node",
+        "core/probe.py",
+        "torch.add(output, z, alpha=self.injection.sigma, out=noisy)",
+        "noisy.copy_(output)",
+        loops("np"),
+    ),
+    mutation(
         "draw skipped: noise of a node behind the first",
-        "noisynets/core/probe.py",
-        "        noisy.add_(z, alpha=self._injection.sigma)\n",
+        "core/probe.py",
+        "        noisy.add_(z, alpha=self.injection.sigma)\n",
         "",
-        (LOOPS,),
+        loops("np"),
     ),
-    Mutation(
+    mutation(
+        "draw skipped: noise at the outputs of a network that acts",
+        "estimators/roll_out_feedback.py",
+        "done.append(output + xi)",
+        "done.append(output.clone())",
+        LAST,
+    ),
+    mutation(
         "draw skipped: a device's own noise",
-        "noisynets/systems/devices/noisy.py",
+        "systems/devices/noisy.py",
         "return a + noise",
         "return a",
-        ("tests/test_effects.py::test_noise_of_products_is_new_for_every_patch",),
+        "tests/test_effects.py::test_weight_noise_is_independent_for_every_patch",
     ),
-    Mutation(
+    mutation(
         "draw skipped: the state of the stream is not restored",
-        "noisynets/estimators/node_perturbation.py",
+        "estimators/node_perturbation.py",
         'self.injection.stream.restore(state["stream"])',
         "pass",
-        ("tests/test_feedback.py::test_feedback_restored_on_a_used_estimator_is_what_was_saved",),
+        f"{BATTERY}an_estimator_is_restored_with_the_same_bits_at_any_phase[1-np]",
     ),
-    Mutation(
+    mutation(
         "draw skipped: the stream begins anew in every call",
-        "noisynets/core/noise.py",
+        "core/noise.py",
         "return self.sampler(shape, like, self.stream.on(like.device))",
         "return self.sampler(shape, like, Stream(self.stream._seed).on(like.device))",
-        ("tests/test_plan.py::test_noise_is_drawn_anew_in_every_batch_and_every_node",),
+        "tests/test_plan.py::test_noise_is_drawn_anew_in_every_batch_and_every_node",
     ),
-    # N is dropped.
-    Mutation(
+]
+
+SIZES = [
+    mutation(
         "N dropped: rules with a norm",
-        "noisynets/rules/rule.py",
-        "n = sum(r.delta[0, 0].numel() for r in reports)",
+        "rules/scaling.py",
+        "n = sum(call.delta[0, 0].numel() for call in calls)",
         "n = 1",
-        (LOOPS,),
+        loops("anp"),
     ),
-    Mutation(
+    mutation(
         "N dropped: of the nodes behind the first",
-        "noisynets/rules/rule.py",
-        "n = sum(r.delta[0, 0].numel() for r in reports)",
-        "n = reports[0].delta[0, 0].numel()",
-        (LOOPS,),
+        "rules/scaling.py",
+        "n = sum(call.delta[0, 0].numel() for call in calls)",
+        "n = calls[0].delta[0, 0].numel()",
+        loops("anp"),
     ),
-    Mutation(
+    mutation(
         "N dropped: innovation and share",
-        "noisynets/rules/credit/credit.py",
+        "rules/credit/delivery.py",
         "size = sum(e[0, 0].numel() for e in innovations)",
         "size = 1",
-        (
-            "tests/test_control_variates.py::test_control_variates_are_unbiased_and_have_less_variance",
-        ),
+        loops("innovation"),
+        loops("share"),
     ),
-    Mutation(
+    mutation(
+        "N dropped: roll-outs",
+        "estimators/roll_out.py",
+        "weight = weight * scaling(share, torch.ones_like(share), 1.0)",
+        "pass",
+        "tests/test_roll_out.py::test_n_counts_the_steps_of_an_episode",
+    ),
+    mutation(
         "mean over K dropped",
-        "noisynets/rules/rule.py",
+        "rules/scaling.py",
         "factor / len(delta), delta)",
         "factor, delta)",
-        (LOOPS,),
+        loops("np", 3),
     ),
-    # One draw for all calls.
-    Mutation(
+    mutation(
+        "mean over K dropped: innovation and share",
+        "rules/credit/delivery.py",
+        "n * factor / len(e), e)",
+        "n * factor, e)",
+        loops("innovation", 3),
+    ),
+    mutation(
+        "mean over K dropped: roll-outs",
+        "estimators/roll_out.py",
+        "weight = dloss[p] / len(records[0].delta)",
+        "weight = dloss[p]",
+        ACTS,
+    ),
+    mutation(
+        "mean over K dropped: roll-outs with feedback",
+        "estimators/roll_out_feedback.py",
+        "episodes = alive.shape[0] * alive.shape[1]",
+        "episodes = alive.shape[1]",
+        LAST,
+    ),
+    mutation(
+        "mean over K dropped: weight space",
+        "estimators/weight_space.py",
+        "(self.resamples * self.injection.sigma**2)",
+        "self.injection.sigma**2",
+        "tests/test_weight_space.py::test_agrees_with_plain_loops",
+    ),
+]
+
+DRAWS = [
+    mutation(
+        "one draw for all epochs: order of the examples",
+        "run/train.py",
+        'seeds(config)["order"] + epoch',
+        'seeds(config)["order"]',
+        f"{BATTERY}the_seed_decides_the_order_of_the_examples",
+    ),
+    mutation(
         "one draw for all calls: injected noise",
-        "noisynets/core/probe.py",
-        "        if self._hold_noise:\n            self._held[index] = z\n",
+        "core/probe.py",
+        "        if self.injection.per_trial:\n            self._held[index] = z\n",
         "        self._held[index] = z\n",
-        (SHARED, SPIKES),
+        SHARED,
     ),
-    Mutation(
+    mutation(
         "one draw for all calls: held noise is drawn anew",
-        "noisynets/core/probe.py",
-        "        if self._hold_noise:\n            self._held[index] = z\n",
+        "core/probe.py",
+        "        if self.injection.per_trial:\n            self._held[index] = z\n",
         "",
-        (SPIKES,),
+        SPIKES,
     ),
-    Mutation(
+    mutation(
         "one draw for all calls: draws of a mean",
-        "noisynets/core/trial.py",
+        "core/recorders.py",
         "draws = 1 if self._held else n",
         "draws = 1",
-        ("tests/test_eligibility.py::test_nodes_called_once_and_often_get_credit_in_proportion",),
+        SPIKES,
     ),
-    # Credit of a shared layer is summed once.
-    Mutation(
+    mutation(
+        "one draw for all passes",
+        "core/probe.py",
+        "z = self.injection.draw(like.shape, like)",
+        "z = self.injection.draw(like[:1].shape, like).expand_as(like)",
+        loops("np", 3),
+    ),
+]
+
+SUMS = [
+    mutation(
         "shared layer summed once: products",
-        "noisynets/core/outer.py",
+        "core/outer.py",
         "parameter.grad.add_(gradient)",
         "parameter.grad = gradient",
-        (SHARED,),
+        SHARED,
     ),
-    Mutation(
+    mutation(
         "shared layer summed once: activities used twice",
-        "noisynets/rules/credit/pair.py",
-        "credits[part.call] = old + c.to(old.dtype).view_as(old)",
-        "credits[part.call] = c.to(old.dtype).view_as(old)",
-        ("tests/test_wiring.py::test_with_the_true_maps_credit_is_the_gradient",),
+        "rules/credit/delivery.py",
+        "credits[call] = old + c.to(old.dtype).view_as(old)",
+        "credits[call] = c.to(old.dtype).view_as(old)",
+        EXACT,
     ),
-    Mutation(
+    mutation(
         "shared layer summed once: expressions used twice",
-        "noisynets/rules/credit/pair.py",
+        "rules/credit/delivery.py",
         "found[to] = found[to] + c if to in found else c",
         "found[to] = c",
-        ("tests/test_wiring.py::test_with_the_true_maps_credit_is_the_gradient",),
+        EXACT,
     ),
+    mutation(
+        "shared layer summed once: populations used twice",
+        "rules/credit/feedback.py",
+        "populations[name] = c if before is None else before + c",
+        "populations[name] = c",
+        "tests/test_eligibility.py::test_populations_stay_themselves_in_sums",
+    ),
+    mutation(
+        "shared layer summed once: weight space",
+        "estimators/weight_space.py",
+        "gradient if grad is None else grad.add_(gradient)",
+        "gradient",
+        "tests/test_weight_space.py::test_agrees_with_plain_loops",
+    ),
+]
+
+MUTATIONS = [
+    *RULE_SEEDS,
+    *RUN_SEEDS,
+    *DEVICE_SEEDS,
+    *TRANSPOSED,
+    *STALE,
+    *SKIPPED,
+    *SIZES,
+    *DRAWS,
+    *SUMS,
 ]
 
 

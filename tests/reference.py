@@ -94,6 +94,30 @@ def anp_rule(layers, xs, ts, xi, sigma, scaling="count", reference=None):
     return total
 
 
+def innovation_rule(layers, xs, ts, xi, sigma, exact=False):
+    """`exact`: the output's credit is its error, whose share is taken out of δL."""
+    total, K, B = zeros(layers), len(xi[0]), len(xs)
+    for s in range(B):
+        x, _, out = forward(layers, xs[s], silence(layers))
+        L0, error = loss(out, ts[s]), [o - t for o, t in zip(out, ts[s], strict=True)]
+        for k in range(K):
+            noise = [xi[l][k][s] for l in range(len(layers))]
+            dL = loss(forward(layers, xs[s], noise)[2], ts[s]) - L0
+            if exact:
+                dL -= sum(v * e for v, e in zip(noise[-1], error, strict=True))
+            N, norm = sum(len(v) for v in noise), sum(v * v for vs in noise for v in vs)
+            credits = [[dL * v * N / norm for v in noise[l]] for l in range(len(layers))]
+            if exact:
+                credits[-1] = error
+            for l in range(len(layers)):
+                add(total, l, [c / K / B for c in credits[l]], x[l])
+    return total
+
+
+def share_rule(layers, xs, ts, xi, sigma):
+    return innovation_rule(layers, xs, ts, xi, sigma, exact=True)
+
+
 def conv2d(x, W, b, stride, padding):
     """(C, H, W) → (C', H', W'), zero padding."""
     x = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))

@@ -6,6 +6,7 @@ from cases import TrueMap, gradients
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation, squared_error
+from noisynets.core.errors import InputError
 from noisynets.rules.credit.feedback import LayerwiseFeedback
 
 F64 = torch.float64
@@ -90,6 +91,50 @@ def test_inputs_of_another_size_are_traced_anew() -> None:
         x, y = torch.randn(5, 1, size, size, dtype=F64), torch.randn(5, 3, dtype=F64)
         estimate(x, y)
         assert_exact(gradients(net), squared_error(net(x), y), net)
+
+
+def test_a_system_in_another_mode_is_traced_anew() -> None:
+    class Mode(nn.Module):
+        def forward(self, a: Tensor) -> Tensor:
+            return a if self.training else Flip()(a)
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), Mode(), nn.Linear(8, 3)).double()
+    estimate = estimator(net)
+    for training in (True, False, True):
+        net.train(training)
+        x, y = batch()
+        estimate(x, y)
+        assert_exact(gradients(net), squared_error(net(x), y), net)
+
+
+def test_a_system_in_another_precision_is_checked_anew() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).double()
+    estimate = estimator(net)
+    estimate(*batch())
+    net.bfloat16()
+    with pytest.raises(InputError, match="below the precision of bfloat16"):
+        estimate(*(part.bfloat16() for part in batch()))
+
+
+def test_what_no_record_holds_is_traced_in_every_batch() -> None:
+    """What lies between two units is in no call's record, so that each pass must store it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Tanh(), nn.Linear(8, 3)).double()
+    estimate = estimator(net)
+    for _ in range(3):
+        net.zero_grad()
+        estimate(*batch())
+        assert net[0].weight.grad.any()
+
+
+def test_what_is_blocked_is_found_anew_in_another_graph() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.Identity(), nn.Linear(8, 3)).double()
+    estimate = estimator(net)
+    estimate(*batch())
+    net[1] = nn.Softmax(1)
+    with pytest.warns(UserWarning, match="'0': what lies behind cannot be mirrored"):
+        estimate(*batch())
 
 
 def test_what_is_no_chain_is_traced_in_every_batch() -> None:

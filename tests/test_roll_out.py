@@ -11,8 +11,10 @@ from noisynets.core.losses import negative_return
 from noisynets.core.noise import Stream, gaussian
 from noisynets.core.trial import RollOut
 from noisynets.core.types import EpisodeLog
+from noisynets.estimators.methods import METHODS
 from noisynets.estimators.roll_out import RollOutPerturbation
 from noisynets.estimators.roll_out_feedback import RollOutFeedback
+from noisynets.estimators.settings import PerturbationSettings
 from noisynets.rules import RULES, SCALINGS
 from noisynets.systems.devices import AdditiveGaussian, Noisy
 
@@ -214,6 +216,17 @@ def test_stacked_resamples_are_finite_and_reproducible(rule: str, scaling: str) 
     assert found[0].isfinite().all() and torch.equal(*found)
 
 
+@EACH_FORM
+def test_n_counts_the_steps_of_an_episode(rule: str) -> None:
+    """All episodes are over after a step: a later end of the trial changes nothing."""
+    found = [
+        estimate(Cart(network(), steps, bound=0.0), 6, rule=rule, sigma=0.3, seed=1)
+        for steps in (1, 4)
+    ]
+    assert found[0].any()
+    torch.testing.assert_close(*found)
+
+
 def test_what_entered_is_measured_without_weights_and_noise() -> None:
     """The fit leaves ξ: np and innovation agree, up to the share of the fit."""
     found = [
@@ -301,6 +314,28 @@ def test_the_last_layer_learns_what_plain_loops_give() -> None:
     exact = torch.stack(terms).sum(0) / (sum(squares) / len(squares)) / (n * resamples)
     torch.testing.assert_close(torch.cat([last.weight.grad[0], last.bias.grad]), exact)
     assert first.weight.grad is None
+
+
+@pytest.mark.parametrize("rule", ["dfa", "fa"])
+def test_random_feedback_of_what_acts_comes_from_its_seed(rule: str) -> None:
+    """In the system's own noise nothing is injected, so that the seed decides the maps alone."""
+    found = []
+    for seed in (3, 3, 4):
+        system = Cart(network(0.3))
+        RollOutFeedback(system, negative_return, rule, sigma=None, seed=seed)(*batch(5))
+        found.append(gradients(system))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(("rule", "noise"), [("np", 0.0), ("fa", 0.3)])
+def test_methods_hand_their_seed_to_what_acts(rule: str, noise: float) -> None:
+    found = []
+    for seed in (3, 3, 4):
+        system = Cart(network(noise))
+        settings = PerturbationSettings(sigma=None if noise else 0.3, injection_seed=seed)
+        METHODS[rule].make(system, negative_return, settings)(*batch(5))
+        found.append(gradients(system))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["injected", "intrinsic"])

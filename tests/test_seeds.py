@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import flat, gradients
-from tiny import config, run, same
+from tiny import config, run, same, tiny_task
 from torch import nn
 
 from noisynets import AdditiveGaussian, NodePerturbation, Noisy, cross_entropy
@@ -14,7 +14,10 @@ from noisynets.estimators.methods import METHODS
 from noisynets.estimators.roll_out import RollOutPerturbation
 from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.run.checkpoint import load_state
+from noisynets.run.evaluate import evaluate_outputs
+from noisynets.run.session import build
 from noisynets.run.settings import Config, seeds
+from noisynets.tasks.data import Examples
 from noisynets.tasks.environments import Episodes
 
 LIF = {"system": "lif", "steps": 3, "hidden": (6,)}
@@ -101,6 +104,18 @@ def test_the_seeds_of_a_run_are_all_different() -> None:
     assert len(set(found)) == len(found) == 18
 
 
+@pytest.mark.parametrize("rule", ["np", "mirrored"])
+def test_an_estimators_seed_decides_its_noise(rule: str) -> None:
+    found = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+        estimator = NodePerturbation(net, cross_entropy, rule, sigma=0.1, seed=seed)
+        estimator(torch.rand(8, 6), torch.arange(8) % 4)
+        found.append(flat(gradients(net)))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
 @pytest.mark.parametrize("rule", ["dfa", "fa"])
 def test_random_feedback_comes_from_the_seed_alone(rule: str) -> None:
     """In the system's own noise nothing is injected, so that the seed decides the maps alone."""
@@ -119,6 +134,26 @@ def test_random_feedback_comes_from_the_seed_alone(rule: str) -> None:
     hidden = [flat({"weight": grads["0.layer.weight"]}) for grads in found]
     assert not torch.equal(hidden[0], hidden[2])
     assert torch.equal(found[0]["2.layer.bias"], found[2]["2.layer.bias"])
+
+
+@pytest.mark.parametrize("system", ["analog-mlp", "numpy-box"])
+def test_the_seed_of_a_chip_decides_its_devices(system: str) -> None:
+    x = torch.rand(5, 1, 4, 4)
+    sessions = [build(config(system=system, device_seed=seed)) for seed in (1, 1, 2)]
+    with torch.no_grad():
+        first, again, other = (session.system(x) for session in sessions)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_the_seed_decides_the_encoding_of_an_evaluation(monkeypatch) -> None:
+    session = build(config(**LIF, encoder="rate"))
+    examples = tiny_task("test", None)
+    examples = Examples(examples.x.abs(), examples.y)
+    found = []
+    for seed in (3, 3, 4):
+        monkeypatch.setattr("noisynets.run.evaluate.seeds", lambda c, seed=seed: {"encoding": seed})
+        found.append(evaluate_outputs(session, examples))
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize("estimator", [RollOutPerturbation, RollOutFeedback])
