@@ -303,7 +303,7 @@ RUN_SEEDS = [
         "systems/models/build.py",
         "build.noise_seed + len(layers) + i",
         "len(layers) + i",
-        f"{SEEDS}[system-bernoulli-mlp]",
+        f"{SEEDS}[system-lif-3-(6,)-escape]",
     ),
     seed(
         "noise of a box",
@@ -341,7 +341,7 @@ DEVICE_SEEDS = [
         "systems/devices/presets.py",
         "np.random.SeedSequence(device_seed)",
         "np.random.SeedSequence(0)",
-        CHIPS,
+        "tests/test_seeds.py::test_the_seed_of_a_chip_decides_its_devices",
     ),
     seed(
         "noise of a chip",
@@ -623,7 +623,7 @@ DRAWS = [
         "core/probe.py",
         "z = self.injection.draw(like.shape, like)",
         "z = self.injection.draw(like[:1].shape, like).expand_as(like)",
-        loops("np", 3),
+        f"{MEAN}[np-mlp]",
     ),
 ]
 
@@ -654,7 +654,7 @@ SUMS = [
         "rules/credit/feedback.py",
         "populations[name] = c if before is None else before + c",
         "populations[name] = c",
-        "tests/test_eligibility.py::test_populations_stay_themselves_in_sums",
+        "tests/test_eligibility.py::test_a_population_gets_the_credit_of_all_layers_that_read_it",
     ),
     mutation(
         "shared layer summed once: weight space",

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import cosine, gradients
+from cases import TrueMap, cosine, gradients
 from spikes import lif, over, task
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from noisynets import (
     survey,
 )
 from noisynets.rules.credit.eligibility import DECAYS, Eligibility, trace
-from noisynets.rules.credit.feedback import Feedback, Sent
+from noisynets.rules.credit.feedback import Feedback, LayerwiseFeedback, Sent
 from noisynets.rules.credit.gate import Gate
 from noisynets.rules.credit.state import unnested
 from noisynets.systems.spiking import (
@@ -197,6 +197,27 @@ def test_populations_stay_themselves_in_sums() -> None:
     for _ in range(3):
         estimator(*task(20, torch.Generator().manual_seed(0)))
     assert set(seen[-1][1].populations) == {"network.0.one", "network.0.two", "readout"}
+
+
+def test_a_population_gets_the_credit_of_all_layers_that_read_it() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.neurons = nn.Linear(6, 12), Leaky(0.9)
+            self.one, self.two = nn.Linear(12, 4), nn.Linear(12, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.neurons(self.layer(x))
+            return self.one(spikes) + self.two(spikes)
+
+    torch.manual_seed(0)
+    both, rule = Both(), LayerwiseFeedback(lambda node: TrueMap(node.product))
+    seen = watched(rule)
+    estimator = NodePerturbation(Spiking(both, steps=6), cross_entropy, rule, sigma=0.2)
+    estimator(*task(20, torch.Generator().manual_seed(0)))
+    _, one, two = seen[-1][1].calls
+    expected = one @ both.one.weight + two @ both.two.weight
+    torch.testing.assert_close(seen[-1][1].populations["network.neurons"], expected)
 
 
 def timed(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -118,13 +118,14 @@ def test_a_system_in_another_precision_is_checked_anew() -> None:
 
 
 def test_what_no_record_holds_is_traced_in_every_batch() -> None:
-    """What lies between two units is in no call's record, so that each pass must store it."""
+    """The input of a maximum pooling behind a unit: each pass must store it."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Tanh(), nn.Linear(8, 3)).double()
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten())
+    net.append(nn.Linear(16, 3)).double()
     estimate = estimator(net)
     for _ in range(3):
         net.zero_grad()
-        estimate(*batch())
+        estimate(torch.randn(4, 1, 6, 6, dtype=F64), torch.randn(4, 3, dtype=F64))
         assert net[0].weight.grad.any()
 
 
