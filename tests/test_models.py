@@ -99,7 +99,7 @@ def test_every_family_learns_on_every_architecture(family: str) -> None:
 def _settings(kind, widths: tuple[int, ...]) -> NetworkSettings:
     return NetworkSettings(
         hidden=widths,
-        steps=5 if kind.spiking else 0,
+        steps=5 if kind.spiking else None,
         intrinsic_noise=kind.intrinsic_noise,
         device_preset=kind.device_preset,
     )

@@ -16,7 +16,7 @@ from noisynets.core.settings import SETTINGS
 from noisynets.estimators.methods import METHODS
 from noisynets.run.settings import OPTIMISERS, SCHEDULES
 from noisynets.run.settings.consumers import CONSUMERS
-from noisynets.systems.catalogue import ARCHITECTURES, BOXES, FAMILIES
+from noisynets.systems.catalogue import ARCHITECTURES, BOXES, FAMILIES, SYSTEMS
 from noisynets.systems.devices import PRESETS
 from noisynets.systems.initialisation import INITIALISATIONS
 from noisynets.systems.models import UNITS
@@ -37,6 +37,7 @@ REGISTRIES: Registry[Registry[Any]] = Registry(
             ARCHITECTURES,
             FAMILIES,
             BOXES,
+            SYSTEMS.whole,
             UNITS,
             NEURONS,
             FIRINGS,
