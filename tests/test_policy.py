@@ -305,8 +305,14 @@ def test_stopped_and_continued_with_the_same_bits(
         (["cartpole", "--discount", "0.9", "--rule", "spsa"], "'spsa' gives no credit to nodes"),
         (["mnist", "--discount", "0.9"], "--discount 0.9: mnist is no environment"),
         (["cartpole", "--standardise"], "--standardise: cartpole is an environment"),
-        (["cartpole", "--system", "lif-policy", "--noise-over", "trial"], "--noise-over: cart"),
-        (["cartpole", "--system", "lif-policy", "--encoder", "rate"], "--encoder: cartpole is"),
+        (
+            ["cartpole", "--system", "lif-policy", "--noise-over", "trial"],
+            "--noise-over trial: cart",
+        ),
+        (
+            ["cartpole", "--system", "lif-policy", "--encoder", "rate"],
+            "--encoder rate: cartpole is",
+        ),
         (["mnist", "--system", "bernoulli-policy"], "for mnist use bernoulli-mlp"),
         (["mnist", "--system", "lif-policy"], "for mnist use lif"),
         (["mnist", "--env", "sigma=1"], "--env sigma=1: mnist is no environment"),

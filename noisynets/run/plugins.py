@@ -17,7 +17,7 @@ from noisynets.estimators.methods import OTHERS
 from noisynets.rules import RULES
 from noisynets.run.settings import OPTIMISERS, SCHEDULES
 from noisynets.run.settings.consumers import CONSUMERS
-from noisynets.systems.catalogue import ARCHITECTURES, BOXES, FAMILIES
+from noisynets.systems.catalogue import ARCHITECTURES, BOXES, FAMILIES, SYSTEMS
 from noisynets.systems.devices import PRESETS
 from noisynets.systems.initialisation import INITIALISATIONS
 from noisynets.systems.models import UNITS
@@ -35,6 +35,7 @@ _ALL: tuple[Registry[Any], ...] = (
     ARCHITECTURES,
     FAMILIES,
     BOXES,
+    SYSTEMS.whole,
     UNITS,
     NEURONS,
     FIRINGS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, MutableMapping
 from functools import cache, partial
 from typing import Any
 
@@ -226,14 +226,26 @@ BOXES: Registry[System] = Registry(
 )
 
 
-class Systems(Mapping[str, System]):
-    """All systems: every family on every architecture, and the boxes.
+class Systems(MutableMapping[str, System]):
+    """All systems: every family on every architecture, the boxes, and those registered whole.
 
     They are made when they are looked up, so that parts that are registered later are found.
 
-    >>> len(Systems()) == len(SYSTEMS) and "sign-conv" in SYSTEMS
+    Attributes:
+        whole: systems that are registered as they are.
+
+    >>> "sign-conv" in SYSTEMS
     True
     """
+
+    def __init__(self) -> None:
+        self.whole: Registry[System] = Registry("system")
+
+    def __setitem__(self, name: str, system: System) -> None:
+        self.whole[name] = system
+
+    def __delitem__(self, name: str) -> None:
+        del self.whole[name]
 
     def __getitem__(self, name: str) -> System:
         found = self._made()
@@ -261,7 +273,7 @@ class Systems(Mapping[str, System]):
             for family in FAMILIES.values()
             if not family.recurrent or architecture.basic
         )
-        return {found.name: found for found in made} | BOXES
+        return {found.name: found for found in made} | BOXES | self.whole
 
 
 SYSTEMS = Systems()
