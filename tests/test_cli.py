@@ -46,8 +46,8 @@ def call(*args: str) -> int:
         (["train", "--sigma", "nan"], "--sigma nan must be positive"),
         (["train", "--system", "mlp", "--sigma", "1e-9"], "below the precision of float32"),
         (["train", "--sigma", "0.01", "--dtype", "bfloat16"], "below the precision of bfloat16"),
-        (["train", "--rule", "np"], "rule 'np' needs a noise that is injected"),
-        (["train", "--rule", "dinp"], "rule 'inp' needs a noise that is injected"),
+        (["train", "--rule", "np"], "NP needs injected noise"),
+        (["train", "--rule", "dinp"], "INP needs injected noise"),
         (["train", "--rule", "bp", "--sigma", "0.1"], "--sigma 0.1: 'bp' injects nothing"),
         (["train", "--rule", "bp", "--noise", "uniform"], "--noise uniform: 'bp' injects nothing"),
         (["train", "--rule", "bp", "--resamples", "3"], "--resamples 3: 'bp' injects nothing"),
@@ -247,7 +247,7 @@ def test_time_passes_on_the_device_before_it_is_read(tmp_path: Path, capsys) -> 
     assert call("train", *TINY, "--out", dry) == 0
     capsys.readouterr()
     assert call("eval", dry, "--after", "60") == 2
-    assert "nothing in this system drifts" in capsys.readouterr().err
+    assert "has no drifting device" in capsys.readouterr().err
 
 
 def shown(capsys, *args: str) -> set[str]:
