@@ -229,7 +229,7 @@ BOXES: Registry[System] = Registry(
 class Systems(MutableMapping[str, System]):
     """All systems: every family on every architecture, the boxes, and those registered whole.
 
-    They are made when they are looked up, so that parts that are registered later are found.
+    They are made again when the registries have changed, so that later parts are found.
 
     Attributes:
         whole: systems that are registered as they are.
@@ -240,6 +240,8 @@ class Systems(MutableMapping[str, System]):
 
     def __init__(self) -> None:
         self.whole: Registry[System] = Registry("system")
+        self._parts: list[object] = []
+        self._systems: dict[str, System] = {}
 
     def __setitem__(self, name: str, system: System) -> None:
         self.whole[name] = system
@@ -267,6 +269,14 @@ class Systems(MutableMapping[str, System]):
         return len(self._made())
 
     def _made(self) -> dict[str, System]:
+        parts: list[object] = [ARCHITECTURES, FAMILIES, BOXES, self.whole]
+        if parts != self._parts:
+            self._parts = [dict(registry) for registry in (ARCHITECTURES, FAMILIES, BOXES)]
+            self._parts.append(dict(self.whole))
+            self._systems = self._products()
+        return self._systems
+
+    def _products(self) -> dict[str, System]:
         made = (
             system(family, architecture)
             for architecture in ARCHITECTURES.values()
