@@ -95,9 +95,10 @@ def _node(system: nn.Module, loss: Loss, p: PerturbationSettings, *, rule: Made)
         return RollOutPerturbation(
             system, loss, rule, scaling=p.scaling, discount=p.discount, **injection
         )
-    make = FEEDBACKS.get(rule, rule) if isinstance(rule, str) else rule
-    made: Any = make(p.injection_seed) if callable(make) else make
-    made = Corrected(made, p.correction) if p.correction else made
+    made: Any = rule(p.injection_seed) if callable(rule) else rule
+    if p.correction:  # a name is left to the estimator, which seeds roll-outs in its own way
+        made = FEEDBACKS[made](p.injection_seed) if isinstance(made, str) else made
+        made = Corrected(made, p.correction)
     if isinstance(system, RollOut):
         return RollOutFeedback(system, loss, made, discount=p.discount, **injection)
     return NodePerturbation(
