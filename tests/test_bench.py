@@ -305,10 +305,10 @@ def test_runs_with_other_settings_are_not_mixed_in(suite: Path, tmp_path: Path) 
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
-    """A run of the smoke suite on MNIST, 50 steps long, bit by bit."""
+    """Short runs, bit by bit."""
     path = tmp_path / "short.toml"
     path.write_text(
-        '[settings]\nepochs = 1\nbatch_size = 1000\nhidden = [4]\n[[case]]\nname = "a"\n'
+        '[settings]\ntask = "yinyang"\nepochs = 1\nbatch_size = 1000\nhidden = [4]\n[[case]]\nname = "a"\n'
         'rules = ["mirrored", "bp"]\ntuned.mirrored = {lr = 1e-2}\ntuned.bp = {lr = 1e-2}\n'
     )
     chosen = read_suite(str(path), {"device": "cpu"})

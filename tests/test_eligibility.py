@@ -229,7 +229,7 @@ def timed(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def test_eligibility_points_along_backpropagation_through_time() -> None:
-    """First layer, 300 pairs of 100 on fixed weights: cosine above 0.5 and above the trial mean's.
+    """First layer, 200 pairs of 100 on fixed weights: cosine above 0.5 and above the trial mean's.
 
     Surrogate gradients are themselves no derivative, so that 1 is not to be expected.
     """
@@ -239,7 +239,7 @@ def test_eligibility_points_along_backpropagation_through_time() -> None:
         net.network[0].weight.data *= 3
         estimator = NodePerturbation(net, cross_entropy, over("mirrored", credit), sigma=0.2)
         generator = torch.Generator().manual_seed(3)
-        for _ in range(300):
+        for _ in range(200):
             estimator(*timed(100, generator))
         net.zero_grad()
         x, y = timed(2000, generator)
@@ -259,7 +259,7 @@ def test_spike_times_are_learnt_in_steps_and_not_over_trials() -> None:
         estimator = NodePerturbation(net, cross_entropy, over("mirrored", credit), sigma=0.2)
         optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
         generator = torch.Generator().manual_seed(3)
-        for _ in range(300):
+        for _ in range(200):
             optimizer.zero_grad()
             estimator(*timed(100, generator))
             optimizer.step()

@@ -49,9 +49,9 @@ def _taught(net: nn.Module, rule: str, steps: int, sigma: float | None = 0.05, K
 @pytest.mark.parametrize("unit", [nn.LeakyReLU, nn.Tanh, Triangle])
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_mirrored_credit_becomes_the_gradient(unit, noise: float) -> None:
-    """Fixed weights, 1,500 pairs of 100, any unit: cosine above 0.95, in its own noise 0.9."""
+    """Fixed weights, 1,000 pairs of 100, any unit: cosine above 0.95, in its own noise 0.9."""
     net = _mlp(unit, noise)
-    found, x, y = _taught(net, "mirrored", 1500, None if noise else 0.05)
+    found, x, y = _taught(net, "mirrored", 1000, None if noise else 0.05)
     squared_error(net(x), y).mean().backward()
     for name, true in gradients(net).items():
         if name.endswith("weight"):
@@ -59,10 +59,10 @@ def test_mirrored_credit_becomes_the_gradient(unit, noise: float) -> None:
 
 
 def test_learned_credit_is_aligned_with_the_gradient() -> None:
-    """Fixed weights, 1,500 pairs of 100: the best linear feedback from the error, cosine > 0.5."""
+    """Fixed weights, 1,000 pairs of 100: the best linear feedback from the error, cosine > 0.5."""
     for noise in (0.0, 0.05):
         net = _mlp(nn.Tanh, noise)
-        found, x, y = _taught(net, "learned", 1500, None if noise else 0.05)
+        found, x, y = _taught(net, "learned", 1000, None if noise else 0.05)
         squared_error(net(x), y).mean().backward()
         for name, true in gradients(net).items():
             assert cosine(found[name], true) > (0.5 if name[0] != "4" else 0.95), name
