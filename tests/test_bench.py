@@ -308,7 +308,8 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     """Short runs, bit by bit."""
     path = tmp_path / "short.toml"
     path.write_text(
-        '[settings]\ntask = "yinyang"\nepochs = 1\nbatch_size = 1000\nhidden = [4]\n[[case]]\nname = "a"\n'
+        '[settings]\ntask = "yinyang"\nepochs = 1\nbatch_size = 1000\nhidden = [4]\n'
+        '[[case]]\nname = "a"\n'
         'rules = ["mirrored", "bp"]\ntuned.mirrored = {lr = 1e-2}\ntuned.bp = {lr = 1e-2}\n'
     )
     chosen = read_suite(str(path), {"device": "cpu"})
