@@ -70,7 +70,10 @@ def test_mirrored_credit_goes_through_every_architecture(architecture: str) -> N
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns_on_every_architecture(family: str) -> None:
-    """Loss of mirrored credit on one batch falls by a tenth and more in 40 steps."""
+    """Mirrored credit lowers the loss on one batch by a fifth, in at most 200 steps.
+
+    Narrow stacks of random units take 50 to 80 steps, by the seed; all others about 10.
+    """
     for architecture, kind in ARCHITECTURES.items():
         if kind.acts:
             continue
@@ -89,12 +92,12 @@ def test_every_family_learns_on_every_architecture(family: str) -> None:
         y = torch.arange(30) % 3
         x = torch.randn(3, 1, 6, 6)[y] + 0.1 * torch.randn(30, 1, 6, 6)
         x = x.unsqueeze(1) if kind.spiking else x
-        losses = []
-        for _ in range(40):
+        losses: list[float] = []
+        while len(losses) < 10 or sum(losses[-5:]) > 0.8 * sum(losses[:5]):
+            assert len(losses) < 200, f"{name}: {losses[::20]}"
             optimiser.zero_grad()
             losses.append(float(estimator(x, y).loss.mean()))
             optimiser.step()
-        assert sum(losses[-5:]) < 0.9 * sum(losses[:5]), name
 
 
 def _settings(kind, widths: tuple[int, ...]) -> NetworkSettings:
