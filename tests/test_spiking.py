@@ -30,6 +30,7 @@ from noisynets import (
     squared_error,
     survey,
 )
+from noisynets.bench.steps import memory, spiking
 from noisynets.core.trial import Population
 from noisynets.run.settings import Config, resolve
 from noisynets.systems.devices import AdditiveGaussian, Noisy, TrialGaussian
@@ -148,6 +149,13 @@ def test_memory_of_records_does_not_grow_with_the_trial(rule: str) -> None:
         counts.append(sum(t.numel() for t in tensors if isinstance(t, Tensor)))
         assert [call.node for call in record.calls] == nodes
     assert counts[0] == counts[1]
+
+
+def test_a_mirrored_step_frees_its_sums_before_it_learns() -> None:
+    """At most 5 tensors of the map's size and 9 of the hidden layer's rows exist at a time."""
+    width, inputs, batch = 200, 784, 64  # of the layer, of `bench.steps.spiking`, of the batch
+    most = 5 * width * inputs + 9 * batch * width + 4 * batch * inputs
+    assert memory(spiking("mirrored", width, 5, batch)) * 2**20 < 4 * most
 
 
 def test_unmodified_snntorch_with_explicit_state_is_trained() -> None:

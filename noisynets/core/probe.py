@@ -152,6 +152,7 @@ class NodeHooks:
     def close(self) -> set[str]:
         """Free memory; return the names of nodes that were entered and never left."""
         self._copies.clear()
+        self._insertion = None
         unfinished = {self._sites[index].node.name for index, _ in self._entered}
         self._entered.clear()
         return unfinished
@@ -325,7 +326,8 @@ class Probe:
             exact: the error is the loss's derivative.
         """
         populations: dict[str, PopulationRecord] = {}
-        for mean in self._populations:
+        while self._populations:  # here, too
+            mean = self._populations.pop(0)
             found = mean.record()
             if found is not None:
                 populations[mean.name] = found
@@ -366,8 +368,9 @@ class Probe:
                 "reach: wrap the layer instead: Noisy(layer, effect)"
             )
         self.calls = self._hooks.calls
-        if self._needs.averages:
-            self.calls = [mean.record() for mean in self._hooks.means.values()]
+        if self._needs.averages:  # the sums of each are freed when its record is made
+            means = self._hooks.means
+            self.calls = [means.pop(node).record() for node in list(means)]
         rows = (1 + self.passes, self.batch)
         for i, steps in self._hooks.steps.items():
             site = self._sites[i]
