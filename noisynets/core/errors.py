@@ -1,7 +1,14 @@
 """Exceptions with one-line messages that say what is wrong, where, and what to do."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of disks (exit code 1); other errors of the operating system are due to given paths."""
+
+LONGEST = 100
+"""Characters of an unknown name that are shown, and compared with known names."""
 
 
 class NoisynetsError(Exception):
@@ -45,6 +52,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     >>> print(unknown("rule", "amp", ["np", "anp", "inp"]))
     unknown rule 'amp': did you mean 'anp'? Known: anp, inp, np
     """
+    name = name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
     names = sorted(known)
     lower = {known.lower(): known for known in names}
     nearest = get_close_matches(name.lower(), lower, n=1, cutoff=0.3)
