@@ -21,10 +21,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from noisynets import cross_entropy
 from noisynets.cli.parser import arguments
+from noisynets.run.data import load_data, load_test
 from noisynets.run.evaluate import evaluate
 from noisynets.run.session import Session, build
 from noisynets.run.settings import Config, resolve
-from noisynets.run.train import load_data, load_test
 
 
 @dataclass

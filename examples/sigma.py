@@ -14,9 +14,10 @@ from tempfile import TemporaryDirectory
 from noisynets.cli.parser import arguments
 from noisynets.core.errors import Diverged
 from noisynets.diagnose import settled
+from noisynets.run.data import load_data
 from noisynets.run.folder import create
 from noisynets.run.settings import Config, resolve
-from noisynets.run.train import load_data, train
+from noisynets.run.train import train
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from noisynets.diagnose.pairs import Batches, PairSource
 from noisynets.diagnose.rates import Trial
 from noisynets.diagnose.statistics import ENDLESS, signal_to_noise
 from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.run.data import load_data
 from noisynets.run.folder import RunFolder
 from noisynets.run.session import Session, build
 from noisynets.run.settings import Config, resolve
-from noisynets.run.train import load_data
 from noisynets.tasks.data import Examples
 
 TINY = tiny_task("train", None)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from noisynets.bench.pictures import draw_axes, draw_curves, draw_rates
 from noisynets.bench.results import Group, as_csv, groups, markdown, spread
 from noisynets.bench.run import Result, carry_out, ended
@@ -18,6 +16,7 @@ from noisynets.bench.suite import SUITES, Entry, Suite, read_suite, summaries
 from noisynets.core.errors import InputError
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.folder import RunFolder
+from noisynets.run.lock import locked
 from noisynets.run.session import build
 
 
@@ -59,22 +58,19 @@ def bench(
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error})") from error
 
-    try:
-        with FileLock(out / ".lock", timeout=0):
-            results = {result.run.path: result for result in ended(suite, out)}
+    with locked(out):
+        results = {result.run.path: result for result in ended(suite, out)}
 
-            def write(result: Result) -> None:
-                results[result.run.path] = result
-                made = list(results.values())
-                write_atomically(out / "results.csv", as_csv(suite, made).encode())
-                write_atomically(out / "results.md", markdown(suite, made, command).encode())
-                each(result)
+        def write(result: Result) -> None:
+            results[result.run.path] = result
+            made = list(results.values())
+            write_atomically(out / "results.csv", as_csv(suite, made).encode())
+            write_atomically(out / "results.md", markdown(suite, made, command).encode())
+            each(result)
 
-            carry_out(part, out, jobs, write)
-            found = groups(suite, list(results.values()))
-            _draw(out, found)
-    except Timeout as error:
-        raise InputError(f"--out {out}: another process is using this folder") from error
+        carry_out(part, out, jobs, write)
+        found = groups(suite, list(results.values()))
+        _draw(out, found)
     return [group for group in found if (group.case, group.rule) in _names(part)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -23,6 +24,7 @@ from noisynets.run.allocator import keep_freed
 from noisynets.run.folder import RunFolder
 from noisynets.run.plugins import load_plugins
 from noisynets.run.settings import Config, task_of
+from noisynets.run.signals import PATIENCE
 from noisynets.run.train import finished
 
 Phase = Literal["search", "comparison"]
@@ -172,17 +174,23 @@ def _read(run: Run) -> Result | None:
 
 @contextmanager
 def _stopped(pool: Executor) -> Iterator[None]:
-    """Terminate the pool's processes when this process is interrupted."""
+    """Stop the pool's runs when this process is interrupted; they save their states first."""
     try:
         yield
     except KeyboardInterrupt:
-        for process in (getattr(pool, "_processes", None) or {}).values():
+        processes = list((getattr(pool, "_processes", None) or {}).values())
+        for process in processes:
             process.terminate()
+        end = time.monotonic() + PATIENCE - 1
+        for process in processes:
+            process.join(max(0.0, end - time.monotonic()))
+            process.kill()
         raise
 
 
 def _worker() -> None:
     """Set up a process of the pool; it ends when its parent process has ended."""
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     keep_freed()
     load_plugins()
     parent = os.getppid()
@@ -212,11 +220,27 @@ class _SameProcess(Executor):
         return future
 
 
+class _Processes(ProcessPoolExecutor):
+    """An executor whose processes take no SIGINT: a terminal sends it to all, and one is enough.
+
+    They would print a traceback each, while they import modules.
+    """
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if not hasattr(signal, "pthread_sigmask"):  # on Windows
+            return super().submit(fn, *args, **kwargs)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _executor(jobs: int) -> Executor:
     """Return an executor for this number of parallel runs."""
     if jobs == 1:
         return _SameProcess()
-    return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_worker)
+    return _Processes(jobs, get_context("spawn"), initializer=_worker)
 
 
 class _Batch:

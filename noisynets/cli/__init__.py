@@ -1,34 +1,102 @@
 """The command line `noisynets`; it may import every other room.
 
-Exit codes: 1 disk or pipe, 2 bad input, 3 diverged, 130 interrupted.
+Exit codes: 1 disk or pipe, 2 bad input, 3 diverged, 130 interrupted, 143 terminated.
 
-Nothing heavy is imported before `main` runs, so that an interruption ends in one line at any time.
+Nothing heavy is imported before signals are handled, so that they end the program in one line at
+any time.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from noisynets.core.errors import NoisynetsError
+from noisynets.run.signals import Program
+
+MEMORY = (
+    *("allocate memory", "not enough memory", "out of memory", "Unable to allocate"),
+    *("size calculation overflowed", "multiplication overflow"),
+)
+"""Parts of what PyTorch and NumPy say of sizes that do not fit memory."""
+LONG = 4000
+"""Characters from which on a message is shortened: of a path without end, say."""
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of disks; the operating system's other errors are due to a path that was given."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of `noisynets`."""
+    """Entry point of `noisynets`.
+
+    Args:
+        args: words after the program's name; None: those of the process, whose signals are then
+            handled until it ends.
+    """
+    program = Program("noisynets")
+    program.start()
+    try:
+        code = _exit_code(program, sys.argv[1:] if args is None else list(args))
+        program.end(code)
+    finally:
+        if args is not None:
+            program.restore()
+    if code:
+        sys.exit(code)
+
+
+def _exit_code(program: Program, words: list[str]) -> int:
+    """Run a command line, say in one line on standard error why it failed, return the code."""
     try:
         from noisynets.cli.commands import run
 
-        run(sys.argv[1:] if args is None else list(args))
-    except NoisynetsError as error:
-        print(f"noisynets: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("noisynets: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _print_anything()
+        program.begin()
+        run(words)
+        sys.stdout.flush()
+        return 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BrokenPipeError:  # the reader has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:  # a full disk, say: what was there before is there still
-        print(f"noisynets: {error}; then go on with: noisynets resume RUN", file=sys.stderr)
-        sys.exit(1)
+        return 1
+    except BaseException as error:
+        found = _explained(program.came or error)
+        if found is None:
+            raise
+        line, code = found
+        _say("; ".join([line, *getattr(error, "__notes__", [])]))
+        return code
+
+
+def _explained(error: BaseException) -> tuple[str, int] | None:
+    """Return what an exception means to the user, and the exit code; None: it is a bug."""
+    if isinstance(error, NoisynetsError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "interrupted", getattr(error, "exit_code", 130)
+    words = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return words, 1 if error.errno in DISK else 2
+    if isinstance(error, MemoryError | RuntimeError) and any(part in words for part in MEMORY):
+        return (
+            f"not enough memory ({words[:150]}): make --hidden, --batch-size, --resamples or "
+            "--steps smaller",
+            2,
+        )
+    return None
+
+
+def _say(text: str) -> None:
+    """Print one line on standard error, with control characters escaped."""
+    short = text if len(text) < LONG else f"{text[: LONG // 2]} ... {text[-LONG // 4 :]}"
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
+    print(f"noisynets: {line}", file=sys.stderr)
+
+
+def _print_anything() -> None:
+    """Escape what a terminal cannot show, as paths that are no text, where printing would fail."""
+    reconfigure: Callable[..., None] | None = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")

@@ -51,7 +51,7 @@ class BenchArguments(Settings):
         0, "Runs at a time, each on one thread. 0: as many as there are cores.", at_least=0
     )
     quick: bool = setting(False, "speed: small sizes, that only show that everything runs.")
-    threads: int = setting(1, "speed: CPU threads.")
+    threads: int = setting(1, "speed: CPU threads.", at_least=1)
     out: Path | None = setting(None, "Folder of the results. Unset: runs/bench/SUITE.")
 
 
@@ -76,9 +76,9 @@ def bench(arguments: BenchArguments) -> None:
     command = _spelled("bench", a.suite, **given, data_dir=where)
     try:
         _compare(chosen, part, path, a.jobs or os.cpu_count() or 1, command)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, OSError) as error:
+        error.add_note("the same command goes on from there")
+        raise
     print((path / "results.md").read_text())
     left = sorted(p.name for p in path.iterdir() if p.is_file() and p.name[0] != ".")
     print(f"{path}: {', '.join(left)}")

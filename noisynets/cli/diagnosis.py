@@ -13,10 +13,13 @@ from noisynets.core.values import options, value
 from noisynets.diagnose import advise, as_json, draw, measure, settled, summary, table, warmed
 from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder
+from noisynets.run.lock import locked
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import open_session
 from noisynets.systems.catalogue import SYSTEMS
 
+DIAGNOSING = ".diagnose.lock"
+"""Name of the lock: a run can be diagnosed while it goes on."""
 MINE = ("device", "data_dir")
 """Settings that may differ from a run's own."""
 
@@ -53,7 +56,7 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
     target, out = arguments.target, arguments.out
     warm_up, trial_steps = arguments.warm_up, arguments.trial_steps
     folder = RunFolder(Path(target))
-    is_run = (folder.path / "config.json").is_file()
+    is_run = folder.is_run
     if not is_run and target not in SYSTEMS:
         raise unknown("run folder or system", target, SYSTEMS)
     path = out or (folder.path / "diagnose.png" if is_run else Path(f"{target}-diagnose.png"))
@@ -84,8 +87,9 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
     findings = advise(found)
     print(table(found))
     print(f"\n{summary(findings)}\n\n{path}")
-    draw(path, found, findings)
-    RunFolder(path.parent).write(path.with_suffix(".json").name, as_json(found, findings))
+    with locked(path.parent, DIAGNOSING):
+        draw(path, found, findings)
+        RunFolder(path.parent).write(path.with_suffix(".json").name, as_json(found, findings))
 
 
 def _refuse_settings(config: Config, target: str) -> None:

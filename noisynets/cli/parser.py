@@ -141,6 +141,8 @@ def _reader(hint: Any) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         if type(None) in parts and text == "None":
             return None
+        if Path in parts and not text:
+            raise argparse.ArgumentTypeError("the path is empty")
         for part in parts:
             if get_origin(part) is Literal and text in get_args(part):
                 return text

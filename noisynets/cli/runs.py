@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,13 @@ from noisynets.core.noise import Stream
 from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.diagnose import settled
 from noisynets.diagnose.neurobench import complexity
+from noisynets.run.checkpoint import load_state
+from noisynets.run.data import Data, load_data, load_test
 from noisynets.run.evaluate import EVALUATION_BATCH, close, evaluate, threads
 from noisynets.run.folder import RunFolder, create
-from noisynets.run.session import build
+from noisynets.run.session import build, check_settings
 from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
-from noisynets.run.train import Data, load_data, load_test, open_session
+from noisynets.run.train import open_session, redraw
 from noisynets.run.train import train as run
 from noisynets.systems.devices import advance_
 from noisynets.tasks.data.store import fetch
@@ -44,6 +47,12 @@ class ResumeArguments(RunArguments):
 
     device: str | None = setting(
         None, "auto, cpu or cuda. Unset: the run's own; another gives other bits."
+    )
+    epochs: int | None = setting(
+        None,
+        "Epochs in all, to go on with a finished run; the schedule is then that of so many. "
+        "Unset: the run's own.",
+        at_least=1,
     )
 
 
@@ -98,11 +107,21 @@ def loaded(config: Config) -> Data:
 def resume(arguments: ResumeArguments) -> None:
     """Continue a run that was stopped, with the same bits as if it had not been."""
     folder = RunFolder(arguments.run)
+    config = folder.config(arguments.device or "auto")
+    if arguments.epochs is not None:
+        config = replace(config, epochs=arguments.epochs)
+    state = load_state(folder.checkpoint) if folder.checkpoint.is_file() else {}
+    check_settings(state, config)
+    if arguments.epochs is not None:
+        folder.extend(arguments.epochs)
     summary = folder.summary()
-    if summary is not None and not summary["diverged"]:
-        _report(folder, summary)
+    complete = state.get("progress", {}).get("epoch", config.epochs) == config.epochs
+    if summary is None or summary["diverged"] or not complete:
+        run_folder(folder, device=arguments.device)
         return
-    run_folder(folder, device=arguments.device)
+    for name in redraw(folder, summary, arguments.device):
+        print(f"{folder.path / name}: was missing, and is drawn again", file=sys.stderr)
+    _report(folder, summary)
 
 
 def eval_(arguments: EvalArguments) -> None:
@@ -161,9 +180,9 @@ def run_folder(folder: RunFolder, data: Data | None = None, device: str | None =
     """Train the run in a folder, and print its result."""
     try:
         summary = run(folder, data, device=device)
-    except KeyboardInterrupt:
-        print(f"\nstopped; continue with: noisynets resume {folder.path}", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, OSError) as error:  # what was saved before is there still
+        error.add_note(f"continue with: noisynets resume {shlex.quote(str(folder.path))}")
+        raise
     _report(folder, summary)
 
 

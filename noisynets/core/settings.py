@@ -32,6 +32,13 @@ DTYPES: Registry[torch.dtype] = Registry(
 REQUIRED: Any = MISSING
 """The default of a setting that must be given."""
 
+LARGEST, SMALLEST, WHOLE = 1e30, 1e-30, 2**53
+"""Limits of every number: of its size, of what is not 0, and of whole numbers.
+
+Numbers within them, and their reciprocals, are finite in every floating-point type, and whole
+numbers are exact in JSON.
+"""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -51,6 +58,7 @@ class Setting:
         common: shown in the short help.
         positional: given without its name.
         used_by: kinds of system, rule or task that use it; see `noisynets.run.settings.consumers`.
+        changeable: another value may be given where a run is continued.
     """
 
     help: str | Callable[[], str]
@@ -66,6 +74,7 @@ class Setting:
     common: bool = False
     positional: bool = False
     used_by: tuple[str, ...] = ()
+    changeable: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,14 +109,14 @@ class Option:
         '--decay 1.5 must be at least 0 and below 1'
         """
         s = self.setting
-        if value is None or isinstance(value, str | bool) or _unbounded(s):
-            return ""
-        if isinstance(value, tuple):
-            wrong = any(not _within(v, s) for v in value)
+        several = isinstance(value, tuple)
+        numbers = [v for v in (value if several else (value,)) if _is_number(v)]
+        wrong = next((found for v in numbers if (found := _wrong(v, s))), "")
+        if several:
             text = " ".join(map(str, value))
-            return f"{self.flag} {text}: every value must be {_range(s, int)}" if wrong else ""
+            return f"{self.flag} {text}: every value must be {wrong}" if wrong else ""
         text = f"{value:g}" if isinstance(value, float) else str(value)
-        return "" if _within(value, s) else f"{self.flag} {text} must be {_range(s, type(value))}"
+        return f"{self.flag} {text} must be {wrong}" if wrong else ""
 
     def check_name(self, value: Any) -> None:
         """Raise an InputError for a value that is none of the setting's choices."""
@@ -207,13 +216,23 @@ def _type(default: Any) -> Any:
     return str | None if default is None else type(default)
 
 
-def _unbounded(s: Setting) -> bool:
-    return s.at_least is s.above is s.at_most is s.below is None
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wrong(value: float, s: Setting) -> str:
+    """Return the range that a number is not in; '' if it is within."""
+    if not _within(value, s):
+        return _range(s, type(value))
+    most = WHOLE if isinstance(value, int) else LARGEST
+    if abs(value) > most:
+        return f"at most {most:g}"
+    return f"0 or at least {SMALLEST:g}" if 0 < abs(value) < SMALLEST else ""
 
 
 def _within(value: float, s: Setting) -> bool:
     return (
-        math.isfinite(value)
+        (isinstance(value, int) or math.isfinite(value))
         and (s.at_least is None or value >= s.at_least)
         and (s.above is None or value > s.above)
         and (s.at_most is None or value <= s.at_most)
@@ -238,4 +257,4 @@ def _range(s: Setting, kind: type) -> str:
         )
         if limit is not None
     ]
-    return " and ".join(limits)
+    return " and ".join(limits) or "finite"

@@ -86,6 +86,28 @@ def written(settings: Settings) -> dict[str, Any]:
     return own | dict(settings.options)
 
 
+def differing(recorded: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Name the settings that must not change during a run, and differ from their record.
+
+    Args:
+        recorded: values by name, as `written` returns them, or read from JSON; names that are
+            unknown by now are ignored.
+        settings: now.
+    """
+    return [
+        name
+        for name, option in options(type(settings)).items()
+        if name in recorded
+        and not option.setting.changeable
+        and _plain(recorded[name]) != _plain(value(settings, name))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def part(settings: Settings, cls: type[S], **changes: Any) -> S:
     """Return the part of settings that a base class has, with changes.
 

@@ -50,6 +50,7 @@ class PerturbationSettings(TrialSettings):
         "K, noisy passes per reference pass (per layer for inp).",
         group=HOW,
         at_least=1,
+        at_most=100_000,
         used_by=("rules that inject",),
     )
     noise: str | None = setting(

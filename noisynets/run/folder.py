@@ -6,13 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from noisynets.core.errors import InputError
 from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
+from noisynets.run.lock import LOCK, locked
 from noisynets.run.settings import Config, resolve
 
 
@@ -46,6 +49,14 @@ class RunFolder:
         """The picture of spikes and potentials, of a spiking system."""
         return self.path / "spikes.png"
 
+    @property
+    def is_run(self) -> bool:
+        """True if the folder has settings of a run."""
+        try:
+            return (self.path / "config.json").is_file()
+        except OSError:  # the path is too long, say
+            return False
+
     def config(self, device: str | None = None) -> Config:
         """Read the settings; `device` replaces the run's own.
 
@@ -53,7 +64,7 @@ class RunFolder:
             InputError: if this is no run folder, or its settings cannot be read.
         """
         file = self.path / "config.json"
-        if not file.is_file():
+        if not self.is_run:
             raise InputError(f"{self.path}: no run folder (config.json is missing)")
         try:
             values = json.loads(file.read_text())
@@ -63,6 +74,13 @@ class RunFolder:
             raise InputError(f"{file}: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{file}: cannot be read ({error})") from error
+
+    def extend(self, epochs: int) -> None:
+        """Change the number of epochs; a run with fewer epochs is then unfinished."""
+        with locked(self.path):
+            values = json.loads((self.path / "config.json").read_text()) | {"epochs": epochs}
+            (self.path / "summary.json").unlink(missing_ok=True)
+            self.write("config.json", values)
 
     def write_metrics(self, rows: Sequence[dict[str, Any]], score: str = "accuracy") -> None:
         """Write metrics.csv: a row per epoch."""
@@ -102,26 +120,38 @@ def create(out: Path | None, config: Config) -> RunFolder:
     Raises:
         InputError: if `out` exists and is not empty, or cannot be written.
     """
-    path = _free_name(config) if out is None else out
+    path = out
     try:
-        there = list(path.iterdir()) if path.is_dir() else []
-        if path.is_file() or any(not p.name.endswith(".partial") for p in there):
-            raise InputError(f"--out {path}: exists and is not empty; choose another, or resume it")
+        if path is None:
+            path = _free_name(config)
+        _refuse_full(path)
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "config.json", _json(written(config)))
+        with locked(path):
+            _refuse_full(path)  # by now, another process may have used it
+            write_atomically(path / "config.json", _json(written(config)))
     except OSError as error:
-        raise InputError(f"--out {path}: cannot be written ({error})") from error
+        raise InputError(f"--out {path or 'runs'}: cannot be written ({error})") from error
     return RunFolder(path)
 
 
+def _refuse_full(path: Path) -> None:
+    """Refuse a path with files, except those that killed processes leave in an empty folder."""
+    found = path.iterdir() if path.is_dir() else ()
+    if path.is_file() or any(p.name != LOCK and not p.name.endswith(".partial") for p in found):
+        raise InputError(f"--out {path}: exists and is not empty; choose another, or resume it")
+
+
 def _free_name(config: Config) -> Path:
+    """Make a new folder under runs/, and return it."""
     widths = "-".join(map(str, config.hidden or ()))
     task = config.task.replace("/", "-")
     name = f"{task}-{config.system}-{widths}-{config.rule}-seed{config.seed}"
-    path, n = Path("runs") / name, 2
-    while path.exists():
-        path, n = Path("runs") / f"{name}-{n}", n + 1
-    return path
+    for n in count(1):
+        path = Path("runs") / (name if n == 1 else f"{name}-{n}")
+        with suppress(FileExistsError):  # another process may have been quicker
+            path.mkdir(parents=True)
+            return path
+    raise AssertionError("count is endless")
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -13,7 +13,9 @@ from noisynets.core.decorrelation import Decorrelated, decorrelate, decorrelatio
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
 from noisynets.core.types import Estimate, Estimator
+from noisynets.core.values import differing, written
 from noisynets.estimators.methods import METHODS
+from noisynets.run.memory import check_memory
 from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, seeds, task_of
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.spiking import ENCODERS
@@ -120,6 +122,7 @@ class Session:
             "augmentation": None if self.augmentation is None else self.augmentation.state(),
             "meter": {"sums": self.meter.sums, "count": self.meter.count},
             "progress": asdict(self.progress),
+            "settings": written(self.config),
         }
 
     def restore_(self, state: dict[str, Any]) -> None:
@@ -144,12 +147,35 @@ class Session:
             raise InputError(f"the checkpoint does not fit its config.json: {reason}") from error
 
 
+def check_settings(state: dict[str, Any], config: Config) -> None:
+    """Check that a run may continue from a state with these settings.
+
+    Args:
+        state: as of `Session.state`; those of older versions do not record the settings.
+        config: resolved settings.
+
+    Raises:
+        InputError: if settings have been changed that must not change during a run.
+    """
+    recorded, now = state.get("settings", {}), written(config)
+    wrong = [f"{n} was {recorded[n]!r}, is {now[n]!r}" for n in differing(recorded, config)]
+    done = state.get("progress", {}).get("epoch", 0)
+    if config.epochs < done:
+        wrong.append(f"epochs is {config.epochs}, of which {done} were made")
+    if wrong:
+        raise InputError(
+            f"the checkpoint does not fit its config.json: {'; '.join(wrong)}: change it back, or "
+            "start another run"
+        )
+
+
 def build(config: Config) -> Session:
     """Build the session of resolved settings.
 
     Raises:
         InputError: for settings that contradict each other.
     """
+    check_memory(config)
     task, method, seed = task_of(config), METHODS[config.rule], seeds(config)
     device, dtype = torch.device(config.device), DTYPES[config.dtype]
     kind = SYSTEMS[config.system]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,19 @@ from tqdm import tqdm
 
 from noisynets.core.decorrelation import unstable
 from noisynets.core.errors import BoxFailed, Diverged, InputError
-from noisynets.core.trial import RollOut
-from noisynets.run.checkpoint import load_state, save_state, write_atomically
-from noisynets.run.evaluate import (
-    EVALUATION_BATCH,
-    close,
-    evaluate,
-    evaluate_outputs,
-    evaluating,
-    recorded,
-    threads,
-)
+from noisynets.run.checkpoint import load_state, save_state
+from noisynets.run.data import Data, load_data
+from noisynets.run.evaluate import EVALUATION_BATCH, evaluate, recorded, threads
 from noisynets.run.folder import RunFolder, create
-from noisynets.run.report import draw_curves, draw_spikes
-from noisynets.run.session import Meter, Session, build
-from noisynets.run.settings import DTYPES, Config, seeds, task_of
-from noisynets.systems.spiking import Recording
+from noisynets.run.lock import locked
+from noisynets.run.result import conclude, draw, missing, summarised
+from noisynets.run.session import Meter, Session, build, check_settings
+from noisynets.run.settings import DTYPES, Config, seeds
+from noisynets.run.signals import Deferral, shielded
 from noisynets.tasks.data import Examples
 
 GUARD_STEPS = 50
 CHECKPOINT_SECONDS = 60.0
-
-
-Data = tuple[Examples, Examples | None]
-"""Training and validation examples; None: all examples are trained on."""
 
 
 def train(
@@ -58,61 +46,46 @@ def train(
         The contents of summary.json.
 
     Raises:
-        InputError: for settings, data or a checkpoint that cannot be used.
+        InputError: for settings, data or a checkpoint that cannot be used, or if another process
+            is making the run.
+        KeyboardInterrupt: at a signal, after the present step and a checkpoint.
         Diverged: if the loss is not finite or above 10 times its start; the last good
             checkpoint stays.
     """
-    session = open_session(folder, device)
-    train_set, val_set = load_data(session.config) if data is None else data
-    with threads(session):
-        try:
-            _run_epochs(folder, session, train_set, val_set, progress_bar)
-        except Diverged:
-            folder.write_summary(_summary(session, {}, diverged=True))
-            raise
-        except BoxFailed as error:  # the last whole step is kept
-            _save(folder, session)
-            raise BoxFailed(f"{error}; then: noisynets resume {folder.path}") from error
-        summary = _judged(folder, session, train_set)
-        recordings = recorded(session, train_set if val_set is None else val_set)
-    if recordings:
-        summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
-    if isinstance(session.system, RollOut):
-        summary["environment_steps"] = int(session.system.steps)
-    folder.write_summary(summary)
-    _draw(folder, session, summary, recordings)
-    return summary
+    with locked(folder.path):
+        session = open_session(folder, device)
+        train_set, val_set = load_data(session.config) if data is None else data
+        with threads(session):
+            try:
+                with Deferral() as signals:
+                    _run_epochs(folder, session, train_set, val_set, progress_bar, signals)
+            except Diverged:
+                folder.write_summary(summarised(session, {}, diverged=True))
+                raise
+            except BoxFailed as error:  # the last whole step is kept
+                _save(folder, session)
+                raise BoxFailed(f"{error}; then: noisynets resume {folder.path}") from error
+            return conclude(folder, session, train_set, val_set)
 
 
-def _judged(folder: RunFolder, session: Session, train_set: Examples) -> dict[str, Any]:
-    """Evaluate a trained system, on the test set too if the settings say so; return the summary."""
-    test, name = session.config.test, session.task.measure.name
-    results, by_output = {}, None
-    if test:
-        try:
-            test_set = load_test(session.config)
-        except InputError as error:
-            raise InputError(f"{error}; then: noisynets resume {folder.path}") from error
-        loss, score, by_output = evaluate_outputs(session, test_set)
-        results["test"] = loss, score
-    results["train"] = evaluate(session, train_set)
-    closing = close(session, ("val", "test") if test else ("val",))
-    summary = _summary(session, results, diverged=False) | closing
-    return summary if by_output is None else summary | {f"test_{name}_by_output": by_output}
+def redraw(folder: RunFolder, summary: dict[str, Any], device: str | None = None) -> list[str]:
+    """Draw the pictures that a finished run lacks, from its checkpoint; return their names.
 
-
-def _draw(
-    folder: RunFolder, session: Session, summary: dict[str, Any], recordings: list[Recording]
-) -> None:
-    """Draw the curves, the spikes of neurons, and the task's own pictures."""
-    draw_curves(folder.curves, session.progress.rows, summary, session.task.measure)
-    if recordings:
-        title = "{task}, {system}, rule {rule}, seed {seed}".format(**summary)
-        draw_spikes(folder.spikes, title, recordings)
-    if session.task.pictures is not None:
-        with evaluating(session.system):
-            for name, image in session.task.pictures(session.system).items():
-                write_atomically(folder.path / name, image)
+    Args:
+        folder: of the run.
+        summary: contents of summary.json.
+        device: instead of the run's own.
+    """
+    gone = missing(folder, summary)
+    if not gone or not folder.checkpoint.is_file():
+        return []
+    with locked(folder.path):
+        session, recordings = open_session(folder, device), []
+        with threads(session):
+            if folder.spikes.name in gone:
+                train_set, val_set = load_data(session.config)
+                recordings = recorded(session, train_set if val_set is None else val_set)
+            return draw(folder, session, summary, recordings, gone)
 
 
 def finished(path: Path, config: Config) -> dict[str, Any]:
@@ -137,41 +110,6 @@ def finished(path: Path, config: Config) -> dict[str, Any]:
     return summary
 
 
-def load_data(config: Config) -> Data:
-    """Load the examples to train and to validate on, onto the device of the run.
-
-    Raises:
-        InputError: for files that are missing or damaged, or examples that make no sense.
-    """
-    train_set, val_set = task_of(config).training(_data_dir(config), config.final_fit)
-    if config.standardise:
-        val_set = None if val_set is None else val_set.standardised(train_set)
-        train_set = train_set.standardised(train_set)
-    if config.encoder in ("rate", "latency"):
-        for part in (train_set, *([] if val_set is None else [val_set])):
-            least = -1.0 if config.standardise else float(part.x.min())
-            if least < 0:
-                raise InputError(
-                    f"--encoder {config.encoder}: {config.task} has inputs down to {least:g}: use "
-                    "current or delta"
-                )
-    device = torch.device(config.device)
-    return train_set.to(device), None if val_set is None else val_set.to(device)
-
-
-def load_test(config: Config) -> Examples:
-    """Load the test set, which is read once, after all settings are chosen."""
-    test_set = task_of(config).test(_data_dir(config))
-    if config.standardise:
-        train_set, _ = task_of(config).training(_data_dir(config), config.final_fit)
-        test_set = test_set.standardised(train_set)
-    return test_set.to(torch.device(config.device))
-
-
-def _data_dir(config: Config) -> Path | None:
-    return None if config.data_dir is None else Path(config.data_dir)
-
-
 def open_session(folder: RunFolder, device: str | None = None) -> Session:
     """Build the session of a run, at the state of its checkpoint if there is one.
 
@@ -181,7 +119,9 @@ def open_session(folder: RunFolder, device: str | None = None) -> Session:
     """
     session = build(folder.config(device))
     if folder.checkpoint.is_file():
-        session.restore_(load_state(folder.checkpoint))
+        state = load_state(folder.checkpoint)
+        check_settings(state, session.config)
+        session.restore_(state)
     return session
 
 
@@ -191,6 +131,7 @@ def _run_epochs(
     train_set: Examples,
     val_set: Examples | None,
     progress_bar: bool,
+    signals: Deferral,
 ) -> None:
     config, progress, score = session.config, session.progress, session.task.measure.name
     if not folder.checkpoint.is_file():
@@ -208,7 +149,7 @@ def _run_epochs(
     held_out = train_set.first(EVALUATION_BATCH) if val_set is None else val_set
     with bar:
         while progress.epoch < config.epochs:
-            _run_epoch(folder, session, train_set, bar)
+            _run_epoch(folder, session, train_set, bar, signals)
             train_loss, train_score = session.meter.read()
             val = evaluate(session, held_out)
             _check_divergence(session, val[0])  # of the last update, too
@@ -226,10 +167,14 @@ def _run_epochs(
             session.meter = Meter.zero(train_set.y.device, session.task.measure)
             _save(folder, session)
             folder.write_metrics(progress.rows, score)
+            if signals.came:
+                signals.deliver()
 
 
-def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: Any) -> None:
-    """Finish the present epoch, from the present step on."""
+def _run_epoch(
+    folder: RunFolder, session: Session, train_set: Examples, bar: Any, signals: Deferral
+) -> None:
+    """Finish the present epoch, from the present step on; at a signal, save and stop."""
     config, progress = session.config, session.progress
     order = _order(config, progress.epoch, len(train_set)).to(train_set.y.device)
     batches = order.split(config.batch_size)
@@ -255,16 +200,21 @@ def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: An
             guard = Meter.zero(train_set.y.device, session.task.measure)
             now = time.perf_counter()
             progress.seconds, clock = progress.seconds + now - clock, now
-            if now - saved > CHECKPOINT_SECONDS and progress.step < len(batches):
+            if now - saved > CHECKPOINT_SECONDS:  # at the end, too: evaluation may take long
                 _save(folder, session)
                 saved = now
+        if signals.came:
+            progress.seconds += time.perf_counter() - clock
+            _save(folder, session)
+            signals.deliver()
 
 
 def _save(folder: RunFolder, session: Session) -> None:
     """Write the checkpoint, unless the last update has made a weight infinite or NaN."""
     if not all(bool(p.isfinite().all()) for p in session.system.parameters()):
         _check_divergence(session, math.nan)
-    save_state(folder.checkpoint, session.state())
+    with shielded():
+        save_state(folder.checkpoint, session.state())
 
 
 def _order(config: Config, epoch: int, n: int) -> torch.Tensor:
@@ -289,36 +239,3 @@ def _check_divergence(session: Session, loss: float) -> None:
             f"{where}: loss {loss:.4g}, which started at {progress.first_loss:.4g}: "
             f"lower --lr (now {config.lr:g})"
         )
-
-
-def _summary(
-    session: Session, results: dict[str, tuple[float, float]], *, diverged: bool
-) -> dict[str, Any]:
-    config, progress = session.config, session.progress
-    last = progress.rows[-1] if progress.rows else {}
-    score = session.task.measure.name
-    return {
-        f"test_{score}": results["test"][1] if "test" in results else None,
-        "test_loss": results["test"][0] if "test" in results else None,
-        f"val_{score}": last.get(f"val_{score}"),
-        f"train_{score}": results["train"][1] if "train" in results else None,
-        "sample_forwards": progress.sample_forwards,
-        "seconds": round(progress.seconds, 3),
-        "peak_memory_mb": _peak_memory_mb(config.device),
-        "task": config.task,
-        "system": config.system,
-        "rule": config.rule,
-        "seed": config.seed,
-        "diverged": diverged,
-    }
-
-
-def _peak_memory_mb(device: str) -> float | None:
-    if device == "cuda":
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    if sys.platform == "win32":
-        return None
-    import resource  # not on Windows
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

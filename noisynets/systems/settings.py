@@ -35,6 +35,7 @@ class NeuronSettings(TrialSettings):
         "T, time steps of a trial. Unset: 10; for events in time theirs, or at most 100 bins.",
         group=SPIKING,
         at_least=1,
+        at_most=100_000,
         used_by=("spiking systems",),
     )
     neuron: str = setting(
@@ -104,7 +105,9 @@ class NetworkSettings(NeuronSettings):
     slope: float = setting(
         0.2, "Slope of the LeakyReLU for negative activities.", group=WHAT, at_least=0
     )
-    bits: int = setting(4, "Quantised units have 2^bits levels.", group=WHAT, at_least=1)
+    bits: int = setting(
+        4, "Quantised units have 2^bits levels.", group=WHAT, at_least=1, at_most=24
+    )
     temperature: float = setting(
         0.2,
         "Temperature of Bernoulli units.",
@@ -171,6 +174,7 @@ class NetworkSettings(NeuronSettings):
         "simulated chip.",
         metavar="COMMAND",
         group=NOISE,
+        changeable=True,
     )
     straight_through: bool = derived(False)
     weight_seed: int = derived(0)

@@ -40,6 +40,8 @@ def resolve(config: Config) -> Config:
     ...
     noisynets.core.errors.InputError: unknown rule 'amp': did you mean 'anp'? Known: anp, ...
     """
+    if config.data_dir == "":
+        raise InputError("--data-dir: the path is empty")
     acting = is_environment(config.task)
     best = BEST_ACTING if acting else BEST
     config = replace(config, rule=best if config.rule == "best" else config.rule)

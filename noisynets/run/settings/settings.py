@@ -125,6 +125,7 @@ class TaskSettings(Settings):
         "Folder with the task's files; for events and sarcos, a file. Unset: the cache.",
         metavar="PATH",
         used_by=("examples",),
+        changeable=True,
     )
 
 
@@ -133,7 +134,14 @@ class TrainingSettings(Settings):
     """Settings of training and of the machine."""
 
     epochs: int = setting(
-        20, "Passes over the training examples.", metavar="INT", group=HOW, at_least=1, common=True
+        20,
+        "Passes over the training examples.",
+        metavar="INT",
+        group=HOW,
+        at_least=1,
+        at_most=10**9,
+        common=True,
+        changeable=True,
     )
     batch_size: int = setting(
         100, "Examples per step.", metavar="INT", group=HOW, at_least=1, common=True
@@ -208,7 +216,11 @@ class TrainingSettings(Settings):
         common=True,
     )
     device: str = setting(
-        "auto", "Where to compute: auto, cpu, cuda.", choices=("auto", "cpu", "cuda"), common=True
+        "auto",
+        "Where to compute: auto, cpu, cuda.",
+        choices=("auto", "cpu", "cuda"),
+        common=True,
+        changeable=True,
     )
     dtype: str = setting(
         "float32", lambda: f"Precision of the passes: {', '.join(DTYPES)}.", choices=DTYPES
@@ -218,6 +230,7 @@ class TrainingSettings(Settings):
         "CPU threads; equal numbers give equal bits. 0: 1 for systems of less than a million "
         "weights, where more do not help, else PyTorch's choice.",
         at_least=0,
+        changeable=True,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -92,7 +93,8 @@ class Episodes(RollOut):
             ended = np.zeros_like(running)
             for i, env in enumerate(envs):
                 own = slice(i * batch, (i + 1) * batch)
-                observations[i], reward, terminated, truncated, _ = env.step(actions[own])
+                with named(self.environment):
+                    observations[i], reward, terminated, truncated, _ = env.step(actions[own])
                 rewards[-1][own] = reward
                 ended[own] = terminated | truncated
             running = running & ~ended
@@ -124,10 +126,11 @@ class Episodes(RollOut):
     def _reset(self, envs: Envs, rows: Sequence[int], number: int) -> Any:
         """Begin an episode for each seed in the vector environment with this number."""
         more = [] if self.random_numbers == "common" else [number]
-        if isinstance(envs.unwrapped, SyncVectorEnv):
-            each = [mixed([row, *more]) for row in rows]
-            return envs.reset(seed=each)[0]  # type: ignore[arg-type]
-        return envs.reset(seed=mixed([*rows, *more]))[0]
+        with named(self.environment):
+            if isinstance(envs.unwrapped, SyncVectorEnv):
+                each = [mixed([row, *more]) for row in rows]
+                return envs.reset(seed=each)[0]  # type: ignore[arg-type]
+            return envs.reset(seed=mixed([*rows, *more]))[0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_kept"}
@@ -170,9 +173,16 @@ def vector(environment: str, n: int, settings: Mapping[str, Any], mode: str | No
     Raises:
         InputError: if the id is unknown or a setting is wrong.
     """
-    try:
+    with named(environment):
         return gymnasium.make_vec(environment, n, vectorization_mode=mode, **settings)
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
+
+
+@contextmanager
+def named(environment: str) -> Iterator[None]:
+    """Turn any exception of an environment into an InputError that names it."""
+    try:
+        yield
+    except Exception as error:  # whatever the environment's author did not foresee
         raise InputError(f"{environment}: {_line(error)}") from error
 
 
@@ -198,5 +208,7 @@ def limit(envs: Envs, environment: str) -> int:
 
 def _line(error: Exception) -> str:
     """Return an error's message on one line."""
-    words = str(error).split()
-    return " ".join(words) or type(error).__name__
+    words = " ".join(str(error).split())
+    kinds = gymnasium.error.Error | ImportError | TypeError | ValueError | AssertionError
+    known = isinstance(error, kinds)
+    return words if known and words else f"{type(error).__name__}: {words}"

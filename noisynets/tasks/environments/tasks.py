@@ -90,6 +90,8 @@ def parsed(settings: Sequence[str]) -> dict[str, Any]:
         name, equals, value = setting.partition("=")
         if not (name.isidentifier() and equals and value):
             raise InputError(f"--env {setting}: write NAME=VALUE, for example sigma=0.2")
+        if name == "render_mode":
+            raise InputError(f"--env {setting}: an episode is drawn at the end: leave it out")
         try:
             found[name] = json.loads(value)
         except ValueError:
