@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from noisynets.core.errors import InputError
+from noisynets.core.errors import LONGEST, InputError
 from noisynets.core.settings import GROUPS, REQUIRED, Option, Setting, Settings
 from noisynets.core.values import declared, made, options, refuse
 
@@ -94,7 +94,11 @@ def parsed(found: Mapping[str, Option], words: Sequence[str]) -> dict[str, Any]:
     namespace, rest = parser.parse_known_intermixed_args(_normal(words, found))
     if rest:
         _refuse(rest, found)
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in vars(namespace).items()}
+    given = vars(namespace)
+    for name, value in given.items():
+        if value == [] and get_origin(_plain(found[name].type)) is not tuple:
+            raise InputError(f"{found[name].flag}: expected one argument")  # argparse drops '--'
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
 
 
 def _add(parser: argparse._ActionsContainer, option: Option, help: str | None = None) -> None:
@@ -187,7 +191,7 @@ def _refuse(rest: Sequence[str], found: Mapping[str, Option]) -> NoReturn:
         raise InputError(f"{rest[0]!r} is one argument too many")
     flags = [option.flag for option in found.values() if not option.setting.positional]
     flags += [f"--no-{flag[2:]}" for flag in flags]
-    nearest = get_close_matches(unknown, flags, n=1, cutoff=0.3)
+    nearest = get_close_matches(unknown[:LONGEST], flags, n=1, cutoff=0.3)
     hint = f": did you mean {nearest[0]}?" if nearest else ""
     raise InputError(f"unknown option {unknown}{hint}")
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 100
+"""Characters of an unknown name that are shown, and compared with known names."""
+
 
 class NoisynetsError(Exception):
     """Base class of this package's exceptions; the command line prints their message as one line.
@@ -45,6 +48,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     >>> print(unknown("rule", "amp", ["np", "anp", "inp"]))
     unknown rule 'amp': did you mean 'anp'? Known: anp, inp, np
     """
+    name = name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
     names = sorted(known)
     lower = {known.lower(): known for known in names}
     nearest = get_close_matches(name.lower(), lower, n=1, cutoff=0.3)

@@ -167,6 +167,7 @@ class NetworkSettings(NeuronSettings):
         "Relative spread of a box's weights and gains, and spread of its offsets.",
         group=NOISE,
         at_least=0,
+        at_most=10,
     )
     box: str | None = setting(
         None,

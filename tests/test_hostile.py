@@ -1,0 +1,68 @@
+"""Whatever is given to a setting, the command line trains or refuses in one line.
+
+NOISYNETS_HOSTILE=all tries every value on every system; without it a few on one system each.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from test_cli import call
+
+from noisynets.cli.parser import parsed
+from noisynets.core.settings import Option
+from noisynets.core.values import declared, options
+from noisynets.run.settings import Config
+from noisynets.run.settings.consumers import named, refusals
+
+NUMBERS = [
+    *("-1", "nan", "inf", "1e300", "5e-324", "10000000000000000", "9" * 25),
+    *("0", "1", "-inf", "1e-3", "-1e-3", "1e5", "1e30", "1e308", "1e-30", "1e-300"),
+    *("100000", "1000000000", "9" * 5000, "0x10", "1_0", "１２", "None", "True"),
+]
+WORDS = ["", "a\nb", "--", "../" * 2000, " ", "x", "\x1b[2J", "\udcff", "%s", "{0}", "-", "Ω" * 300]
+EVERYTHING = os.environ.get("NOISYNETS_HOSTILE") == "all"
+VALUES = NUMBERS + WORDS if EVERYTHING else NUMBERS[:7] + WORDS[:4]
+SYSTEMS = {
+    "mlp": "--system mlp",
+    "decorrelated": "--system mlp --rule danp",
+    "spiking": "--system noisy-lif --steps 2",
+    "escaping": "--system lif --firing escape --steps 2",
+    "quantised": "--system quantised-mlp",
+    "bernoulli": "--system bernoulli-mlp",
+    "analog": "--system analog-mlp",
+    "box": "--system numpy-box",
+    "process": "--system process-box",
+    "weights": "--system mlp --rule spsa",
+}
+"""Systems and rules that together use every setting of training on examples."""
+SHORT = "--hidden 4 --epochs 1 --batch-size 100"
+CODES = {0, 2, 3, 130}
+
+
+def suits(option: Option, system: str) -> bool:
+    """True if a command line uses a setting."""
+    return not any(refusals(option, named(parsed(options(Config), SYSTEMS[system].split()))))
+
+
+def chosen(option: Option) -> list[str]:
+    first = next((name for name in SYSTEMS if suits(option, name)), "mlp")
+    return list(SYSTEMS) if EVERYTHING else [first]
+
+
+CASES = [(name, system) for name, option in declared(Config).items() for system in chosen(option)]
+
+
+@pytest.mark.parametrize(("name", "system"), CASES)
+def test_any_value_of_a_setting_trains_or_is_refused_in_one_line(
+    name: str, system: str, tmp_path: Path, capsys
+) -> None:
+    """A traceback would be raised here."""
+    option, own = declared(Config)[name], SYSTEMS[system].split()
+    for i, value in enumerate(VALUES):
+        words = [value] if option.setting.positional else ["tiny", f"{option.flag}={value}"]
+        code = call("train", *SHORT.split(), *own, *words, "--out", str(tmp_path / str(i)))
+        lines = [line for line in capsys.readouterr().err.strip().split("\n") if line]
+        assert code in CODES and len(lines) <= 2, (words, code, lines)
+        if code:
+            assert lines[-1].startswith("noisynets: ") and lines[-1].isprintable(), (words, lines)
