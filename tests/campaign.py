@@ -10,40 +10,54 @@ exit code is 1 if a trial has found a problem. The last results are in docs/reli
 from __future__ import annotations
 
 import argparse
+import errno
+import itertools
 import json
+import math
 import os
 import random
 import resource
 import shlex
+import shutil
 import signal
-import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
 from tiny import final, same
 
+from noisynets.cli import main
 from noisynets.run.folder import RunFolder
 
-NOISYNETS = [sys.executable, "-m", "noisynets.cli"]
 CASES = {
-    "mlp": "yinyang --system mlp --rule anp --epochs 4",
-    "conv": "mnist --system conv --hidden 4 --epochs 2 --batch-size 1000",
-    "lif": "yinyang --system lif --steps 4 --hidden 32 --epochs 3",
-    "noisy": "yinyang --system noisy-mlp --epochs 4",
+    "mlp": "yinyang --system mlp --rule anp --epochs 3",
+    "conv": "mnist --system conv --hidden 4 --epochs 1 --batch-size 2000",
+    "lif": "yinyang --system lif --steps 4 --hidden 32 --epochs 2",
+    "noisy": "yinyang --system noisy-mlp --epochs 3",
     "device": "yinyang --system analog-mlp --hidden 32 --epochs 3",
     "numpy-box": "yinyang --system numpy-box --hidden 32 --epochs 3",
     "process-box": "yinyang --system process-box --hidden 32 --epochs 2",
-    "policy": "cartpole --system policy --epochs 1 --batch-size 50",
-    "decorrelated": "yinyang --system mlp --rule danp --epochs 4",
+    "policy": "cartpole --system mlp-policy --epochs 1 --batch-size 50",
+    "decorrelated": "yinyang --system mlp --rule danp --epochs 3",
 }
 """Runs of some seconds, by what is special about their systems."""
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
 CODES = {"KILL": -9, "TERM": 143, "INT": 130}
-PATIENCE = 300.0
+EARLY = 0.1
+"""Processor seconds in which Python itself starts, before noisynets can handle signals."""
+IMPORTS = 2.5
+"""Processor seconds of a start, at most."""
+PATIENCE = 600.0
 """Seconds after which a process counts as hanging."""
 LINES = 2
 """Lines on standard error, at most: that of the progress bar, and that of an error."""
@@ -51,37 +65,104 @@ LINES = 2
 Trial = dict[str, Any]
 
 
+class Process:
+    """The command `noisynets`, in a new process, or in a fork of this one, which has imported it.
+
+    Args:
+        words: of the command line.
+        forked: take a fork, which spares the time of imports.
+        before: called in a fork before the command.
+    """
+
+    def __init__(
+        self, words: list[str], forked: bool = True, before: Callable[[], object] | None = None
+    ) -> None:
+        self._errors = tempfile.TemporaryFile()
+        self._started = time.monotonic()
+        if forked:
+            self.pid = os.fork()
+            if self.pid == 0:
+                self._child(words, before)
+        else:
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-m", "noisynets.cli", *words],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, self._errors.fileno(), 2),
+                ],
+            )
+
+    def _child(self, words: list[str], before: Callable[[], object] | None) -> NoReturn:
+        code = 1
+        try:
+            os.dup2(self._errors.fileno(), 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.argv = ["noisynets", *words]
+            if before is not None:
+                before()
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def cpu(self) -> float:
+        """Processor seconds so far; infinite if it has ended."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return math.inf
+        ended = fields[0] == "Z"
+        return math.inf if ended else (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wait_for(self, seconds: float) -> None:
+        """Wait until it has used so many processor seconds, or has ended."""
+        while self.cpu() < seconds:
+            time.sleep(0.002)
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)  # it is waited for afterwards: the number is not used again
+
+    def end(self) -> tuple[int, list[str], float]:
+        """Exit code, the lines on standard error (progress bars are one), processor seconds."""
+        while True:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() - self._started > PATIENCE:
+                self.send(signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                return 999, ["hangs"], math.inf
+            time.sleep(0.01)
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().split("\n")
+        self._errors.close()
+        code = os.waitstatus_to_exitcode(status)
+        return (
+            code,
+            [line.split("\r")[-1] for line in lines if line],
+            usage.ru_utime + usage.ru_stime,
+        )
+
+
 def train(case: str, out: Path) -> list[str]:
-    """The command of a case."""
-    return [*NOISYNETS, "train", *CASES[case].split(), "--threads", "1", "--out", str(out)]
-
-
-def start(command: list[str], **settings: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
-    )
-
-
-def end(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
-    """Exit code, and the lines on standard error, of which progress bars are one."""
-    try:
-        _, errors = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return 999, ["hangs"]
-    return process.returncode, [line for line in errors.strip().split("\n") if line]
+    """The command line of a case."""
+    return ["train", *CASES[case].split(), "--threads", "1", "--out", str(out)]
 
 
 def again(case: str, out: Path) -> list[str]:
-    """The command with which a user continues: resume, or train if nothing was written."""
-    begun = (out / "config.json").exists()
-    return [*NOISYNETS, "resume", str(out)] if begun else train(case, out)
+    """The command line with which a user continues: resume, or train if nothing was written."""
+    return ["resume", str(out)] if (out / "config.json").exists() else train(case, out)
 
 
 def completed(case: str, out: Path, whole: Path) -> list[str]:
     """Continue a run, and name what differs from the uninterrupted one."""
-    code, errors = end(start(again(case, out)))
+    code, errors, _ = Process(again(case, out)).end()
     if code:
         return [f"resume ends with {code}: {errors[-1:]}"]
     found = [] if same(final(RunFolder(out)), final(RunFolder(whole))) else ["other bits"]
@@ -95,21 +176,28 @@ def completed(case: str, out: Path, whole: Path) -> list[str]:
 
 
 def whole(case: str, work: Path) -> tuple[Path, float]:
-    """The uninterrupted run of a case, made once, and the seconds that its process took."""
+    """The uninterrupted run of a case, made once, and the processor seconds that it took."""
     out, clock = work / f"{case}-whole", work / f"{case}-seconds"
     if not clock.exists():
-        subprocess.run(["rm", "-rf", str(out)], check=True)
-        began = time.monotonic()
-        code, errors = end(start(train(case, out)))
+        shutil.rmtree(out, ignore_errors=True)
+        code, errors, seconds = Process(train(case, out)).end()
         assert code == 0, errors
-        clock.write_text(str(time.monotonic() - began))
+        clock.write_text(str(seconds))
     return out, float(clock.read_text())
 
 
 def fresh(work: Path, name: str) -> Path:
-    out = work / name
-    subprocess.run(["rm", "-rf", str(out)], check=True)
-    return out
+    shutil.rmtree(work / name, ignore_errors=True)
+    return work / name
+
+
+def untidy(code: int, errors: list[str]) -> list[str]:
+    """Name what is wrong with the end of a process."""
+    if len(errors) > LINES:
+        return [f"{len(errors)} lines: {errors[0]!r} ... {errors[-1]!r}"]
+    if code > 0 and not (errors and errors[-1].startswith("noisynets: ")):
+        return [f"says {errors}"]
+    return []
 
 
 def killed(number: int, work: Path) -> Trial:
@@ -118,40 +206,25 @@ def killed(number: int, work: Path) -> Trial:
     case = list(CASES)[number % len(CASES)]
     name = list(SIGNALS)[number // len(CASES) % len(SIGNALS)]
     reference, seconds = whole(case, work)
-    moment = rng.uniform(0, seconds)
+    forked = rng.random() < 0.75
+    moment = rng.uniform(0, seconds + (0 if forked else IMPORTS))
     out = fresh(work, "killed")
-    process = start(train(case, out))
-    time.sleep(moment)
+    process = Process(train(case, out), forked)
+    process.wait_for(moment)
     files = sorted(p.name for p in out.iterdir()) if out.exists() else []
-    process.send_signal(SIGNALS[name])
-    code, errors = end(process)
+    process.send(SIGNALS[name])
+    code, errors, _ = process.end()
+    early = not forked and moment < EARLY
     problems = []
-    if code not in (0, CODES[name]):
-        problems.append(f"ends with {code}")
-    if len(errors) > LINES:
-        problems.append(f"{len(errors)} lines: {errors[0]!r} ... {errors[-1]!r}")
-    if code in (130, 143) and not errors[-1].startswith("noisynets: "):
-        problems.append(f"says {errors[-1]!r}")
+    if not early:
+        problems = untidy(code, errors)
+        problems += [] if code in (0, CODES[name]) else [f"ends with {code}"]
     problems += completed(case, out, reference)
     return {
-        "case": case, "signal": name, "moment": round(moment, 2), "of": round(seconds, 2),
-        "files": files, "code": code, "errors": errors[-1:], "problems": problems,
+        "case": case, "signal": name, "forked": forked, "moment": round(moment, 2),
+        "of": round(seconds, 2), "early": early, "files": files, "code": code,
+        "errors": errors[-1:], "problems": problems,
     }  # fmt: skip
-
-
-FULL = """
-import errno, os, sys
-left, fsync = int(sys.argv.pop(1)), os.fsync
-def full(descriptor):
-    global left
-    left -= 1
-    if left < 0:
-        raise OSError(errno.ENOSPC, "No space left on device")
-    fsync(descriptor)
-os.fsync = full
-from noisynets.cli import main
-main()
-"""
 
 
 def full(number: int, work: Path) -> Trial:
@@ -162,24 +235,32 @@ def full(number: int, work: Path) -> Trial:
     out = fresh(work, "full")
     if number % 2:
         kind, limit = "largest file", int(10 ** rng.uniform(2.5, 5.5))
-        process = start(
-            train(case, out),
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        )
+        before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
     else:
         kind, limit = "writes", rng.randrange(12)
-        process = start([sys.executable, "-c", FULL, str(limit), *train(case, out)[3:]])
-    code, errors = end(process)
-    problems = [] if code in (0, 1, 2) else [f"ends with {code}"]
-    if len(errors) > LINES or (code and not errors[-1].startswith("noisynets: ")):
-        problems.append(f"{len(errors)} lines: {errors[:1]} ... {errors[-1:]}")
-    partial = [p.name for p in out.iterdir() if p.name[0] == "."] if out.exists() else []
-    problems += [f"leaves {partial}"] if partial else []
+        before = partial(fill_disk, limit)
+    code, errors, _ = Process(train(case, out), before=before).end()
+    problems = untidy(code, errors)
+    problems += [] if code in (0, 1) else [f"ends with {code}"]
+    rest = [p.name for p in out.iterdir() if p.name[0] == "."] if out.exists() else []
+    problems += [f"leaves {rest}"] if rest else []
     problems += completed(case, out, reference)
     return {
         "case": case, "kind": kind, "limit": limit, "code": code, "errors": errors[-1:],
         "problems": problems,
     }  # fmt: skip
+
+
+def fill_disk(writes: int) -> None:
+    """Let all writes fail after this number of them."""
+    fsync, left = os.fsync, itertools.count(writes - 1, -1)
+
+    def failing(descriptor: int) -> None:
+        if next(left) < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    os.fsync = failing
 
 
 def two(number: int, work: Path) -> Trial:
@@ -189,30 +270,28 @@ def two(number: int, work: Path) -> Trial:
     reference, seconds = whole(case, work)
     out = fresh(work, "two")
     kind = ("train", "resume", "resume, after a kill", "two resumes")[number % 4]
-    first = start(train(case, out))
+    first = Process(train(case, out))
     if kind == "train":
-        time.sleep(rng.uniform(0, 0.2) * seconds)
+        first.wait_for(rng.uniform(0, 0.3) * seconds)
     else:
         while not (out / "checkpoint.safetensors").exists():
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.05) * seconds)
+        first.wait_for(first.cpu() + rng.uniform(0, 0.3) * seconds)
     if kind in ("resume, after a kill", "two resumes"):
-        first.kill()
-        first.communicate()
+        first.send(signal.SIGKILL)
+        first.end()
     if kind == "two resumes":
-        first = start(again(case, out))
-    second = start(train(case, out) if kind == "train" else again(case, out))
-    ends = [end(second)] if kind == "resume, after a kill" else [end(first), end(second)]
-    problems = []
-    if sorted(code for code, _ in ends) not in ([0], [0, 2], [0, 0]):
-        problems.append(f"end with {[code for code, _ in ends]}")
-    for code, errors in ends:
-        if len(errors) > LINES or (code and not errors[-1].startswith("noisynets: ")):
-            problems.append(f"{len(errors)} lines: {errors[:1]} ... {errors[-1:]}")
+        first = Process(again(case, out))
+    second = Process(train(case, out) if kind == "train" else again(case, out))
+    both = [second] if kind == "resume, after a kill" else [first, second]
+    ends = [process.end() for process in both]
+    codes = sorted(code for code, _, _ in ends)
+    problems = [line for code, errors, _ in ends for line in untidy(code, errors)]
+    problems += [] if codes in ([0], [0, 2], [0, 0]) else [f"end with {codes}"]
     problems += completed(case, out, reference)
     return {
-        "case": case, "kind": kind, "code": [code for code, _ in ends],
-        "errors": [errors[-1:] for _, errors in ends], "problems": problems,
+        "case": case, "kind": kind, "code": codes, "errors": [errors[-1:] for _, errors, _ in ends],
+        "problems": problems,
     }  # fmt: skip
 
 
@@ -256,7 +335,7 @@ def table(found: list[Trial]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def campaign() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("--trials", type=int, help="of each part; the first ones")
@@ -266,8 +345,10 @@ def main() -> None:
     if chosen.table:
         print(table(read(chosen.results)))
         return
-    os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may ignore it
+    for module in ("noisynets.cli.commands", "matplotlib.backends.backend_agg", "snntorch"):
+        import_module(module)  # not in every fork
+    torch.set_num_threads(1)  # a fork of a process with threads of OpenMP would hang
     for trial in trials(chosen.results, chosen.only, chosen.trials):
         with chosen.results.open("a") as file:
             file.write(json.dumps(trial) + "\n")
@@ -276,4 +357,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    campaign()
