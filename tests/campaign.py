@@ -34,23 +34,26 @@ from typing import Any, NoReturn
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-from tiny import final, same
+from tiny import TASK, final, same
 
 from noisynets.cli import main
 from noisynets.run.folder import RunFolder
+from noisynets.tasks.data import TASKS
 
 CASES = {
-    "mlp": "yinyang --system mlp --rule anp --epochs 3",
-    "conv": "mnist --system conv --hidden 4 --epochs 1 --batch-size 2000",
-    "lif": "yinyang --system lif --steps 4 --hidden 32 --epochs 2",
-    "noisy": "yinyang --system noisy-mlp --epochs 3",
-    "device": "yinyang --system analog-mlp --hidden 32 --epochs 3",
-    "numpy-box": "yinyang --system numpy-box --hidden 32 --epochs 3",
-    "process-box": "yinyang --system process-box --hidden 32 --epochs 2",
-    "policy": "cartpole --system mlp-policy --epochs 1 --batch-size 50",
-    "decorrelated": "yinyang --system mlp --rule danp --epochs 3",
+    "mlp": "--system mlp --rule anp",
+    "conv": "--system conv --hidden 4 --rule anp",
+    "lif": "--system lif --steps 3 --hidden 8",
+    "noisy": "--system noisy-mlp --hidden 8",
+    "device": "--system analog-mlp --hidden 8",
+    "numpy-box": "--system numpy-box --hidden 8",
+    "process-box": "--system process-box --hidden 8",
+    "policy": "--system mlp-policy --hidden 8",
+    "decorrelated": "--system mlp --rule danp --hidden 8",
 }
-"""Runs of some seconds, by what is special about their systems."""
+"""What is special about the systems of the runs."""
+TINY, REAL = "--epochs 8 --batch-size 10 --threads 1", "--epochs 3 --threads 1"
+"""Settings in a fork, on the task of the tests, and in a new process, on one of the package's."""
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
 CODES = {"KILL": -9, "TERM": 143, "INT": 130}
 EARLY = 0.1
@@ -63,6 +66,9 @@ LINES = 2
 """Lines on standard error, at most: that of the progress bar, and that of an error."""
 
 Trial = dict[str, Any]
+
+finish: Callable[[int], NoReturn] = vars(os)["_exit"]
+"""Ends a fork; the standard library documents it, although it has an underscore."""
 
 
 class Process:
@@ -109,7 +115,7 @@ class Process:
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(code)
+            finish(code)
 
     def cpu(self) -> float:
         """Processor seconds so far; infinite if it has ended."""
@@ -150,19 +156,24 @@ class Process:
         )
 
 
-def train(case: str, out: Path) -> list[str]:
+def train(case: str, out: Path, forked: bool = True) -> list[str]:
     """The command line of a case."""
-    return ["train", *CASES[case].split(), "--threads", "1", "--out", str(out)]
+    settings = [*CASES[case].split(), "--out", str(out)]
+    if "policy" in CASES[case]:
+        return ["train", "cartpole", *settings, *"--epochs 1 --batch-size 100 --threads 1".split()]
+    if forked:
+        return ["train", "tiny", *settings, *TINY.split()]
+    return ["train", "mnist" if case == "conv" else "yinyang", *settings, *REAL.split()]
 
 
-def again(case: str, out: Path) -> list[str]:
+def again(case: str, out: Path, forked: bool = True) -> list[str]:
     """The command line with which a user continues: resume, or train if nothing was written."""
-    return ["resume", str(out)] if (out / "config.json").exists() else train(case, out)
+    return ["resume", str(out)] if (out / "config.json").exists() else train(case, out, forked)
 
 
-def completed(case: str, out: Path, whole: Path) -> list[str]:
+def completed(case: str, out: Path, whole: Path, forked: bool = True) -> list[str]:
     """Continue a run, and name what differs from the uninterrupted one."""
-    code, errors, _ = Process(again(case, out)).end()
+    code, errors, _ = Process(again(case, out, forked)).end()
     if code:
         return [f"resume ends with {code}: {errors[-1:]}"]
     found = [] if same(final(RunFolder(out)), final(RunFolder(whole))) else ["other bits"]
@@ -175,12 +186,13 @@ def completed(case: str, out: Path, whole: Path) -> list[str]:
     return found
 
 
-def whole(case: str, work: Path) -> tuple[Path, float]:
+def whole(case: str, work: Path, forked: bool = True) -> tuple[Path, float]:
     """The uninterrupted run of a case, made once, and the processor seconds that it took."""
-    out, clock = work / f"{case}-whole", work / f"{case}-seconds"
+    name = case if forked else f"{case}-real"
+    out, clock = work / f"{name}-whole", work / f"{name}-seconds"
     if not clock.exists():
         shutil.rmtree(out, ignore_errors=True)
-        code, errors, seconds = Process(train(case, out)).end()
+        code, errors, seconds = Process(train(case, out, forked)).end()
         assert code == 0, errors
         clock.write_text(str(seconds))
     return out, float(clock.read_text())
@@ -205,11 +217,11 @@ def killed(number: int, work: Path) -> Trial:
     rng = random.Random(number)
     case = list(CASES)[number % len(CASES)]
     name = list(SIGNALS)[number // len(CASES) % len(SIGNALS)]
-    reference, seconds = whole(case, work)
-    forked = rng.random() < 0.75
+    forked = rng.random() > 0.15
+    reference, seconds = whole(case, work, forked)
     moment = rng.uniform(0, seconds + (0 if forked else IMPORTS))
     out = fresh(work, "killed")
-    process = Process(train(case, out), forked)
+    process = Process(train(case, out, forked), forked)
     process.wait_for(moment)
     files = sorted(p.name for p in out.iterdir()) if out.exists() else []
     process.send(SIGNALS[name])
@@ -219,7 +231,7 @@ def killed(number: int, work: Path) -> Trial:
     if not early:
         problems = untidy(code, errors)
         problems += [] if code in (0, CODES[name]) else [f"ends with {code}"]
-    problems += completed(case, out, reference)
+    problems += completed(case, out, reference, forked)
     return {
         "case": case, "signal": name, "forked": forked, "moment": round(moment, 2),
         "of": round(seconds, 2), "early": early, "files": files, "code": code,
@@ -348,6 +360,7 @@ def campaign() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may ignore it
     for module in ("noisynets.cli.commands", "matplotlib.backends.backend_agg", "snntorch"):
         import_module(module)  # not in every fork
+    TASKS["tiny"] = TASK
     torch.set_num_threads(1)  # a fork of a process with threads of OpenMP would hang
     for trial in trials(chosen.results, chosen.only, chosen.trials):
         with chosen.results.open("a") as file:

@@ -139,7 +139,6 @@ class TrainingSettings(Settings):
         metavar="INT",
         group=HOW,
         at_least=1,
-        at_most=10**9,
         common=True,
         changeable=True,
     )
