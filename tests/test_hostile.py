@@ -57,7 +57,7 @@ def cases() -> Iterator[tuple[str, str, list[str]]]:
                 yield name, system, SOME
 
 
-@pytest.mark.parametrize(("name", "system", "values"), cases(), ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("name", "system", "values"), list(cases()))
 def test_any_value_of_a_setting_trains_or_is_refused_in_one_line(
     name: str, system: str, values: list[str], tmp_path: Path, capsys
 ) -> None:

@@ -8,12 +8,11 @@ any time.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from noisynets.core.errors import NoisynetsError
+from noisynets.core.errors import DISK, NoisynetsError
 from noisynets.run.signals import Program
 
 MEMORY = (
@@ -23,8 +22,6 @@ MEMORY = (
 """Parts of what PyTorch and NumPy say of sizes that do not fit memory."""
 LONG = 4000
 """Characters from which on a message is shortened: of a path without end, say."""
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""Errors of disks; the operating system's other errors are due to a path that was given."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -54,7 +51,8 @@ def _exit_code(program: Program, words: list[str]) -> int:
         _print_anything()
         program.begin()
         run(words)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as of a program without a console
+            sys.stdout.flush()
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1

@@ -1,7 +1,11 @@
 """Exceptions with one-line messages that say what is wrong, where, and what to do."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of disks (exit code 1); other errors of the operating system are due to given paths."""
 
 LONGEST = 100
 """Characters of an unknown name that are shown, and compared with known names."""

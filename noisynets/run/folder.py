@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from noisynets.core.errors import InputError
+from noisynets.core.errors import DISK, InputError
 from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.lock import LOCK, locked
@@ -130,6 +130,8 @@ def create(out: Path | None, config: Config) -> RunFolder:
             _refuse_full(path)  # by now, another process may have used it
             write_atomically(path / "config.json", _json(written(config)))
     except OSError as error:
+        if error.errno in DISK:
+            raise
         raise InputError(f"--out {path or 'runs'}: cannot be written ({error})") from error
     return RunFolder(path)
 
