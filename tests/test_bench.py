@@ -256,7 +256,7 @@ def test_tables_keep_what_was_run_before(suite: Path, tmp_path: Path, capsys) ->
     assert "So far 2 of 6 rows" in table and f"noisynets bench {suite}\n" in table
     with FileLock(out / ".lock"), pytest.raises(SystemExit) as error:
         cli.main(["bench", str(suite), "--out", str(out)])
-    assert error.value.code == 2 and "another process is using" in capsys.readouterr().err
+    assert error.value.code == 2 and "in use by another process" in capsys.readouterr().err
 
 
 def test_a_candidate_that_is_resumed_leaves_the_test_set_alone(suite: Path, tmp_path) -> None:

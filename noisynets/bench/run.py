@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
+from tqdm import tqdm
+
 from noisynets.bench.search import Scores, compass, searched, start
 from noisynets.bench.suite import Entry, Suite
 from noisynets.core.errors import Diverged, InputError
@@ -191,6 +193,7 @@ def _stopped(pool: Executor) -> Iterator[None]:
 def _worker() -> None:
     """Set up a process of the pool; it ends when its parent process has ended."""
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    tqdm.set_lock(threading.RLock())  # the default is a semaphore, which such an end would leak
     keep_freed()
     load_plugins()
     parent = os.getppid()
