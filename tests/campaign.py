@@ -62,8 +62,6 @@ SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
 CODES = {"KILL": -9, "TERM": 143, "INT": 130}
 EARLY = 0.1
 """Processor seconds in which Python itself starts, before noisynets can handle signals."""
-IMPORTS = 2.5
-"""Processor seconds of a start, at most."""
 PATIENCE = 600.0
 """Seconds after which a process counts as hanging."""
 LINES = 2
@@ -196,7 +194,7 @@ def whole(case: str, work: Path, forked: bool = True) -> tuple[Path, float]:
     out, clock = work / f"{name}-whole", work / f"{name}-seconds"
     if not clock.exists():
         shutil.rmtree(out, ignore_errors=True)
-        code, errors, seconds = Process(train(case, out, forked)).end()
+        code, errors, seconds = Process(train(case, out, forked), forked).end()
         assert code == 0, errors
         clock.write_text(str(seconds))
     return out, float(clock.read_text())
@@ -223,7 +221,7 @@ def killed(number: int, work: Path) -> Trial:
     name = list(SIGNALS)[number // len(CASES) % len(SIGNALS)]
     forked = rng.random() > 0.1
     reference, seconds = whole(case, work, forked)
-    moment = rng.uniform(0, seconds + (0 if forked else IMPORTS))
+    moment = rng.uniform(0, seconds)
     out = fresh(work, "killed")
     process = Process(train(case, out, forked), forked)
     process.wait_for(moment)

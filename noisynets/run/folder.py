@@ -131,6 +131,7 @@ def create(out: Path | None, config: Config) -> RunFolder:
             write_atomically(path / "config.json", _json(written(config)))
     except OSError as error:
         if error.errno in DISK:
+            error.add_note(f"nothing was written to {path or 'runs'}")
             raise
         raise InputError(f"--out {path or 'runs'}: cannot be written ({error})") from error
     return RunFolder(path)
