@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import negative_return
-from noisynets.core.noise import Stream, gaussian
+from noisynets.core.noise import Stream
+from noisynets.core.samplers import gaussian
 from noisynets.core.trial import RollOut
 from noisynets.core.types import EpisodeLog
 from noisynets.estimators.methods import METHODS
@@ -82,7 +83,7 @@ def reference(
 ) -> Tensor:
     """NP in plain loops, one episode and one step at a time."""
     first, _, last = net
-    draws = Stream(5)
+    draws = Stream(5, "injected noise")
     like = torch.zeros((), dtype=torch.float64)
     xi = [
         [sigma * gaussian((resamples, n, m), like, draws.on(like.device)) for m in (3, 1)]
@@ -281,7 +282,7 @@ def test_the_last_layer_learns_what_plain_loops_give() -> None:
     RollOutFeedback(
         system, negative_return, "frozen", sigma=sigma, resamples=resamples, seed=5, discount=0.7
     )(*batch(n))
-    draws, like = Stream(5), torch.zeros((), dtype=torch.float64)
+    draws, like = Stream(5, "noise of actions"), torch.zeros((), dtype=torch.float64)
     xi = [sigma * gaussian((resamples * n, 1), like, draws.on(like.device)) for _ in range(6)]
     first, _, last = net
     terms, squares = [], []

@@ -12,7 +12,7 @@ from noisynets.core.noise import Stream
 from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.diagnose import settled
 from noisynets.diagnose.neurobench import complexity
-from noisynets.run.evaluate import EVALUATION_BATCH, close, evaluate, threads
+from noisynets.run.evaluate import EVALUATION, EVALUATION_BATCH, close, evaluate, threads
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.session import build
 from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
@@ -147,7 +147,7 @@ def neurobench(arguments: NeurobenchArguments) -> None:
     if session.task.world is not None:
         raise InputError(f"{run}: NeuroBench's metrics are of examples, not of episodes")
     train_set, val_set = load_data(config)
-    stream = Stream(seeds(config)["encoding"] + 1)
+    stream = Stream(seeds(config)["encoding"], EVALUATION)
     chosen = (train_set if val_set is None else val_set).first(arguments.examples)
     batches = chosen.batches(EVALUATION_BATCH, DTYPES[config.dtype])
     with threads(session):

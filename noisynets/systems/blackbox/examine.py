@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from noisynets.core.seeds import salted
 from noisynets.systems.blackbox.contract import Array, Box, Reading, Weights, problems
 
 SHARED = 5.0
@@ -48,7 +49,7 @@ def examine(box: Box, rows: int = 200, seed: int = 0) -> Iterator[Finding]:
     >>> {finding.grade for finding in examine(NumpyChip((20, 10, 3)))}
     {'ok'}
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(salted(seed, "check of a box"))
     broken = _check_widths(box)
     if broken:
         yield Finding("failed", broken)
