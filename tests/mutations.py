@@ -215,8 +215,8 @@ RULE_SEEDS = [
     seed(
         "streams",
         "core/noise.py",
-        "generator(self._seed, purpose, device)",
-        "generator(0, purpose, device)",
+        "self._salted = salted(seed, purpose)",
+        "self._salted = salted(0, purpose)",
         f"{BATTERY}the_seed_of_injected_noise_decides_every_bit[np]",
     ),
     mutation(
@@ -229,8 +229,8 @@ RULE_SEEDS = [
     mutation(
         "purpose ignored: own noise",
         "core/noise.py",
-        "stream = Stream(seed, purpose)",
-        'stream = Stream(seed, "injected noise")',
+        "stream = Stream(seed, purpose)\n        stream.restore",
+        'stream = Stream(seed, "injected noise")\n        stream.restore',
         f"{INDEPENDENT}an_estimator_and_effects_of_equal_seeds_are_independent",
     ),
     mutation(

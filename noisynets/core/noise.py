@@ -17,9 +17,9 @@ from noisynets.core.types import Sampler
 _NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
-def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a new random generator, seeded with `salted(seed, purpose)`."""
-    return torch.Generator(device).manual_seed(salted(seed, purpose))
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """Return a new random generator on the CPU, seeded with `salted(seed, purpose)`."""
+    return torch.Generator().manual_seed(salted(seed, purpose))
 
 
 class Stream:
@@ -41,6 +41,7 @@ class Stream:
 
     def __init__(self, seed: int, purpose: str) -> None:
         self._seed, self._purpose = whole(seed), purpose
+        self._salted = salted(seed, purpose)  # not when first used, in a graph of torch.compile
         self._generators: dict[torch.device, torch.Generator] = {}
         self._latest: torch.Generator | None = None
         self._saved = _NOTHING
@@ -48,8 +49,7 @@ class Stream:
     def on(self, device: torch.device) -> torch.Generator:
         """Return the generator on `device`; every device has one, derived from the same seed."""
         if device not in self._generators:
-            purpose = f"{self._purpose}, device {device.index or 0}"
-            made = generator(self._seed, purpose, device)
+            made = torch.Generator(device).manual_seed(self._salted + (device.index or 0))
             if self._saved.shape == made.get_state().shape:
                 made.set_state(self._saved)
             self._generators[device] = made
