@@ -242,7 +242,7 @@ RULE_SEEDS = [
     ),
     mutation(
         "the table in place of exact Gaussian noise",
-        "core/samplers.py",
+        "core/noise.py",
         "return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)",
         "return gaussian_table(shape, like, generator)",
         "tests/test_noise.py::test_gaussian_noise_is_exact_at_every_size",

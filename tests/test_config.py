@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from noisynets.core.decorrelation import VARIANTS
 from noisynets.core.errors import InputError
-from noisynets.core.samplers import SAMPLERS
+from noisynets.core.noise import SAMPLERS
 from noisynets.estimators.methods import METHODS, Method
 from noisynets.rules import SCALINGS
 from noisynets.run.settings import SCHEDULES, Config, resolve, seeds

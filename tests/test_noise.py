@@ -11,8 +11,16 @@ from tiny import run
 from torch import nn
 
 from noisynets import AdditiveGaussian, InputError, Noisy
-from noisynets.core.noise import Injection, Source, Stream
-from noisynets.core.samplers import SAMPLERS, gaussian, gaussian_pairs, gaussian_table, rademacher
+from noisynets.core.noise import (
+    SAMPLERS,
+    Injection,
+    Source,
+    Stream,
+    gaussian,
+    gaussian_table,
+    rademacher,
+)
+from noisynets.core.tables import gaussian_pairs
 from noisynets.systems.devices import (
     Coloured,
     MultiplicativeGaussian,

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import negative_return
-from noisynets.core.noise import Stream
-from noisynets.core.samplers import gaussian
+from noisynets.core.noise import Stream, gaussian
 from noisynets.core.trial import RollOut
 from noisynets.core.types import EpisodeLog
 from noisynets.estimators.methods import METHODS

@@ -1,4 +1,4 @@
-"""Random streams whose state can be saved and restored, and the noise that is drawn from them."""
+"""Samplers of noise, and random streams whose state can be saved and restored."""
 
 from __future__ import annotations
 
@@ -10,9 +10,62 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
-from noisynets.core.samplers import SAMPLERS
+from noisynets.core.registry import Registry
 from noisynets.core.seeds import salted, whole
+from noisynets.core.tables import gaussian_pairs, looked_up, signs
 from noisynets.core.types import Sampler
+
+
+def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from N(0, 1), exactly: the same law at every size and on every device.
+
+    Args:
+        shape: of the result.
+        like: sets dtype and device of the result.
+        generator: on the same device.
+    """
+    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def gaussian_table(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw pairs from a table of 65,536, close to N(0, 1); for the arguments see `gaussian`.
+
+    Mean and covariance are exact, the fourth moment is 2.994, and no number is above 3.62. Large
+    tensors on a CPU take a quarter of the time of `gaussian`.
+    """
+    if like.device.type == "cpu":
+        return looked_up(gaussian_pairs(), torch.uint16, shape, generator).to(like.dtype)
+    numbers = math.prod(shape)
+    found = torch.view_as_real(gaussian_pairs()).to(like.device)
+    size = ((numbers + 1) // 2,)
+    index = torch.randint(len(found), size, generator=generator, device=like.device)
+    return found[index].view(-1)[:numbers].view(tuple(shape)).to(like.dtype)
+
+
+def rademacher(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw −1 or +1, each with probability 1/2; for the arguments see `gaussian`."""
+    if like.device.type == "cpu":
+        return looked_up(signs(like.dtype), torch.uint8, shape, generator)
+    z = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return z.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+
+
+def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from U(−√3, √3), whose variance is 1; for the arguments see `gaussian`."""
+    z = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return z.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+
+
+SAMPLERS: Registry[Sampler] = Registry(
+    "noise",
+    {
+        "gaussian": gaussian,
+        "gaussian-table": gaussian_table,
+        "rademacher": rademacher,
+        "uniform": uniform,
+    },
+)
+
 
 _NOTHING = torch.empty(0, dtype=torch.uint8)
 

@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.noise import Injection
+from noisynets.core.noise import SAMPLERS, Injection
 from noisynets.core.record import Needs, Record
-from noisynets.core.samplers import SAMPLERS
 from noisynets.core.seeds import salted
 from noisynets.core.types import Sampler
 from noisynets.diagnose.pairs import Batches, unchanged

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from noisynets.core.errors import InputError
-from noisynets.core.samplers import SAMPLERS
+from noisynets.core.noise import SAMPLERS
 from noisynets.core.settings import (
     DTYPES,
     ENVIRONMENT,

@@ -10,8 +10,8 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
+from noisynets.core.noise import SAMPLERS
 from noisynets.core.registry import Registry
-from noisynets.core.samplers import SAMPLERS
 from noisynets.core.settings import SETTINGS
 from noisynets.estimators.methods import OTHERS
 from noisynets.rules import RULES
