@@ -17,6 +17,7 @@ from noisynets import (
     outer,
     squared_error,
 )
+from noisynets.core.speed import slowdown
 from noisynets.run.session import build
 from noisynets.systems.devices import PCM
 
@@ -336,3 +337,21 @@ def test_a_layer_that_goes_round_its_effect_is_named() -> None:
     estimator = NodePerturbation(net, cross_entropy, "anp", sigma=0.1)
     with pytest.raises(SystemRefused, match="'1': an effect that its layer did not reach"):
         estimator(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
+
+
+def test_products_that_are_slower_in_another_dtype_are_warned_of_once(monkeypatch, recwarn) -> None:
+    """At the line of the caller; a dtype that is quicker, or the weights' own, is not."""
+    times = {torch.bfloat16: 3.5, torch.float64: 0.9}
+    monkeypatch.setattr("noisynets.core.speed.slowdown", lambda dtype, against: times[dtype])
+    net = nn.Linear(3, 2)
+    for quick in (None, torch.float32, torch.float64):
+        NodePerturbation(net, cross_entropy, "anp", product_dtype=quick)
+    with pytest.warns(UserWarning, match=r"bfloat16: .* 3\.5 times as long .* leave") as found:
+        NodePerturbation(net, cross_entropy, "anp", product_dtype=torch.bfloat16)(X, Y)
+    assert [warning.filename for warning in found] == [__file__]
+
+
+def test_the_time_of_a_product_is_measured_against_another_dtypes() -> None:
+    """A dtype against itself takes as long; nothing else is sure on every processor."""
+    assert 0.2 < slowdown(torch.float32, torch.float32) < 5
+    assert slowdown(torch.bfloat16, torch.float32) > 0
