@@ -19,7 +19,7 @@ ROOMS = [
 CORE = [
     {"errors"},
     {"types"},
-    {"registry"},
+    {"registry", "seeds", "speed", "tables"},
     {"settings"},
     {"values"},
     {"noise", "losses", "outer", "trial"},
