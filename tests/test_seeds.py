@@ -1,5 +1,6 @@
 """Equal seeds give equal bits; each seed makes a difference of its own, wherever it is used."""
 
+import ast
 import copy
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cases import flat, gradients
 from tiny import config, run, same, tiny_task
 from torch import nn
 
+import noisynets
 from noisynets import (
     AdditiveGaussian,
     Injection,
@@ -329,3 +331,33 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed: object) -> None:
     assert Stream(np.int64(3), "noise").on(torch.device("cpu")).initial_seed() == (
         Stream(3, "noise").on(torch.device("cpu")).initial_seed()
     )
+
+
+UNSALTED = {
+    "core/noise.py": "`generator` and `Stream`, which salt",
+    "run/settings/settings.py": "SeedSequence is a hash; each part of a run has a place in it",
+    "systems/devices/presets.py": "SeedSequence, of layers of a chip; their effects are salted",
+    "systems/blackbox/tiles.py": "a chip of a number stays the same",
+    "tasks/environments/episodes.py": "SeedSequence, of numbers of episodes",
+    "tasks/data/events.py": "the split of a data set stays the same",
+    "tasks/data/randman.py": "as above",
+    "tasks/data/sarcos.py": "as above",
+    "tasks/data/tonic_sets.py": "as above",
+    "tasks/data/yin_yang.py": "the authors' points",
+    "bench/steps.py": "inputs and weights that are only timed",
+}
+"""Files that seed a generator without a purpose, and why."""
+
+GENERATORS = {"manual_seed", "default_rng", "RandomState", "SeedSequence", "SFC64"}
+
+
+def test_every_generator_is_seeded_for_a_purpose() -> None:
+    """By `generator`, `Stream` or `salted`; also in a file of a new name."""
+    package, found = Path(noisynets.__file__).parent, set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                salts = "salted(" in ast.unparse(node)
+                if node.func.attr in GENERATORS and not salts:
+                    found.add(file.relative_to(package).as_posix())
+    assert found == UNSALTED.keys()
