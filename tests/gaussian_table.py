@@ -16,27 +16,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median, quantiles, stdev
 
 import torch
 from torch import Tensor
 
-from noisynets.bench.speed import Size, paired
-from noisynets.bench.steps import training
+from noisynets.bench.speed import Size
+from noisynets.bench.steps import Step, training
 from noisynets.core.noise import SAMPLERS, generator
 from noisynets.run.session import build
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import finished, load_data
 
 EXACT, TABLE = "gaussian", "gaussian-table"
-PERCEPTRON = Config(system="mlp", hidden=(256, 256), threads=1, device="cpu")
+PERCEPTRON = Config(system="mlp", hidden=(256, 256), batch_size=300, threads=1, device="cpu")
+"""With draws of 76,800 numbers in each hidden layer, which come from the table."""
 CONVOLUTIONS = replace(PERCEPTRON, system="conv", hidden=(32, 64, 128), batch_size=128)
 SIZES = (1_000, 6_400, 25_600, 2**16, 2**18, 2**20)
-BATCHES, SEEDS, TURNS = 600, (0, 1, 2), Size().turns
+BATCHES, SEEDS, TURNS = 200, (0, 1, 2), Size().turns
 
 
 def draws() -> Iterator[str]:
-    """Time of a number, in pieces of different sizes."""
+    """Processor time of a number, in pieces of different sizes."""
     yield "| numbers at once | gaussian, ns each | gaussian-table, ns each |"
     yield "|---|---|---|"
     like, drawn_by = torch.zeros(()), generator(0, "timing")
@@ -44,9 +45,9 @@ def draws() -> Iterator[str]:
         times: dict[str, list[float]] = {EXACT: [], TABLE: []}
         for _ in range(max(30, 2**22 // size)):
             for name, found in times.items():
-                start = time.perf_counter()
+                start = time.thread_time()
                 SAMPLERS[name]((size,), like, drawn_by)
-                found.append(1e9 * (time.perf_counter() - start) / size)
+                found.append(1e9 * (time.thread_time() - start) / size)
         yield f"| {size:,} | {median(times[EXACT]):.2f} | {median(times[TABLE]):.2f} |"
 
 
@@ -60,7 +61,7 @@ def estimates() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for name, config in (("784-256-256-10", PERCEPTRON), ("convolutions", CONVOLUTIONS)):
         for rule in ("np", "anp", "mirrored"):
-            n = BATCHES if config is PERCEPTRON else BATCHES // 3
+            n = BATCHES if config is PERCEPTRON else BATCHES // 5
             found = [
                 pair
                 for seed in SEEDS
@@ -127,15 +128,18 @@ def runs() -> Iterator[str]:
 
 
 def steps() -> Iterator[str]:
-    """Times of training steps relative to backpropagation's, and to each other."""
+    """Processor time of training steps relative to backpropagation's, and to each other.
+
+    Medians of paired ratios, first and third quartile in brackets. Unlike the time of `noisynets
+    bench speed`, processor time leaves out what other programs on the machine take.
+    """
     yield "| step | gaussian / bp | gaussian-table / bp | gaussian-table / gaussian |"
     yield "|---|---|---|---|"
     size = Size()
     wide = replace(PERCEPTRON, task="cifar10", hidden=(size.wide,) * 3, batch_size=size.batch)
     cases = {
-        "anp, 784-64-64-10, batch 100": replace(PERCEPTRON, hidden=(64, 64)),
-        "anp, 784-256-256-10, batch 100": PERCEPTRON,
-        "mirrored, 784-256-256-10, batch 100": replace(PERCEPTRON, rule="mirrored"),
+        "anp, 784-256-256-10, batch 300": PERCEPTRON,
+        "mirrored, 784-256-256-10, batch 300": PERCEPTRON,
         "anp, convolutions, batch 128": replace(CONVOLUTIONS, task="cifar10"),
         "anp, 3072-1024³-10, batch 1000": wide,
     }
@@ -149,9 +153,23 @@ def steps() -> Iterator[str]:
         pairs = ((made[EXACT], bp), (made[TABLE], bp), (made[TABLE], made[EXACT]))
         cells = []
         for one, other in pairs:
-            low, middle, high = paired(one, other, TURNS)
+            low, middle, high = quantiles(ratios(one, other), n=4, method="inclusive")
             cells.append(f"{middle:.2f} ({low:.2f}..{high:.2f})")
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def ratios(one: Step, other: Step) -> list[float]:
+    """Return ratios of the processor times of two steps, which take turns."""
+    found = []
+    for turn in range(-2, TURNS):
+        spent = {}
+        for step in (one, other) if turn % 2 else (other, one):
+            start = time.thread_time()
+            step()
+            spent[step] = time.thread_time() - start
+        if turn >= 0:
+            found.append(spent[one] / spent[other])
+    return found
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
