@@ -52,6 +52,7 @@ class Mutation:
 
 BATTERY = "tests/test_battery.py::test_"
 SEEDS = "tests/test_seeds.py::test_another_seed_gives_other_bits"
+INDEPENDENT = "tests/test_seeds.py::test_"
 NOISE_SEED = "tests/test_seeds.py::test_an_estimators_seed_decides_its_noise"
 ROLL_OUTS = "tests/test_seeds.py::test_another_seed_gives_other_roll_outs"
 MAPS = "tests/test_seeds.py::test_random_feedback_comes_from_the_seed_alone"
@@ -94,8 +95,8 @@ RULE_SEEDS = [
     seed(
         "injected noise of weight perturbation and SPSA",
         "estimators/weight_space.py",
-        "Injection(sigma, noise or self.default_noise, seed)",
-        "Injection(sigma, noise or self.default_noise, 0)",
+        "self.default_noise, seed, purpose",
+        "self.default_noise, 0, purpose",
         f"{TRAINED}[wp]",
         f"{TRAINED}[spsa]",
     ),
@@ -109,8 +110,8 @@ RULE_SEEDS = [
     seed(
         "injected noise of roll-outs with feedback",
         "estimators/roll_out_feedback.py",
-        "Injection(sigma, noise, seed)",
-        "Injection(sigma, noise, 0)",
+        "Injection(sigma, noise, seed, purpose",
+        "Injection(sigma, noise, 0, purpose",
         ROLL_OUTS,
     ),
     seed(
@@ -123,8 +124,8 @@ RULE_SEEDS = [
     seed(
         "rule of roll-outs with feedback",
         "estimators/roll_out_feedback.py",
-        "seed=seed + 1",
-        "seed=1",
+        'seed=salted(seed, "pairs of passes")',
+        "seed=0",
         ACTING_MAPS,
     ),
     seed(
@@ -137,8 +138,8 @@ RULE_SEEDS = [
     seed(
         "maps of dfa",
         "rules/credit/direct_maps.py",
-        'f"{seed}:{name}"',
-        'f"{name}"',
+        "generator(self._seed, self._purpose)",
+        "generator(0, self._purpose)",
         f"{BATTERY}the_seed_of_a_rule_decides_its_random_maps[dfa]",
     ),
     seed(
@@ -158,8 +159,8 @@ RULE_SEEDS = [
     seed(
         "maps of fa",
         "rules/fa.py",
-        'f"{seed}:{name}"',
-        'f"{name}"',
+        "generator(self._seed, self._purpose)",
+        "generator(0, self._purpose)",
         f"{BATTERY}the_seed_of_a_rule_decides_its_random_maps[fa]",
     ),
     seed(
@@ -172,8 +173,8 @@ RULE_SEEDS = [
     seed(
         "rule of a method",
         "estimators/methods.py",
-        "make_rule(entry, p, system, p.injection_seed),",
-        "make_rule(entry, p, system, 0),",
+        "            make_rule(entry, p, system, p.injection_seed),",
+        "            make_rule(entry, p, system, 0),",
         f"{SEEDS}[injection-noisy-mlp-dfa-None]",
     ),
     seed(
@@ -193,8 +194,8 @@ RULE_SEEDS = [
     seed(
         "rule of roll-outs as a method",
         "estimators/methods.py",
-        "make_rule(entry, p, system, p.injection_seed + 1)",
-        "make_rule(entry, p, system, 1)",
+        "rule = make_rule(entry, p, system, p.injection_seed)",
+        "rule = make_rule(entry, p, system, 0)",
         ACTING_METHODS,
     ),
     seed(
@@ -207,22 +208,50 @@ RULE_SEEDS = [
     seed(
         "hardware-aware training",
         "systems/blackbox/model_based.py",
-        "1_000_003 * self._seed + box.model_draws",
-        "box.model_draws",
+        "generator(self._seed, ",
+        "generator(0, ",
         f"{SEEDS}[injection-numpy-box-aware]",
     ),
     seed(
         "streams",
         "core/noise.py",
-        "seed = self._seed + (device.index or 0)",
-        "seed = device.index or 0",
+        "self._salted = salted(seed, purpose)",
+        "self._salted = salted(0, purpose)",
         f"{BATTERY}the_seed_of_injected_noise_decides_every_bit[np]",
+    ),
+    mutation(
+        "purpose ignored: all streams",
+        "core/seeds.py",
+        'f"{whole(seed)}:{purpose}"',
+        'f"{whole(seed)}"',
+        f"{INDEPENDENT}an_estimator_and_effects_of_equal_seeds_are_independent",
+    ),
+    mutation(
+        "purpose ignored: own noise",
+        "core/noise.py",
+        "stream = Stream(seed, purpose)\n        stream.restore",
+        'stream = Stream(seed, "injected noise")\n        stream.restore',
+        f"{INDEPENDENT}an_estimator_and_effects_of_equal_seeds_are_independent",
+    ),
+    mutation(
+        "equal seeds of two effects are not refused",
+        "core/check.py",
+        " + _same_noise(system)",
+        "",
+        f"{INDEPENDENT}sources_that_draw_the_same_numbers_are_refused",
+    ),
+    mutation(
+        "the table in place of exact Gaussian noise",
+        "core/noise.py",
+        "return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)",
+        "return gaussian_table(shape, like, generator)",
+        "tests/test_noise.py::test_gaussian_noise_is_exact_at_every_size",
     ),
     seed(
         "a system's own noise",
         "core/noise.py",
-        "if seed is None else seed)",
-        "if seed is None else 0)",
+        "if seed is None else seed, purpose)",
+        "if seed is None else 0, purpose)",
         f"{SEEDS}[system-noisy-mlp]",
     ),
 ]
@@ -259,50 +288,50 @@ RUN_SEEDS = [
     seed(
         "order of the examples",
         "run/train.py",
-        'seeds(config)["order"] + epoch',
-        "epoch",
+        'generator(seeds(config)["order"], ',
+        "generator(0, ",
         f"{BATTERY}the_seed_decides_the_order_of_the_examples",
     ),
     seed(
         "encoding",
         "run/session.py",
-        'Stream(seed["encoding"])',
-        "Stream(0)",
+        'Stream(seed["encoding"], ',
+        "Stream(0, ",
         f"{BATTERY}the_seed_decides_encoding_augmentation_and_the_systems_noise[lif-4-rate-bp]",
     ),
     seed(
         "encoding of an evaluation",
         "run/evaluate.py",
-        'Stream(seeds(session.config)["encoding"] + 1)',
-        "Stream(1)",
+        'Stream(seeds(session.config)["encoding"], EVALUATION)',
+        "Stream(0, EVALUATION)",
         "tests/test_seeds.py::test_the_seed_decides_the_encoding_of_an_evaluation",
     ),
     seed(
         "augmentation",
         "run/session.py",
-        'Stream(seed["augmentation"])',
-        "Stream(0)",
+        'Stream(seed["augmentation"], ',
+        "Stream(0, ",
         f"{BATTERY}the_seed_decides_encoding_augmentation_and_the_systems_noise[mlp-crop-flip-bp]",
     ),
     seed(
         "initial weights",
         "systems/models/build.py",
-        "manual_seed(build.weight_seed)",
-        "manual_seed(0)",
+        "generator(build.weight_seed, ",
+        "generator(0, ",
         f"{SEEDS}[weights-bp]",
     ),
     seed(
         "noise of layers",
         "systems/models/build.py",
-        "seed=build.noise_seed + i)",
-        "seed=i)",
+        'salted(build.noise_seed, f"layer {i}")',
+        'salted(0, f"layer {i}")',
         f"{SEEDS}[system-noisy-mlp]",
     ),
     seed(
         "noise of units",
         "systems/models/build.py",
-        "build.noise_seed + len(layers) + i",
-        "len(layers) + i",
+        'salted(build.noise_seed, f"units {i}")',
+        'salted(0, f"units {i}")',
         f"{SEEDS}[system-lif-3-(6,)-escape]",
     ),
     seed(
@@ -318,22 +347,22 @@ DEVICE_SEEDS = [
     seed(
         "fixed pattern of a device",
         "systems/devices/pattern.py",
-        "np.random.SeedSequence([int(self.seed), _PATTERN_STREAM])",
-        "np.random.SeedSequence([_PATTERN_STREAM])",
+        "generator(int(self.seed), self.purpose)",
+        "generator(0, self.purpose)",
         CHIPS,
     ),
     seed(
         "noise of weights",
         "systems/devices/noisy.py",
-        "kept or Source(seed)",
-        "kept or Source(0)",
+        "kept or Source(seed, ",
+        "kept or Source(0, ",
         CHIPS,
     ),
     seed(
         "writing of a device",
         "systems/devices/conductance.py",
-        "Source(seed)",
-        "Source(0)",
+        "Source(seed, ",
+        "Source(0, ",
         CHIPS,
     ),
     seed(
@@ -517,7 +546,7 @@ SKIPPED = [
         "draw skipped: the stream begins anew in every call",
         "core/noise.py",
         "return self.sampler(shape, like, self.stream.on(like.device))",
-        "return self.sampler(shape, like, Stream(self.stream._seed).on(like.device))",
+        'return self.sampler(shape, like, Stream(self.stream._seed, "").on(like.device))',
         "tests/test_plan.py::test_noise_is_drawn_anew_in_every_batch_and_every_node",
     ),
 ]
@@ -593,8 +622,8 @@ DRAWS = [
     mutation(
         "one draw for all epochs: order of the examples",
         "run/train.py",
-        'seeds(config)["order"] + epoch',
-        'seeds(config)["order"]',
+        'f"order of the examples in epoch {epoch}"',
+        '"order of the examples"',
         f"{BATTERY}the_seed_decides_the_order_of_the_examples",
     ),
     mutation(

@@ -350,6 +350,7 @@ def test_a_cell_of_the_committed_results_comes_out_again(tmp_path: Path) -> None
 
 
 @pytest.mark.pictures
+@pytest.mark.filterwarnings("ignore:product_dtype")  # where bfloat16 is slower
 def test_the_speed_of_steps_is_measured_in_its_quick_form(tmp_path: Path, capsys) -> None:
     """No times are judged here: other jobs may run beside the tests."""
     cli.main(["bench", "speed", "--quick", "--out", str(tmp_path / "out")])

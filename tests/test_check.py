@@ -1,5 +1,7 @@
 """What is refused, by name and with what to do; and what is not."""
 
+import time
+
 import pytest
 import torch
 from tiny import config
@@ -17,6 +19,7 @@ from noisynets import (
     outer,
     squared_error,
 )
+from noisynets.core.speed import slowdown
 from noisynets.run.session import build
 from noisynets.systems.devices import PCM
 
@@ -336,3 +339,23 @@ def test_a_layer_that_goes_round_its_effect_is_named() -> None:
     estimator = NodePerturbation(net, cross_entropy, "anp", sigma=0.1)
     with pytest.raises(SystemRefused, match="'1': an effect that its layer did not reach"):
         estimator(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
+
+
+def test_products_that_are_slower_in_another_dtype_are_warned_of_once(monkeypatch) -> None:
+    """At the line of the caller; a dtype that is quicker, or the weights' own, is not."""
+    times = {torch.bfloat16: 3.5, torch.float64: 0.9}
+    monkeypatch.setattr("noisynets.core.speed.slowdown", lambda dtype, against: times[dtype])
+    net = nn.Linear(3, 2)
+    for quick in (None, torch.float32, torch.float64):
+        NodePerturbation(net, cross_entropy, "anp", product_dtype=quick)
+    with pytest.warns(UserWarning, match=r"bfloat16: .* 3\.5 times as long .* leave") as found:
+        NodePerturbation(net, cross_entropy, "anp", product_dtype=torch.bfloat16)(X, Y)
+    assert [warning.filename for warning in found] == [__file__]
+
+
+def test_the_time_of_a_product_is_measured_against_another_dtypes(monkeypatch) -> None:
+    """Of products that take 12 ms and 4 ms."""
+    times = {torch.bfloat16: 0.012, torch.float32: 0.004}
+    monkeypatch.setattr(torch, "mm", lambda x, y: time.sleep(times[x.dtype]))
+    found = slowdown.__wrapped__(torch.bfloat16, torch.float32)
+    assert found == pytest.approx(3, rel=0.25)

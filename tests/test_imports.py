@@ -21,7 +21,7 @@ CORE = [
     {"reading"},
     {"arrays"},
     {"types"},
-    {"registry"},
+    {"registry", "seeds", "speed", "tables"},
     {"settings"},
     {"values"},
     {"noise", "losses", "outer", "trial"},

@@ -21,6 +21,9 @@ from noisynets.systems.spiking import Spiking, adapt
 Step = Callable[[], object]
 """A call that makes one or more training steps."""
 
+NOISE = "gaussian-table"
+"""What `noisynets train` injects on a CPU."""
+
 ROUND = 4
 """Training steps in one timed call: rules with feedback make a pair for it in one step of four."""
 
@@ -129,7 +132,7 @@ def resampled(width: int, batch: int, resamples: int) -> Step:
         nn.LeakyReLU(0.2),
         nn.Linear(width, 10),
     )
-    estimator = NodePerturbation(net, cross_entropy, "anp", resamples=resamples)
+    estimator = NodePerturbation(net, cross_entropy, "anp", resamples=resamples, noise=NOISE)
     x, y = torch.rand(batch, 784), torch.randint(10, (batch,))
     return lambda: estimator(x, y)
 
@@ -189,7 +192,7 @@ def spiking(
     )
     net = Spiking(adapt(layers), steps)
     over_trial = OverTrial(RULES[rule].make(0))
-    injection = Injection(0.3, per_trial=True)
+    injection = Injection(0.3, NOISE, per_trial=True)
     estimator = NodePerturbation(net, cross_entropy, over_trial, sigma=injection)
     optimiser = torch.optim.Adam(net.parameters(), fused=True)
     x, y = torch.rand(batch, inputs, 784), torch.randint(10, (batch,))

@@ -14,7 +14,7 @@ from noisynets.diagnose import settled
 from noisynets.diagnose.neurobench import complexity
 from noisynets.run.checkpoint import load_state
 from noisynets.run.data import Data, load_data, load_test
-from noisynets.run.evaluate import EVALUATION_BATCH, close, evaluate, threads
+from noisynets.run.evaluate import EVALUATION, EVALUATION_BATCH, close, evaluate, threads
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.session import build, check_settings
 from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
@@ -178,7 +178,7 @@ def neurobench(arguments: NeurobenchArguments) -> None:
     if session.task.world is not None:
         raise InputError(f"{run}: NeuroBench's metrics are of examples, not of episodes")
     train_set, val_set = load_data(config)
-    stream = Stream(seeds(config)["encoding"] + 1)
+    stream = Stream(seeds(config)["encoding"], EVALUATION)
     chosen = (train_set if val_set is None else val_set).first(arguments.examples)
     batches = chosen.batches(EVALUATION_BATCH, DTYPES[config.dtype])
     with threads(session):

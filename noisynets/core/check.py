@@ -13,6 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from noisynets.core.errors import SystemRefused
 from noisynets.core.graph import Graph
 from noisynets.core.nodes import find_nodes, innermost, is_quiet
+from noisynets.core.noise import copied_sources
 from noisynets.core.outer import has_outer, outer
 from noisynets.core.record import NodeRecord
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
@@ -41,7 +42,7 @@ batch statistics: use GroupNorm or LayerNorm
         for problem in [_mixes(module) or _untrainable(module, nodes)]
         if problem
     ]
-    problems += _misplaced(system, nodes)
+    problems += _misplaced(system, nodes) + _same_noise(system)
     if not problems and not nodes:
         problems = [f"nothing to train: no layer with weights was found ({TRAINABLE})"]
     if problems:
@@ -184,6 +185,15 @@ def _misplaced(system: nn.Module, nodes: Sequence[Node]) -> list[str]:
         if outlets.count(module) > 1 or (keeps and held.count(module) > 1):
             problems.append(f"{where}: stands behind two layers: give each its own")
     return problems
+
+
+def _same_noise(system: nn.Module) -> list[str]:
+    """Return a message for each group of modules that draw the same random numbers."""
+    return [
+        f"{', '.join(map(repr, names))}: draw the same random numbers, from equal seeds or because "
+        "one is a copy of the other: make each with a seed of its own, or with seed=None"
+        for names in copied_sources(system)
+    ]
 
 
 def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,76 +11,43 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
+from noisynets.core.seeds import salted, whole
+from noisynets.core.tables import gaussian_pairs, looked_up, signs
 from noisynets.core.types import Sampler
 
 
 def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from N(0, 1).
-
-    On the CPU, large float32 tensors are filled by looking up pairs of numbers in a table, at a
-    quarter of the cost of `torch.randn`: mean and covariance are exact, the tails end at 3.6.
+    """Draw from N(0, 1), exactly: the same law at every size and on every device.
 
     Args:
         shape: of the result.
         like: sets dtype and device of the result.
         generator: on the same device.
     """
-    if like.device.type == "cpu" and like.dtype == torch.float32 and math.prod(shape) >= MANY:
-        return _looked_up(gaussian_pairs(), torch.uint16, shape, generator)
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+MANY = 2**16
+"""Smallest float32 tensor, in elements, that `gaussian_table` takes from the table."""
+
+
+def gaussian_table(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw large float32 tensors on a CPU from a table, close to N(0, 1), and others exactly.
+
+    The table has 65,536 pairs. Their mean and covariance are exact, the fourth moment is 2.994, and
+    no number is above 3.62. For the arguments see `gaussian`.
+    """
+    if like.device.type == "cpu" and like.dtype == torch.float32 and math.prod(shape) >= MANY:
+        return looked_up(gaussian_pairs(), torch.uint16, shape, generator)
+    return gaussian(shape, like, generator)
 
 
 def rademacher(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
     """Draw −1 or +1, each with probability 1/2; for the arguments see `gaussian`."""
     if like.device.type == "cpu":
-        return _looked_up(_signs(like.dtype), torch.uint8, shape, generator)
+        return looked_up(signs(like.dtype), torch.uint8, shape, generator)
     z = torch.empty(shape, dtype=like.dtype, device=like.device)
     return z.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
-
-
-MANY = 2**16
-"""Smallest tensor, in elements, for which the table is faster than `torch.randn`."""
-
-
-@cache
-def gaussian_pairs() -> Tensor:
-    """Table of pairs of Gaussian numbers, as (2¹⁶,) complex numbers: 256 radii times 256 angles.
-
-    All entries are equally likely. Half the squared radius is exponentially distributed; each of
-    256 intervals between its quantiles is represented by its mean.
-
-    Source: Box and Muller, A note on the generation of random normal deviates (1958), doi
-    10.1214/aoms/1177706645.
-    """
-    beyond = torch.linspace(1, 0, 257, dtype=torch.float64, device="cpu")
-    integral = beyond - torch.special.xlogy(beyond, beyond)
-    radius = (2 * 256 * (integral[:-1] - integral[1:])).sqrt()
-    angle = 2 * math.pi * (torch.arange(256, device="cpu").double() + 0.5) / 256
-    points = torch.polar(*(v.contiguous() for v in torch.broadcast_tensors(radius[:, None], angle)))
-    return points.to(torch.complex64).flatten()
-
-
-@cache
-def _signs(dtype: torch.dtype) -> Tensor:
-    """The bits of every byte as −1 and +1, (2⁸, 8)."""
-    byte = torch.arange(2**8, device="cpu")
-    bits = byte[:, None] >> byte[:8] & 1
-    return (2 * bits - 1).to(dtype)
-
-
-def _looked_up(
-    table: Tensor, index: torch.dtype, shape: Sequence[int], generator: torch.Generator
-) -> Tensor:
-    """Fill a tensor with table entries at random indices, in pieces that fit the cache."""
-    numbers, each = math.prod(shape), 2 if table.is_complex() else math.prod(table.shape[1:])
-    found = table.new_empty(-(-numbers // each), *table.shape[1:])
-    for piece in found.split(2**16):
-        words = table.new_empty(-(-len(piece) * index.itemsize // 8), dtype=torch.int64)
-        words.random_(-(2**63), None, generator=generator)  # all 64 bits
-        entries = words.view(index)[: len(piece)].to(torch.int32)
-        torch.index_select(table, 0, entries, out=piece)
-    found = torch.view_as_real(found) if found.is_complex() else found
-    return found.view(-1)[:numbers].view(tuple(shape))
 
 
 def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -90,27 +56,45 @@ def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> T
     return z.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
 
 
-SAMPLERS: Registry[Sampler] = Registry("noise", (gaussian, rademacher, uniform))
+SAMPLERS: Registry[Sampler] = Registry(
+    "noise",
+    {
+        "gaussian": gaussian,
+        "gaussian-table": gaussian_table,
+        "rademacher": rademacher,
+        "uniform": uniform,
+    },
+)
 
 
 _NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """Return a new random generator on the CPU, seeded with `salted(seed, purpose)`."""
+    return torch.Generator().manual_seed(salted(seed, purpose))
+
+
 class Stream:
-    """Random numbers from one seed, on any device.
+    """Random numbers from one seed and for one purpose, on any device.
 
     The state is one tensor, so that a resumed run continues with the same bits.
 
-    >>> stream = Stream(seed=1)
+    Args:
+        seed: a whole number.
+        purpose: streams of equal seeds are independent if their purposes differ; see `salted`.
+
+    >>> stream, cpu = Stream(seed=1, purpose="an example"), torch.device("cpu")
     >>> state = stream.state()
-    >>> first = gaussian((3,), torch.zeros(()), stream.on(torch.device("cpu")))
+    >>> first = torch.rand(3, generator=stream.on(cpu))
     >>> stream.restore(state)
-    >>> bool((first == gaussian((3,), torch.zeros(()), stream.on(torch.device("cpu")))).all())
+    >>> bool((first == torch.rand(3, generator=stream.on(cpu))).all())
     True
     """
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, purpose: str) -> None:
+        self._seed, self._purpose = whole(seed), purpose
+        self._salted = salted(seed, purpose)  # not when first used, in a graph of torch.compile
         self._generators: dict[torch.device, torch.Generator] = {}
         self._latest: torch.Generator | None = None
         self._saved = _NOTHING
@@ -118,11 +102,10 @@ class Stream:
     def on(self, device: torch.device) -> torch.Generator:
         """Return the generator on `device`; every device has one, derived from the same seed."""
         if device not in self._generators:
-            seed = self._seed + (device.index or 0)
-            generator = torch.Generator(device).manual_seed(seed)
-            if self._saved.shape == generator.get_state().shape:
-                generator.set_state(self._saved)
-            self._generators[device] = generator
+            made = torch.Generator(device).manual_seed(self._salted + (device.index or 0))
+            if self._saved.shape == made.get_state().shape:
+                made.set_state(self._saved)
+            self._generators[device] = made
         self._latest = self._generators[device]
         return self._latest
 
@@ -137,7 +120,7 @@ class Stream:
         self._saved = state.cpu().clone()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Stream:
-        copy = Stream(self._seed)
+        copy = Stream(self._seed, self._purpose)
         copy.restore(self.state())
         return copy
 
@@ -150,7 +133,9 @@ class Source(nn.Module):
 
     Args:
         seed: of the stream; None: drawn from PyTorch's global generator, so that every source
-            differs. Equal seeds give equal noise, which makes the noise of two nodes dependent.
+            differs.
+        purpose: sources of equal seeds are independent if their purposes differ. Those of equal
+            seed and purpose draw the same numbers; `check` refuses two of them in one system.
 
     Attributes:
         normal: (like, std=1) → N(0, std²), with shape, dtype and device of `like`.
@@ -168,12 +153,12 @@ class Source(nn.Module):
     bernoulli: Callable[[Tensor], Tensor]
     poisson: Callable[[Tensor], Tensor]
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, purpose: str = "noise of the system") -> None:
         super().__init__()
-        self._shut(int(torch.randint(2**48, ())) if seed is None else seed)
+        self._shut(int(torch.randint(2**48, ())) if seed is None else seed, purpose)
 
-    def _shut(self, seed: int, state: Tensor = _NOTHING) -> None:
-        stream = Stream(seed)
+    def _shut(self, seed: int, purpose: str, state: Tensor = _NOTHING) -> None:
+        stream = Stream(seed, purpose)
         stream.restore(state)
 
         def normal(like: Tensor, std: float = 1.0) -> Tensor:
@@ -191,8 +176,8 @@ class Source(nn.Module):
             drawn = torch.poisson(sound, generator=stream.on(rate.device))
             return torch.where(rate.isfinite(), drawn, rate)
 
-        def state_() -> tuple[int, Tensor]:
-            return seed, stream.state()
+        def state_() -> tuple[int, str, Tensor]:
+            return seed, purpose, stream.state()
 
         self.normal, self.uniform, self.bernoulli, self.poisson = (
             normal,
@@ -200,17 +185,23 @@ class Source(nn.Module):
             bernoulli,
             poisson,
         )
-        self._state: Callable[[], tuple[int, Tensor]] = state_
+        self._state: Callable[[], tuple[int, str, Tensor]] = state_
+
+    @property
+    def origin(self) -> int:
+        """A number that is equal for sources that draw the same numbers, and tells no more."""
+        seed, purpose, _ = self._state()
+        return salted(seed, f"origin of {purpose}")
 
     def get_extra_state(self) -> Tensor:
         """Return the seed and the state of the stream as bytes, for `state_dict()`."""
-        seed, state = self._state()
+        seed, _, state = self._state()
         return torch.cat([torch.tensor([seed]).view(torch.uint8), state])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore seed and stream, for `load_state_dict()`."""
-        state = state.cpu()
-        self._shut(int(state[:8].clone().view(torch.int64)), state[8:])
+        state, (_, purpose, _) = state.cpu(), self._state()
+        self._shut(int(state[:8].clone().view(torch.int64)), purpose, state[8:])
 
     def __getstate__(self) -> Any:
         return self._state()
@@ -221,6 +212,20 @@ class Source(nn.Module):
 
     def forward(self) -> None:
         """Do nothing: call `normal`, `uniform`, `bernoulli` or `poisson` instead."""
+
+
+def copied_sources(system: nn.Module) -> list[list[str]]:
+    """Return the names of modules whose sources draw the same numbers, one list per origin.
+
+    >>> net = nn.ModuleDict({"a": Source(1), "b": Source(2), "c": Source(1)})
+    >>> copied_sources(net)
+    [['a', 'c']]
+    """
+    names: dict[int, list[str]] = {}
+    for name, module in system.named_modules():
+        if isinstance(module, Source):
+            names.setdefault(module.origin, []).append(name.removesuffix(".source"))
+    return [found for found in names.values() if len(found) > 1]
 
 
 def check_sigma(sigma: float, dtype: torch.dtype) -> None:
@@ -258,6 +263,7 @@ class Injection:
         sampler: a key of `SAMPLERS`, or a sampler.
         seed: of the stream.
         per_trial: draw once per trial and node, instead of anew in every call.
+        purpose: of the stream; see `Stream`.
 
     Raises:
         InputError: for an unknown sampler, or a σ that is not positive and finite.
@@ -269,6 +275,7 @@ class Injection:
         sampler: str | Sampler = "gaussian",
         seed: int = 0,
         per_trial: bool = False,
+        purpose: str = "injected noise",
     ) -> None:
         if isinstance(sampler, str):
             sampler = SAMPLERS[sampler]
@@ -277,7 +284,7 @@ class Injection:
         self.sigma = sigma
         self.sampler = sampler
         self.per_trial = per_trial
-        self.stream = Stream(seed)
+        self.stream = Stream(seed, purpose)
 
     def draw(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draw z of `shape`, with dtype and device of `like`."""

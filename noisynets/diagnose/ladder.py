@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from noisynets.core.noise import SAMPLERS, Injection
 from noisynets.core.record import Needs, Record
+from noisynets.core.seeds import salted
 from noisynets.core.types import Sampler
 from noisynets.diagnose.pairs import Batches, unchanged
 from noisynets.estimators.methods import METHODS
@@ -93,7 +94,7 @@ def ladder(
             for i in range(BATCHES):
                 x, y = batches.draw(ROWS)
                 x = session.encode(x, session.encoding)
-                up, down = sides(session, x, y, sigma, sampler, seed + i)
+                up, down = sides(session, x, y, sigma, sampler, salted(seed, f"batch {i}"))
                 parts.append(torch.stack([(up - down) / 2, (up + down) / 2]).double())
         odd, even = torch.cat(parts, 1)
         rms = torch.stack([odd, even]).square().mean(1).sqrt()

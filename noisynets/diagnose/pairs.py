@@ -12,7 +12,7 @@ from torch import Tensor
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.graph import Graph
-from noisynets.core.noise import Injection
+from noisynets.core.noise import Injection, generator
 from noisynets.core.record import Record
 from noisynets.estimators.methods import METHODS
 from noisynets.estimators.node_perturbation import NodePerturbation
@@ -126,7 +126,7 @@ class Batches:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self._generator = generator(self.seed, "batches of a diagnosis")
 
     def draw(self, size: int) -> tuple[Tensor, Tensor]:
         """Return inputs (size, ...), before encoding, and targets of randomly drawn examples."""

@@ -123,7 +123,7 @@ def node_method(entry: RuleEntry) -> Method:
             }
             if entry.roll_out is not None:
                 return RollOutPerturbation(system, loss, entry.name, scaling=p.scaling, **shared)
-            rule = make_rule(entry, p, system, p.injection_seed + 1)
+            rule = make_rule(entry, p, system, p.injection_seed)
             return RollOutFeedback(system, loss, rule, **shared)
         sigma = p.injected
         held = p.noise_over == "trial"

@@ -27,6 +27,7 @@ from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.outer import accumulate_
 from noisynets.core.probe import Probe, batch_size, reference
 from noisynets.core.record import Needs, NodeRecord
+from noisynets.core.speed import warn_slow_products
 from noisynets.core.trial import RollOut, Stepped
 from noisynets.core.types import Estimate, Loss, Sampler
 from noisynets.rules import RULES, Credit, Rule, StepCredit
@@ -185,6 +186,7 @@ class NodePerturbation:
         self.error = KnownError() if error is None else error
         self.resamples = resamples
         self.product_dtype = product_dtype
+        warn_slow_products(system, product_dtype)
         self.injection = Injection(sigma, noise, seed) if isinstance(sigma, float | int) else sigma
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection)

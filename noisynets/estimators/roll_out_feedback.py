@@ -13,6 +13,7 @@ from noisynets.core.nodes import find_nodes, survey
 from noisynets.core.noise import Injection
 from noisynets.core.probe import Probe
 from noisynets.core.record import Needs
+from noisynets.core.seeds import salted
 from noisynets.core.trial import RollOut, trial
 from noisynets.core.types import Estimate, Loss, Sampler
 from noisynets.estimators.node_perturbation import NodePerturbation
@@ -75,14 +76,16 @@ class RollOutFeedback:
             raise InputError(f"discount {discount:g} must be within 0..1")
         self.system, self.loss = system, loss
         self.resamples, self.discount = resamples, discount
-        self.injection = None if sigma is None else Injection(sigma, noise, seed)
+        self.injection = (
+            None if sigma is None else Injection(sigma, noise, seed, purpose="noise of actions")
+        )
         self.down = NodePerturbation(
             system.network,
             product,
             rule,
             sigma=sigma,
             noise=noise,
-            seed=seed + 1,
+            seed=salted(seed, "pairs of passes"),
         )
         if not self.down.rule.needs(system.network).error:
             raise InputError(

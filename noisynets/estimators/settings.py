@@ -55,7 +55,10 @@ class PerturbationSettings(TrialSettings):
     )
     noise: str | None = setting(
         None,
-        lambda: f"Distribution of the injected noise: {', '.join(SAMPLERS)}. Unset: the rule's.",
+        lambda: (
+            f"Distribution of the injected noise: {', '.join(SAMPLERS)}. Unset: the rule's; at "
+            "nodes on a CPU, gaussian-table for gaussian."
+        ),
         group=NOISE,
         choices=SAMPLERS,
         used_by=("rules that inject",),

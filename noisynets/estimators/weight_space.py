@@ -38,6 +38,7 @@ class _WeightSpace:
     """What the two estimators share: drawing ξ, and accumulating δL ξ."""
 
     default_noise = "gaussian"
+    purpose = "noise in the weights"
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class _WeightSpace:
         self.system = system
         self.loss = loss
         self.resamples = resamples
-        self.injection = Injection(sigma, noise or self.default_noise, seed)
+        self.injection = Injection(sigma, noise or self.default_noise, seed, purpose=self.purpose)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise."""
@@ -117,6 +118,7 @@ class SPSA(_WeightSpace):
     """
 
     default_noise = "rademacher"
+    purpose = "signs of the weights' shifts"
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:

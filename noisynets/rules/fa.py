@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.noise import generator
 from noisynets.core.types import Node
 from noisynets.rules.credit.feedback import LayerwiseFeedback
 from noisynets.rules.credit.products import adjoint, forward, shown
@@ -27,15 +27,15 @@ class RandomLayerMap:
 
     def __init__(self, layer: nn.Module, name: str, seed: int = 0) -> None:
         self.layer = layer
-        self._seed = zlib.crc32(f"{seed}:{name}".encode())
+        self._seed, self._purpose = seed, f"feedback weights of {name}"
         self._map: Tensor | None = None
 
     def update_(self, inputs: Tensor, outputs: Tensor) -> None:
         """Learn nothing; draw the map at the first call, as He et al. (2015) draw weights."""
         if self._map is None:
             x, a = shown(self.layer, inputs, outputs, 1, 0)
-            generator = torch.Generator().manual_seed(self._seed)
-            drawn = torch.randn(a.shape[1], x.shape[1], generator=generator)
+            drawn_by = generator(self._seed, self._purpose)
+            drawn = torch.randn(a.shape[1], x.shape[1], generator=drawn_by)
             self._map = (drawn * (2 / x.shape[1]) ** 0.5).to(x)
 
     def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:

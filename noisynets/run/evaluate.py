@@ -18,6 +18,8 @@ from noisynets.tasks.data import Examples
 EVALUATION_BATCH = 1000
 SMALL_SYSTEM = 1_000_000
 RECORDED = 50
+EVALUATION = "encoding in evaluation"
+"""Purpose of the stream from which inputs are encoded for an evaluation."""
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def evaluate_outputs(
     each = measure.each if session.task.classes > 1 else None
     meter = Meter.zero(examples.y.device, measure)
     total = torch.zeros(session.task.classes, dtype=torch.float64, device=examples.y.device)
-    stream = Stream(seeds(session.config)["encoding"] + 1)
+    stream = Stream(seeds(session.config)["encoding"], EVALUATION)
     with torch.no_grad(), evaluating(session.system):
         for x, y in examples.batches(EVALUATION_BATCH, DTYPES[session.config.dtype]):
             output = session.system(session.encode(x, stream))
@@ -62,7 +64,7 @@ def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:
     closing = session.task.closing
     if closing is None:
         return {}
-    stream = Stream(seeds(session.config)["encoding"] + 2)
+    stream = Stream(seeds(session.config)["encoding"], "encoding of closing scores")
     device, dtype = torch.device(session.config.device), DTYPES[session.config.dtype]
 
     def predict(x: torch.Tensor) -> torch.Tensor:
@@ -79,7 +81,7 @@ def recorded(session: Session, examples: Examples) -> list[Recording]:
     if not SYSTEMS[session.config.system].spiking:
         return []
     x, _ = examples.first(RECORDED).batch(slice(None), DTYPES[session.config.dtype])
-    stream = Stream(seeds(session.config)["encoding"] + 3)
+    stream = Stream(seeds(session.config)["encoding"], "encoding of recordings")
     with evaluating(session.system):
         return record(session.system, session.encode(x, stream))
 

@@ -233,8 +233,10 @@ def build(config: Config) -> Session:
         decorrelations=[module for _, module in decorrelations(system)],
         meter=Meter.zero(device, task.measure),
         progress=Progress(),
-        encoding=Stream(seed["encoding"]) if config.encoder else None,
-        augmentation=None if config.augment == "none" else Stream(seed["augmentation"]),
+        encoding=Stream(seed["encoding"], "encoding in training") if config.encoder else None,
+        augmentation=None
+        if config.augment == "none"
+        else Stream(seed["augmentation"], "augmentation"),
     )
 
 

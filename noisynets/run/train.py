@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from noisynets.core.decorrelation import unstable
 from noisynets.core.errors import BoxFailed, Diverged, InputError
+from noisynets.core.noise import generator
 from noisynets.run.checkpoint import load_state, save_state
 from noisynets.run.data import Data, load_data
 from noisynets.run.evaluate import EVALUATION_BATCH, evaluate, recorded, threads
@@ -227,8 +228,8 @@ def _save(folder: RunFolder, session: Session, state: dict[str, Any] | None = No
 
 def _order(config: Config, epoch: int, n: int) -> torch.Tensor:
     """Return the order of examples in an epoch: a function of seed and epoch alone."""
-    generator = torch.Generator().manual_seed(seeds(config)["order"] + epoch)
-    return torch.randperm(n, generator=generator)
+    drawn_by = generator(seeds(config)["order"], f"order of the examples in epoch {epoch}")
+    return torch.randperm(n, generator=drawn_by)
 
 
 def _check_divergence(session: Session, loss: float) -> None:

@@ -148,7 +148,7 @@ class Bernoulli(nn.Module):
         super().__init__()
         positive(temperature=temperature)
         self.temperature = temperature
-        self.source = Source(seed)
+        self.source = Source(seed, "Bernoulli units")
 
     def forward(self, a: Tensor) -> Tensor:
         """Draw y for a tensor of any shape."""
@@ -173,7 +173,7 @@ class StochasticRounding(nn.Module):
         super().__init__()
         positive(step=step)
         self.step = step
-        self.source = Source(seed)
+        self.source = Source(seed, "stochastic rounding")
 
     def forward(self, a: Tensor) -> Tensor:
         """Draw y for a tensor of any shape."""
@@ -200,7 +200,7 @@ class Poisson(nn.Module):
         super().__init__()
         positive(dt=dt)
         self.dt = dt
-        self.source = Source(seed)
+        self.source = Source(seed, "Poisson units")
 
     def forward(self, a: Tensor) -> Tensor:
         """Draw y for a tensor of any shape."""
@@ -222,7 +222,7 @@ class SinglePhoton(nn.Module):
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
-        self.source = Source(seed)
+        self.source = Source(seed, "single-photon units")
 
     def forward(self, a: Tensor) -> Tensor:
         """Draw y for a tensor of any shape."""

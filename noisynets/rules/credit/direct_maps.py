@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from noisynets.core.noise import generator
 from noisynets.core.record import Record
 from noisynets.rules.credit.delivery import Gates, estimates, from_output, graph_of, known_calls
 from noisynets.rules.credit.mirror import Maps
@@ -46,14 +46,14 @@ class RandomMap:
     """
 
     def __init__(self, name: str, seed: int = 0) -> None:
-        self._seed = zlib.crc32(f"{seed}:{name}".encode())
+        self._seed, self._purpose = seed, f"feedback from the output to {name}"
         self._map: Tensor | None = None
 
     def __call__(self, error: Tensor, n: int) -> Tensor:
         """F e for rows: (B, n_e) → (B, n)."""
         if self._map is None:
-            generator = torch.Generator().manual_seed(self._seed)
-            drawn = torch.randn(error.shape[1], n, generator=generator) / error.shape[1] ** 0.5
+            drawn_by = generator(self._seed, self._purpose)
+            drawn = torch.randn(error.shape[1], n, generator=drawn_by) / error.shape[1] ** 0.5
             self._map = drawn.to(error)
         return error @ self._map
 

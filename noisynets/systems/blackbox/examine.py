@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from noisynets.core.errors import BoxFailed
+from noisynets.core.seeds import salted
 from noisynets.systems.blackbox.contract import Array, Box, Reading, Weights
 from noisynets.systems.blackbox.readings import checked_layers, checked_rows, run
 
@@ -48,7 +49,7 @@ def examine(box: Box, rows: int = 200, seed: int = 0) -> Iterator[Finding]:
     {'ok'}
     """
     try:
-        yield from _examine(box, rows, np.random.default_rng(seed))
+        yield from _examine(box, rows, np.random.default_rng(salted(seed, "check of a box")))
     except BoxFailed as error:
         yield Finding("failed", str(error))
 

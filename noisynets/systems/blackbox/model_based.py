@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import InputError
 from noisynets.core.nodes import find_nodes
+from noisynets.core.noise import generator
 from noisynets.systems.blackbox.module import BlackBox, BoxLayer
 from noisynets.systems.blackbox.tiles import Distortions
 
@@ -86,16 +87,16 @@ class HardwareAware(nn.Module):
         """Run the distorted model: (B, ...) → (B, outputs)."""
         (box,) = self._box
         d = box.expected or Distortions()
-        generator = torch.Generator().manual_seed(1_000_003 * self._seed + box.model_draws)
+        drawn_by = generator(self._seed, f"distortions in pass {box.model_draws}")
         box.model_draws += 1
 
         def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator).to(like)
+            return torch.randn(like.shape, generator=drawn_by).to(like)
 
         distorted: dict[str, Tensor] = dict(self.model.named_parameters())
         for name, weight in distorted.items():
             if weight.dim() > 1:
-                working = torch.rand(weight.shape, generator=generator).to(weight) >= d.stuck
+                working = torch.rand(weight.shape, generator=drawn_by).to(weight) >= d.stuck
                 distorted[name] = weight * working * (1 + d.weight_spread * normal(weight))
         spreads = (d.gain_spread, d.offset_spread) if self._node_distortions else (0.0, 0.0)
         gains: dict[nn.Module, tuple[Tensor, Tensor]] = {}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from noisynets.core.errors import SystemRefused
+from noisynets.core.noise import generator
 from noisynets.core.trial import Population
 from noisynets.core.types import Sealed
 from noisynets.systems.blackbox.contract import Box, Weights
@@ -27,12 +28,12 @@ class BoxLayer(nn.Linear):
         return measured
 
 
-def _box_layer(inputs: int, outputs: int) -> BoxLayer:
+def _box_layer(index: int, inputs: int, outputs: int) -> BoxLayer:
     """Make a layer with the initial weights of He et al., the same in every call."""
     layer = skip_init(BoxLayer, inputs, outputs)
-    generator = torch.Generator().manual_seed(inputs)
+    drawn_by = generator(0, f"initial weights of layer {index}")
     with torch.no_grad():
-        layer.weight.normal_(0, (2 / inputs) ** 0.5, generator=generator)
+        layer.weight.normal_(0, (2 / inputs) ** 0.5, generator=drawn_by)
         layer.bias.zero_()
     return layer
 
@@ -90,7 +91,7 @@ class BlackBox(Sealed):
     ) -> None:
         super().__init__()
         self.box, self.expected, layers = box, expected, checked_layers(box.layers)
-        self.layers = nn.ModuleList(_box_layer(*layer) for layer in layers)
+        self.layers = nn.ModuleList(_box_layer(i, *layer) for i, layer in enumerate(layers))
         self.units = nn.ModuleList(BoxUnits() for _ in layers)
         self.trials = 0
         self.model_draws = 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisynets.core.errors import InputError
+from noisynets.core.seeds import salted
 from noisynets.systems.blackbox.contract import Array, Measured, Reading, Weights
 from noisynets.systems.blackbox.numpy_chip import layers_of
 
@@ -52,7 +53,7 @@ class NengoBox:
         rows = len(x)
         if rows not in self._networks:  # training and evaluation use different batch sizes
             self._networks = {rows: _Network(self.layers, rows, self._noise)}
-        seed = int(np.random.SeedSequence([self._seed, trial]).generate_state(1)[0]) % 2**31
+        seed = salted(self._seed, f"noise in trial {trial}") % 2**31
         return self._networks[rows].run(weights, x, self._steps, seed)
 
 

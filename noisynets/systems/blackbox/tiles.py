@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from noisynets.core.seeds import salted
 from noisynets.systems.blackbox.contract import Array, Layer, Weights
 
 
@@ -56,7 +57,7 @@ def _libraries() -> ThreadpoolController:
 
 def trial_noise(seed: int, trial: int) -> np.random.Generator:
     """Return the random generator of a trial."""
-    return np.random.Generator(np.random.SFC64([seed, trial, 1]))
+    return np.random.Generator(np.random.SFC64(salted(seed, f"noise in trial {trial}")))
 
 
 class Tiles:
@@ -70,7 +71,7 @@ class Tiles:
 
     def __init__(self, layers: Sequence[Layer], distortions: Distortions, chip: int) -> None:
         self.distortions = d = distortions
-        fixed = np.random.default_rng([chip, 0])
+        fixed = np.random.default_rng([chip, 0])  # unsalted: a chip of this number stays the same
         self._factors, self._gains, self._offsets = [], [], []
         for n, m in layers:
             factor = 1 + d.weight_spread * fixed.standard_normal((m, n))

@@ -84,7 +84,7 @@ class DeviceArray(LazyBuffers):
     def __init__(self, age: float, seed: int | None = None) -> None:
         super().__init__()
         self.first_age = age
-        self.source = Source(seed)
+        self.source = Source(seed, "writing errors")
         self.register_buffer("waiting", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
@@ -147,7 +147,7 @@ class StuckAt(Effect):
         probability(low=low, high=high)
         probability(**{"low + high": low + high})
         self.low, self.high = low, high
-        self.pattern = Pattern(device_seed, uniform=True)
+        self.pattern = Pattern(device_seed, "stuck devices", uniform=True)
 
     def weights(self, weights: Weights) -> Weights:
         """Replace the stuck conductances, and set their noise to 0."""

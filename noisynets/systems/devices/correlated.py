@@ -60,7 +60,7 @@ class Telegraph(LazyBuffers, Effect):
         finite(mean=mean)
         probability(flips=flips)
         self.amplitude, self.flips, self.mean, self.white = amplitude, flips, mean, white
-        self.source = Source(seed)
+        self.source = Source(seed, "telegraph noise")
 
     def forward(self, a: Tensor) -> Tensor:
         """Add the noise of B consecutive time steps: (B, *out) → (B, *out)."""
@@ -123,7 +123,7 @@ class Coloured(LazyBuffers, Effect):
         if memory < 2:
             raise InputError(f"memory {memory} must be at least 2 rows")
         self.sigma, self.beta, self.memory = sigma, beta, memory
-        self.source = Source(seed)
+        self.source = Source(seed, "coloured noise")
         self.register_buffer("_filter", self.filter(), persistent=False)
 
     def filter(self) -> Tensor:

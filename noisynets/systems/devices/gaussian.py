@@ -35,7 +35,7 @@ class AdditiveGaussian(Effect):
         super().__init__()
         not_negative(sigma=sigma)
         self.__sigma = sigma
-        self.source = Source(seed)
+        self.source = Source(seed, "additive noise")
 
     def forward(self, a: Tensor) -> Tensor:
         """Add noise: (B, *out) → (B, *out)."""
@@ -87,7 +87,7 @@ class MultiplicativeGaussian(Effect):
         super().__init__()
         not_negative(sigma=sigma)
         self.sigma = sigma
-        self.source = Source(seed)
+        self.source = Source(seed, "multiplicative noise")
 
     def forward(self, a: Tensor) -> Tensor:
         """Scale by 1 + noise: (B, *out) → (B, *out)."""
@@ -117,7 +117,7 @@ class Shot(Effect):
         super().__init__()
         positive(quanta=quanta)
         self.quanta = quanta
-        self.source = Source(seed)
+        self.source = Source(seed, "shot noise")
 
     def forward(self, a: Tensor) -> Tensor:
         """Draw the counts: (B, *out) → (B, *out)."""

@@ -51,7 +51,7 @@ class Noisy(Wrapper):
         if any(e.acts_on_weights for e in self._inner_effects):
             weight_of(self.core[1])
             kept = inner.source if inner is not None and seed is None else None
-            self.source = kept or Source(seed)
+            self.source = kept or Source(seed, "weight noise")
 
     @property
     def _inner_effects(self) -> list[Effect]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
-
-_PATTERN_STREAM = 0x0F1CED
-"""Separates the random numbers of patterns from those of noise with the same seed."""
+from noisynets.core.noise import generator
 
 
 class LazyBuffers(nn.Module):
@@ -42,10 +39,12 @@ class Pattern(LazyBuffers):
     """One fixed random number per device of a chip: device-to-device variation.
 
     The numbers are drawn on the CPU, so that a seed gives the same chip on every machine. Equal
-    seeds give equal patterns: every layer of a chip needs its own seed, as assigned by `Chip`.
+    seeds give equal patterns of one purpose: every layer of a chip needs its own seed, as assigned
+    by `Chip`.
 
     Args:
         seed: of the chip; None: drawn from PyTorch's global generator.
+        purpose: what differs between devices; patterns of different purposes are independent.
         uniform: draw from U(0, 1) instead of N(0, 1).
 
     >>> made = Pattern(seed=7)
@@ -57,11 +56,13 @@ class Pattern(LazyBuffers):
     value: Tensor | None
     seed: Tensor
 
-    def __init__(self, seed: int | None = None, *, uniform: bool = False) -> None:
+    def __init__(
+        self, seed: int | None = None, purpose: str = "fixed pattern", *, uniform: bool = False
+    ) -> None:
         super().__init__()
         seed = int(torch.randint(2**48, ())) if seed is None else seed
         self.register_buffer("seed", torch.tensor(seed))
-        self.uniform = uniform
+        self.purpose, self.uniform = purpose, uniform
 
     def forward(self, like: Tensor) -> Tensor:
         """Return the same numbers in every call, with the shape, dtype and device of `like`.
@@ -70,11 +71,9 @@ class Pattern(LazyBuffers):
             InputError: for another shape than in the first call.
         """
         if self.value is None:
-            sequence = np.random.SeedSequence([int(self.seed), _PATTERN_STREAM])
-            state = sequence.generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+            drawn_by = generator(int(self.seed), self.purpose)
             draw = torch.rand if self.uniform else torch.randn
-            self.value = draw(like.shape, generator=generator).to(like)
+            self.value = draw(like.shape, generator=drawn_by).to(like)
         if self.value.shape != like.shape:
             raise InputError(
                 f"a device made for shape {tuple(self.value.shape)} is used for shape "

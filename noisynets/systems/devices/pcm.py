@@ -117,7 +117,7 @@ writing
         self.per_call, self.g_max = per_call, g_max
         self.programming, self.drift, self.read = programming, drift, read
         self.array = DeviceArray(time, seed)
-        self.pattern = Pattern(device_seed)
+        self.pattern = Pattern(device_seed, "drift exponents")
 
     @torch.no_grad()
     def conductances(self, target: Tensor) -> tuple[Tensor, Tensor]:

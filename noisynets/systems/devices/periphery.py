@@ -66,8 +66,8 @@ class Periphery(Wrapper):
         self.dac_bits, self.adc_bits = check_bits(dac_bits), check_bits(adc_bits)
         self.bound, self.sigma = bound, sigma
         self.nonlinearity, self.offset = nonlinearity, offset
-        self.source = Source(seed)
-        self.pattern = Pattern(device_seed)
+        self.source = Source(seed, "read noise")
+        self.pattern = Pattern(device_seed, "offsets of outputs")
         if not isinstance(self.core[1], nn.Linear | nn.Conv1d | nn.Conv2d):
             kind = type(self.core[1]).__name__
             raise SystemRefused(f"{kind}: only Linear and convolutions can be put on a tile")

@@ -40,15 +40,15 @@ class Preset:
 
 def _pcm(layer: nn.Module, device: int, cycle: int) -> Wrapper:
     pcm = PCM(time=60.0, device_seed=device, seed=cycle)
-    return _tile(Noisy(layer, pcm, seed=cycle + 1), device, cycle)
+    return _tile(Noisy(layer, pcm, seed=cycle), device, cycle)
 
 
 def _reram(layer: nn.Module, device: int, cycle: int) -> Wrapper:
-    return _tile(Noisy(layer, ReRAM(seed=cycle), WeightNoise(0.01), seed=cycle + 1), device, cycle)
+    return _tile(Noisy(layer, ReRAM(seed=cycle), WeightNoise(0.01), seed=cycle), device, cycle)
 
 
 def _tile(layer: nn.Module, device: int, cycle: int) -> Wrapper:
-    return Periphery(layer, device_seed=device + 1, seed=cycle + 2)
+    return Periphery(layer, device_seed=device, seed=cycle)
 
 
 def _mtj(layer: nn.Module, device: int, cycle: int) -> Wrapper:
@@ -56,7 +56,7 @@ def _mtj(layer: nn.Module, device: int, cycle: int) -> Wrapper:
 
 
 def _photonic(layer: nn.Module, device: int, cycle: int) -> Wrapper:
-    return Noisy(layer, Shot(100.0, seed=cycle), AdditiveGaussian(0.05, seed=cycle + 1))
+    return Noisy(layer, Shot(100.0, seed=cycle), AdditiveGaussian(0.05, seed=cycle))
 
 
 PRESETS: Registry[Preset] = Registry(

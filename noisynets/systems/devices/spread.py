@@ -28,7 +28,7 @@ class WeightSpread(Effect):
         super().__init__()
         not_negative(spread=spread)
         self.spread = spread
-        self.pattern = Pattern(device_seed)
+        self.pattern = Pattern(device_seed, "spread of weights")
 
     def weights(self, weights: Weights) -> Weights:
         """Scale every weight by its factor, and its variance by the factor's square."""
@@ -66,7 +66,7 @@ class WeightBounds(Effect):
         positive(bound=bound)
         not_negative(spread=spread)
         self.bound, self.spread = bound, spread
-        self.pattern = Pattern(device_seed)
+        self.pattern = Pattern(device_seed, "spread of bounds")
 
     def weights(self, weights: Weights) -> Weights:
         """Clip the mean; the variance stays, also for weights at a bound."""
@@ -105,7 +105,7 @@ class GainOffset(Effect):
         super().__init__()
         not_negative(gain=gain, offset=offset)
         self.gain, self.offset, self.dim = gain, offset, dim
-        self.pattern = Pattern(device_seed)
+        self.pattern = Pattern(device_seed, "gains and offsets")
 
     def forward(self, a: Tensor) -> Tensor:
         """Apply gain and offset of every node: (B, *out) → (B, *out)."""

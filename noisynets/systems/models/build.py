@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
+from noisynets.core.noise import generator
 from noisynets.core.registry import Registry
+from noisynets.core.seeds import salted
 from noisynets.core.types import Wrapper
 from noisynets.core.values import part, refuse
 from noisynets.systems.devices import AdditiveGaussian, Chip, During, Noisy, TrialGaussian
@@ -62,7 +64,7 @@ def neurons(build: NetworkSettings, seed: int) -> Neuron:
         threshold=build.threshold,
         firing=FIRINGS[build.firing](build.firing_noise, seed),
         membrane_noise=build.membrane_noise,
-        seed=seed + 500_000,
+        seed=seed,
     )
 
 
@@ -88,7 +90,7 @@ def dressed(
     refuse(build, NetworkSettings)
     initialise_(layers, build, residual)
     if loops:
-        seed = build.weight_seed + 1_000_003
+        seed = salted(build.weight_seed, "recurrent weights")
         plain = part(build, NetworkSettings, init="lecun", output_scale=1.0, weight_seed=seed)
         initialise_(loops, plain)
     make = UNITS[unit] if isinstance(unit, str) else unit
@@ -99,14 +101,15 @@ def dressed(
         if build.freeze_hidden and not last:
             layer.requires_grad_(False)
             nn.ModuleList(loops).requires_grad_(False)
-        node = _on_device(layer, build, chip, seed=build.noise_seed + i)
+        node = _on_device(layer, build, chip, seed=salted(build.noise_seed, f"layer {i}"))
         if last:
             return [*found, (node, nn.Identity())]
-        units = make(build, build.noise_seed + len(layers) + i)
+        units = make(build, salted(build.noise_seed, f"units {i}"))
         if loops:
             if not isinstance(units, Neuron):
                 raise InputError("recurrent layers need spiking neurons as their units")
-            loop = _on_device(loops[i], build, chip, seed=build.noise_seed + 100 + i)
+            seed = salted(build.noise_seed, f"recurrent layer {i}")
+            loop = _on_device(loops[i], build, chip, seed)
             units = Recurrent(units, loop)
         found.append((node, units))
     return found
@@ -137,13 +140,13 @@ def initialise_(
     Layers that end one of n residual branches are divided by √n, so that the variance of what
     goes on does not grow with their number (as Zhang, Dauphin and Ma, 2019, without its zeros).
     """
-    generator = torch.Generator().manual_seed(build.weight_seed)
+    drawn_by = generator(build.weight_seed, "initial weights")
     for i, layer in enumerate(layers):
         weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
         fan_in = weight[0].numel()
         fan_out = weight.numel() // weight.shape[1]
         std = INITIALISATIONS[build.init](fan_in, fan_out)
         std *= len(residual) ** -0.5 if i in residual else 1.0
-        weight.normal_(0, std, generator=generator)
+        weight.normal_(0, std, generator=drawn_by)
         bias.zero_()
     weight.mul_(build.output_scale)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from noisynets.core.seeds import salted
 from noisynets.systems.models.build import Unit, neurons
 from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.spiking import READOUTS, Spiking
@@ -34,5 +35,6 @@ def spiking(
     torch.Size([2, 10])
     """
     step = network(input_shape, outputs, build, unit=unit)
-    readout = READOUTS[build.readout](neurons(build, build.noise_seed + 200), build.beta)
+    last = neurons(build, salted(build.noise_seed, "read-out"))
+    readout = READOUTS[build.readout](last, build.beta)
     return Spiking(step, build.steps, readout)

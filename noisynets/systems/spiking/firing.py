@@ -80,7 +80,7 @@ class NoisyThreshold(nn.Module):
         super().__init__()
         positive(sigma=sigma)
         self.__sigma = sigma
-        self.source = Source(seed)
+        self.source = Source(seed, "noise of thresholds")
 
     def forward(self, x: Tensor) -> Tensor:
         """Convert distances to threshold of any shape to spikes of the same shape."""
@@ -110,7 +110,7 @@ class EscapeRate(nn.Module):
         positive(width=width, rate=rate)
         self.__width = width
         self.__rate = rate
-        self.source = Source(seed)
+        self.source = Source(seed, "random firing")
 
     def probability(self, x: Tensor) -> Tensor:
         """Return P(spike) at distances x from threshold, of the shape of x."""

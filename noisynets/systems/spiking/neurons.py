@@ -80,7 +80,7 @@ class Neuron(Population):
         self.reset = reset
         self.firing = Threshold() if firing is None else firing
         self.reset_delay = reset_delay
-        self.source = Source(seed) if membrane_noise else None
+        self.source = Source(seed, "membrane noise") if membrane_noise else None
         self.__membrane_noise = membrane_noise
         if readable:
             self.signals = (*self.signals, "membrane")

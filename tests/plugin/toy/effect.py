@@ -8,7 +8,7 @@ from noisynets.systems.devices import Preset
 class Proportional(Effect):
     def __init__(self, seed):
         super().__init__()
-        self.source = Source(seed)
+        self.source = Source(seed, "proportional noise")
 
     def forward(self, a):
         return a + 0.05 * a.abs() * self.source.normal(a)
