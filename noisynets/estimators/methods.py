@@ -135,6 +135,7 @@ def node_method(entry: RuleEntry) -> Method:
             resamples=p.resamples,
             error=MeasuredError() if p.loss_gradient == "measured" else None,
             product_dtype=p.products,
+            verify=p.verify,
         )
 
     return Method(
