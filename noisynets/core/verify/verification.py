@@ -130,8 +130,8 @@ class _Verification:
 
         stacked = [call.picked(twice) for call in plain]
         return Comparison(
-            [call.picked(quiet) for call in stack],
             [call.picked(quiet) for call in stacked],
+            [call.picked(quiet) for call in stack],
             [call.picked(loud) for call in stack],
             [call.picked(loud) for call in stacked],
             None if control is None else [call.picked(quiet) for call in control],
