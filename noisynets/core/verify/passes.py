@@ -117,7 +117,7 @@ class Passes:
         """
 
         def added(output: Tensor, generator: torch.Generator) -> Tensor:
-            size = output.float().square().mean().sqrt()
+            size = output.detach().float().square().mean().sqrt()
             z = torch.randn(output.shape, generator=generator).to(output)
             mask = rows.to(output.device).view(-1, *[1] * (output.dim() - 1))
             return output + NOISE * (size + (size == 0)).to(output) * z * mask
@@ -139,7 +139,7 @@ class Passes:
 
             def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
                 with pausing():
-                    return change(output.detach(), generator)
+                    return change(output, generator)
 
             return [node.outlet.register_forward_hook(hook) for node in self.nodes]
 

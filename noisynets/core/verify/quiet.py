@@ -169,7 +169,7 @@ def _filled(
     if isinstance(value, Tensor):
         value = value.clone()  # it may be what is overwritten
     if func._schema.is_mutable:
-        out: Tensor = given.get("out", given.get("self"))
+        out: Tensor = given["out"] if "out" in given else given["self"]
     elif "size" in given:
         whole = torch.int64 if func.overloadpacket.__name__.startswith("randint") else None
         dtype = kwargs.get("dtype") or whole

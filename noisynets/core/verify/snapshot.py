@@ -123,7 +123,11 @@ def _put_back(module: nn.Module, state: Any) -> None:
 
 def _generator(generator: torch.Generator) -> Restore:
     state = generator.get_state()
-    return lambda: generator.set_state(state) and None
+
+    def restore() -> None:
+        generator.set_state(state)
+
+    return restore
 
 
 def _numpy(generator: Any) -> Restore:

@@ -140,11 +140,11 @@ class Comparison:
         if not a.numel():
             return False
         rows, eps = _rms(a - b), epsilon(a)
-        scale, size = _rms(changed - plain).square().mean().sqrt(), _rms(b).square().mean().sqrt()
+        scale, size = _size(changed - plain), _size(b)
         far = rows > tolerance(eps) * scale + 16 * eps * size
         if float(far.float().mean()) <= SHARE:
             return False
-        return self.control is None or bool(rows.median() > 20 * _rms(b - c).median())
+        return self.control is None or bool(_size(a - b) > 20 * _size(b - c))
 
 
 def _alike(group: Sequence[Tensor]) -> bool:
@@ -155,6 +155,10 @@ def _alike(group: Sequence[Tensor]) -> bool:
 def _rms(rows: Tensor) -> Tensor:
     """Root mean square of every row; 0 for rows that are not finite."""
     return rows.square().mean(1).sqrt().nan_to_num(0, 0, 0)
+
+
+def _size(tensor: Tensor) -> Tensor:
+    return _rms(tensor).square().mean().sqrt()
 
 
 def epsilon(tensor: Tensor) -> float:

@@ -89,7 +89,7 @@ class _Verification:
         plain, again = whole(), whole(streams=False)
         found = next(Comparison(again, plain, plain, _zero(plain)).culprits(), None)
         return (
-            f"{self._named(found)}: two passes of the same batch differ, though no noise was "
+            f"{_named(found)}: two passes of the same batch differ, though no noise was "
             "injected: remove what is random in it, or declare it as an Effect or by a Source; a "
             f"module may keep no state from batch to batch {ANYWAY}"
         )
@@ -98,44 +98,19 @@ class _Verification:
         """Refuse a system in which noise in some rows changes others."""
         batch = len(self.passes.inputs)
         noisy = torch.zeros(2 * batch, dtype=torch.bool)
-        noisy[batch:] = torch.arange(batch) % 2 == 0 if batch < 4 else _half(batch)
-        if not self._mix(plain, self.passes(self.passes.noise(noisy), passes=2), noisy).differs():
+        noisy[batch:] = _half(batch)
+        reference = torch.arange(2 * batch) < batch
+        groups = [group for group in (reference, ~reference & ~noisy) if group.any()]
+        stack = self.passes(self.passes.noise(noisy), passes=2)
+        if not any(_mix(plain, stack, noisy, group).differs() for group in groups):
             return
         whole = partial(self.passes, everything=True)
-        stack = whole(self.passes.noise(noisy), passes=2)
+        plain, stack = whole(), whole(self.passes.noise(noisy), passes=2)
         control = whole(self.passes.noise(noisy), self.passes.rounding(), passes=2)
-        found = next(self._mix(whole(), stack, noisy, control).culprits(), None)
-        if found is None:
-            return
-        raise SystemRefused(
-            f"{self._named(found)}: mixes the rows of a batch: noise in some rows changed others, "
-            "and every row's loss would be taken for an effect of its own noise: compute each row "
-            "by itself (GroupNorm or LayerNorm for a normalisation), and keep nodes of a graph, "
-            f"time and heads out of the first dimension {ANYWAY}"
-        )
-
-    def _mix(
-        self, plain: Trace, stack: Trace, noisy: Tensor, control: Trace | None = None
-    ) -> Comparison:
-        """Compare the rows without noise with the plain pass."""
-
-        def quiet(t: Tensor) -> Tensor:
-            return t[~noisy.to(t.device)]
-
-        def loud(t: Tensor) -> Tensor:
-            return t[noisy.to(t.device)]
-
-        def twice(t: Tensor) -> Tensor:
-            return torch.cat([t, t])
-
-        stacked = [call.picked(twice) for call in plain]
-        return Comparison(
-            [call.picked(quiet) for call in stacked],
-            [call.picked(quiet) for call in stack],
-            [call.picked(loud) for call in stack],
-            [call.picked(loud) for call in stacked],
-            None if control is None else [call.picked(quiet) for call in control],
-        )
+        for group in groups:
+            found = next(_mix(plain, stack, noisy, group, control).culprits(), None)
+            if found is not None:
+                raise SystemRefused(_mixing(found))
 
     def _weights(self, plain: Trace) -> None:
         """Refuse a system whose weights act otherwise than through their layers' products."""
@@ -180,7 +155,7 @@ class _Verification:
             suspects = half if wrong else suspects[len(half) :]
         paths = {id(p): name for name, p in self.passes.system.named_parameters()}
         weight = paths[id(suspects[0])]
-        where = self._named(found)
+        where = _named(found)
         advice = (
             "leave penalties to the optimiser's weight_decay"
             if found.module is None
@@ -192,12 +167,48 @@ class _Verification:
             f"a weight for the activity of its layer alone: {advice} {ANYWAY}"
         )
 
-    def _named(self, call: Call | None) -> str:
-        if call is None:
-            return "the system"
-        if call.module is None:
-            return "the loss"
-        return f"{call.name or 'the system itself'!r} ({type(call.module).__name__})"
+
+def _mix(
+    plain: Trace, stack: Trace, noisy: Tensor, group: Tensor, control: Trace | None = None
+) -> Comparison:
+    """Compare a group of rows of a stack, without noise, with the same rows of the plain pass.
+
+    Args:
+        plain: trace of the batch alone, (B, ...).
+        stack: trace of two passes, (2 B, ...).
+        noisy: True where noise was added, (2 B,).
+        group: True for the rows to compare, (2 B,).
+        control: of a stack with rounding errors.
+    """
+
+    def of(trace: Trace, rows: Tensor) -> Trace:
+        return [call.picked(lambda t: t[rows.to(t.device)]) for call in trace]
+
+    twice = [call.picked(lambda t: torch.cat([t, t])) for call in plain]
+    return Comparison(
+        of(twice, group),
+        of(stack, group),
+        of(stack, noisy),
+        of(twice, noisy),
+        None if control is None else of(control, group),
+    )
+
+
+def _named(call: Call | None) -> str:
+    if call is None:
+        return "the system"
+    if call.module is None:
+        return "the loss"
+    return f"{call.name or 'the system itself'!r} ({type(call.module).__name__})"
+
+
+def _mixing(found: Call) -> str:
+    return (
+        f"{_named(found)}: mixes the rows of a batch: noise in some rows changed others, and every "
+        "row's loss would be taken for an effect of its own noise: compute each row by itself "
+        "(GroupNorm or LayerNorm for a normalisation), and keep nodes of a graph, time and heads "
+        f"out of the first dimension {ANYWAY}"
+    )
 
 
 def _zero(trace: Trace) -> Trace:
@@ -205,9 +216,9 @@ def _zero(trace: Trace) -> Trace:
 
 
 def _half(batch: int) -> Tensor:
-    """Return a mask that is True for half of the rows, drawn once for all."""
+    """Return a mask that is True for half of the rows, at least one, chosen at random."""
     order = torch.randperm(batch, generator=torch.Generator().manual_seed(0))
-    return order < batch // 2
+    return order < max(batch // 2, 1)
 
 
 def _noise(draws: dict[tuple[str, str, str], None]) -> str:
