@@ -62,8 +62,12 @@ def has_outer(layer: nn.Module) -> bool:
     >>> has_outer(nn.Linear(2, 1)), has_outer(Named(2, 1)), has_outer(Doubled(2, 1))
     (True, True, False)
     """
-    kind = registered_parent(type(layer))
-    return kind is not None and not overridden(type(layer), kind)
+    return type(layer) in outer.registry or _inherits(type(layer))
+
+
+def _inherits(kind: type) -> bool:
+    parent = registered_parent(kind)
+    return parent is not None and not overridden(kind, parent)
 
 
 def registered_parent(kind: type) -> type | None:

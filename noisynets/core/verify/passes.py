@@ -54,7 +54,7 @@ class Passes:
         self._snapshot = Snapshot(self.system)
         self._layers = [("", self.system), *((n.name, n.layer) for n in self.nodes)]
         inside = {m for n in self.nodes for m in n.layer.modules() if m is not n.layer}
-        self._modules = [(n, m) for n, m in self.system.named_modules() if m not in inside]
+        self._recorded = [(n, m) for n, m in self.system.named_modules() if m not in inside]
 
     def restore(self) -> None:
         """Put the system back into the state in which it was given."""
@@ -76,7 +76,7 @@ class Passes:
         """
         self._snapshot.restore(streams)
         rows = passes * len(self.inputs)
-        modules = self._modules if everything else self._layers
+        modules = self._recorded if everything else self._layers
         recorder, mode = Recorder(modules, rows), Quiet(self.system)
         handles = [self._checking(node, rows, passes) for node in self.nodes]
         for register in hooks:
@@ -99,12 +99,17 @@ class Passes:
 
     def _checking(self, node: Node, rows: int, passes: int) -> RemovableHandle:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if not isinstance(output, Tensor) or output.dim() == 0 or len(output) != rows:
-                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            if not isinstance(output, Tensor) or output.dim() == 0:
                 raise SystemRefused(
-                    f"node {node.name!r}: its output has shape {shape} where {passes} passes of a "
-                    f"batch of {len(self.inputs)} make {rows} rows: keep the batch as the first "
-                    "dimension"
+                    f"node {node.name!r}: its output is no tensor with one row per sample, but "
+                    f"{type(output).__name__}"
+                )
+            if len(output) != rows:
+                many = f"{passes} passes of a batch" if passes > 1 else "a batch"
+                raise SystemRefused(
+                    f"node {node.name!r}: its output has {len(output)} rows where {many} of "
+                    f"{len(self.inputs)} has {rows}: keep the batch as the first dimension (found "
+                    f"shape {tuple(output.shape)})"
                 )
 
         return node.outlet.register_forward_hook(hook)

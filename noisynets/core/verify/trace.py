@@ -57,13 +57,13 @@ class Recorder:
 
     def __init__(self, modules: Iterable[tuple[str, nn.Module]], rows: int) -> None:
         self.trace: Trace = []
-        self._modules, self._rows = list(modules), rows
+        self._watched, self._rows = list(modules), rows
         self._entered: list[tuple[Tensor, ...]] = []
 
     def register(self) -> list[RemovableHandle]:
         """Register the hooks, behind those that change an output; the caller removes them."""
         handles = []
-        for name, module in self._modules:
+        for name, module in self._watched:
             handles.append(module.register_forward_pre_hook(self._enters, with_kwargs=True))
             handles.append(module.register_forward_hook(self._leaves(name)))
         return handles
