@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import SystemRefused
-from noisynets.core.types import Loss, Node, Sealed
+from noisynets.core.types import Loss, Node, Sealed, Wrapper
 from noisynets.core.verify.passes import Passes, names
 from noisynets.core.verify.quiet import declares_noise
 from noisynets.core.verify.snapshot import global_streams
@@ -110,7 +110,9 @@ class _Verification:
         for group in groups:
             found = next(_mix(plain, stack, noisy, group, control).culprits(), None)
             if found is not None:
-                raise SystemRefused(_mixing(found))
+                if not _declared(found):  # noise that is correlated in time joins rows
+                    raise SystemRefused(_mixing(found))
+                return
 
     def _weights(self, plain: Trace) -> None:
         """Refuse a system whose weights act otherwise than through their layers' products."""
@@ -119,7 +121,7 @@ class _Verification:
                 return
             everything = self.passes(everything=True)
             found = next(self._moved(everything, None, everything=True).culprits(), None)
-            if found is None:
+            if found is None or _declared(found):
                 return
             layers = [node.layer for node in self.moves.nodes]
             if found.module not in layers:
@@ -192,6 +194,13 @@ def _mix(
         of(twice, noisy),
         None if control is None else of(control, group),
     )
+
+
+def _declared(call: Call) -> bool:
+    if call.module is None:
+        return False
+    inside = call.module.modules() if isinstance(call.module, Wrapper) else [call.module]
+    return any(map(declares_noise, inside))
 
 
 def _named(call: Call | None) -> str:

@@ -37,7 +37,7 @@ def movable(node: Node) -> bool:
         module = module.layer
     if isinstance(node.layer, Wrapper):
         inside = [m for m in node.layer.layer.modules() if isinstance(m, Wrapper)]
-        return all(m.linear for m in inside)
+        return all(m.linear and m.deterministic for m in inside)
     return True
 
 
