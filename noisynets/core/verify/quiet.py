@@ -47,6 +47,7 @@ class Quiet(TorchDispatchMode):
         super().__init__()
         self.found: dict[tuple[str, str, str], None] = {}
         self.paused, self.centred = False, True
+        self._random: dict[Any, bool] = {}
         self._names = {id(module): name for name, module in system.named_modules()}
         self._own = {module: declares_noise(module) for module in system.modules()}
         self._generators: dict[torch.device, torch.Generator] = {}
@@ -61,10 +62,14 @@ class Quiet(TorchDispatchMode):
     ) -> Any:
         """Carry out one operation; one that draws random numbers, without noise or with its own."""
         kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        random = torch.Tag.nondeterministic_seeded in func.tags or name in HIDDEN
+        random = self._random.get(func)
+        if random is None:
+            name = func.overloadpacket.__name__
+            random = torch.Tag.nondeterministic_seeded in func.tags or name in HIDDEN
+            self._random[func] = random
         if self.paused or not random:
             return func(*args, **kwargs)
+        name = func.overloadpacket.__name__
         given = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
         if not _draws(given):
             return func(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.graph.values import tensors_in
 
-FEATURES = 1024
-"""Numbers of a row that are kept, at most: evenly spread."""
+FEATURES, CALLS = 1024, 16
+"""Numbers of a row that are kept, evenly spread, and first calls of a module, at most."""
 
 SHARE = 0.2
 """Of the rows must differ: a hard unit at its threshold may turn rounding into a change."""
@@ -58,7 +59,8 @@ class Recorder:
     def __init__(self, modules: Iterable[tuple[str, nn.Module]], rows: int) -> None:
         self.trace: Trace = []
         self._watched, self._rows = list(modules), rows
-        self._entered: list[tuple[Tensor, ...]] = []
+        self._entered: list[tuple[Tensor, ...] | None] = []
+        self._calls: Counter[nn.Module] = Counter()
 
     def register(self) -> list[RemovableHandle]:
         """Register the hooks, behind those that change an output; the caller removes them."""
@@ -73,11 +75,15 @@ class Recorder:
         self.trace.append(Call("", None, self._kept(outputs), self._kept(values.unsqueeze(1))))
 
     def _enters(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._entered.append(self._kept((args, kwargs)))
+        self._calls[module] += 1
+        recorded = self._calls[module] <= CALLS
+        self._entered.append(self._kept((args, kwargs)) if recorded else None)
 
     def _leaves(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self.trace.append(Call(name, module, self._entered.pop(), self._kept(output)))
+            entered = self._entered.pop()
+            if entered is not None:
+                self.trace.append(Call(name, module, entered, self._kept(output)))
 
         return hook
 
