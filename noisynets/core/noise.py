@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
-from noisynets.core.types import Sampler
+from noisynets.core.types import Effect, Sampler, Sealed, Wrapper
 
 
 def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -221,6 +221,15 @@ class Source(nn.Module):
 
     def forward(self) -> None:
         """Do nothing: call `normal`, `uniform`, `bernoulli` or `poisson` instead."""
+
+
+def declares_noise(module: nn.Module) -> bool:
+    """Return True for a module that may be noisy: an effect, a device, an owner of a `Source`."""
+    if isinstance(module, Effect | Source | Sealed):
+        return True
+    if isinstance(module, Wrapper) and not module.deterministic:
+        return True
+    return any(isinstance(child, Source) for child in module.children())
 
 
 def check_sigma(sigma: float, dtype: torch.dtype) -> None:

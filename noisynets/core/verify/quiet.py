@@ -11,20 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noisynets.core.noise import Source
-from noisynets.core.types import Effect, Sealed, Wrapper
+from noisynets.core.noise import declares_noise
 
 HIDDEN = ("random", "random_", "binomial")
 """Operations that draw, although PyTorch does not tag them."""
-
-
-def declares_noise(module: nn.Module) -> bool:
-    """Return True for a module that may be noisy: an effect, a device, an owner of a `Source`."""
-    if isinstance(module, Effect | Source | Sealed):
-        return True
-    if isinstance(module, Wrapper) and not module.deterministic:
-        return True
-    return any(isinstance(child, Source) for child in module.children())
 
 
 class Quiet(TorchDispatchMode):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import SystemRefused
+from noisynets.core.noise import declares_noise
 from noisynets.core.types import Loss, Node, Sealed, Wrapper
 from noisynets.core.verify.passes import Passes, names
-from noisynets.core.verify.quiet import declares_noise
 from noisynets.core.verify.snapshot import global_streams
 from noisynets.core.verify.trace import Call, Comparison, Trace
 from noisynets.core.verify.weights import Moves
