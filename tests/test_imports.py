@@ -30,7 +30,7 @@ CORE = [
     {"recorders"},
     {"probe"},
     {"decorrelation"},
-    {"check"},
+    {"check", "verify"},
 ]
 
 

@@ -14,7 +14,7 @@ from noisynets.core.errors import SystemRefused
 from noisynets.core.graph import Graph
 from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
-from noisynets.core.outer import has_outer, outer
+from noisynets.core.outer import has_outer, outer, overridden, registered_parent
 from noisynets.core.record import NodeRecord
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
 
@@ -162,6 +162,8 @@ def _mixes(module: nn.Module) -> str:
     if isinstance(module, nn.RNNBase) and trained:
         return "hides its nodes in a fused kernel: write the recurrence with nn.Linear"
     if isinstance(module, Wrapper) and trained and not has_outer(innermost(module)):
+        if registered_parent(type(innermost(module))) is not None:
+            return ""  # the layer itself is named
         return (
             f"wraps {type(innermost(module)).__name__}, which is no single layer: wrap each "
             "layer by itself"
@@ -201,15 +203,34 @@ def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
         return "has no shape yet: run one forward pass first"
     registered = type(module) in outer.registry
     layers = {m for node in nodes for m in node.layer.modules()}
+    trained = [(n, p) for n, p in module.named_parameters(recurse=False) if p.requires_grad]
+    if any(p.is_complex() for _, p in trained):
+        return (
+            "has complex weights, whose gradient no rule estimates: use two real layers, for the "
+            "real and the imaginary part"
+        )
     names = [
         name
-        for name, parameter in module.named_parameters(recurse=False)
-        if parameter.requires_grad
-        and not (module in layers and has_outer(module) and (registered or name in _INHERITED))
+        for name, parameter in trained
+        if not (module in layers and has_outer(module) and (registered or name in _INHERITED))
     ]
     if not names:
         return ""
+    kind, parent = type(module), registered_parent(type(module))
+    changed = overridden(kind, parent) if parent is not None else []
+    if parent is not None and changed:
+        return (
+            f"is a {parent.__name__} with its own {', '.join(changed)}, so that its product may "
+            "differ: register it with outer.register, or, if it is that of its parent, by "
+            f"outer.register({_class(kind)}, outer.dispatch({_class(parent)}))"
+        )
     return (
         f"trains {', '.join(names)}, which no rule reaches ({TRAINABLE} are): use one of these, "
         "register its product with noisynets.core.outer, or freeze it with requires_grad_(False)"
     )
+
+
+def _class(kind: type) -> str:
+    """Return the name of a class, with its module: packages have a Linear of their own."""
+    inherited = kind.__module__.startswith("torch.nn.modules.")
+    return f"nn.{kind.__name__}" if inherited else f"{kind.__module__}.{kind.__qualname__}"

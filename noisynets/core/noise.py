@@ -13,7 +13,7 @@ from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
 from noisynets.core.seeds import salted, whole
 from noisynets.core.tables import gaussian_pairs, looked_up, signs
-from noisynets.core.types import Sampler
+from noisynets.core.types import Effect, Sampler, Sealed, Wrapper
 
 
 def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -226,6 +226,15 @@ def copied_sources(system: nn.Module) -> list[list[str]]:
         if isinstance(module, Source):
             names.setdefault(module.origin, []).append(name.removesuffix(".source"))
     return [found for found in names.values() if len(found) > 1]
+
+
+def declares_noise(module: nn.Module) -> bool:
+    """Return True for a module that may be noisy: an effect, a device, an owner of a `Source`."""
+    if isinstance(module, Effect | Source | Sealed):
+        return True
+    if isinstance(module, Wrapper) and not module.deterministic:
+        return True
+    return any(isinstance(child, Source) for child in module.children())
 
 
 def check_sigma(sigma: float, dtype: torch.dtype) -> None:

@@ -1,7 +1,9 @@
 """credit ⊗ x: the local product that turns a node's credit into the gradient of its weights.
 
-One function per layer type, chosen by `functools.singledispatch`; a subclass uses the function of
-its parent. To make a layer type trainable, register a function for it.
+One function per layer type, chosen by `functools.singledispatch`. To make a layer type trainable,
+register a function for it. A subclass has the function of its parent if it overrides nothing that
+computes; if it does, and the product is the same nevertheless, say so:
+`outer.register(MyLinear, outer.dispatch(nn.Linear))`.
 """
 
 from __future__ import annotations
@@ -40,9 +42,48 @@ def outer(layer: nn.Module, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
     raise NotImplementedError(f"no outer product is registered for {type(layer).__name__}")
 
 
+HARMLESS = {
+    *("__doc__", "__init__", "__module__", "__annotations__", "__annotate_func__", "__dict__"),
+    *("__annotations_cache__", "__firstlineno__", "__static_attributes__", "__parameters__"),
+    *("__orig_bases__", "__weakref__", "__constants__", "__repr__", "extra_repr"),
+    *("reset_parameters", "__abstractmethods__", "_abc_impl"),
+}
+"""Names that a subclass of a layer may define without changing what the layer computes."""
+
+
 def has_outer(layer: nn.Module) -> bool:
-    """Return True if a product is registered for the type of `layer`."""
-    return outer.dispatch(type(layer)) is not outer.dispatch(object)
+    """Return True if a product is registered for the type of `layer`, or holds for it as well.
+
+    >>> class Named(nn.Linear):
+    ...     pass
+    >>> class Doubled(nn.Linear):
+    ...     def forward(self, x):
+    ...         return 2 * super().forward(x)
+    >>> has_outer(nn.Linear(2, 1)), has_outer(Named(2, 1)), has_outer(Doubled(2, 1))
+    (True, True, False)
+    """
+    return type(layer) in outer.registry or _inherits(type(layer))
+
+
+def _inherits(kind: type) -> bool:
+    parent = registered_parent(kind)
+    return parent is not None and not overridden(kind, parent)
+
+
+def registered_parent(kind: type) -> type | None:
+    """Return the first type with a registered product among a type and its parents."""
+    return next((c for c in kind.__mro__ if c is not object and c in outer.registry), None)
+
+
+def overridden(kind: type, parent: type) -> list[str]:
+    """Return the names that a subclass overrides or puts in the place of a parameter."""
+    between = kind.__mro__[: kind.__mro__.index(parent)]
+    defined = [name for c in between if c is not nn.Module for name in vars(c)]
+    return [
+        name
+        for name in dict.fromkeys(defined)
+        if name not in HARMLESS and (hasattr(parent, name) or name in ("weight", "bias"))
+    ]
 
 
 @outer.register

@@ -48,10 +48,17 @@ class Wrapper(nn.Module):
     Attributes:
         layer: a layer, or another wrapper.
         deterministic: True if the wrapper adds no noise.
+        linear: True if the layer multiplies with its weights as they are: moving them by D moves
+            its output by D x.
     """
 
     layer: nn.Module
     deterministic: bool = False
+
+    @property
+    def linear(self) -> bool:
+        """False: a device may do anything to the weights."""
+        return False
 
     @property
     def core(self) -> tuple[str, nn.Module]:

@@ -120,6 +120,7 @@ def node_method(entry: RuleEntry) -> Method:
                 "noise": noise,
                 "seed": p.injection_seed,
                 "discount": p.discount,
+                "verify": p.verify,
             }
             if entry.roll_out is not None:
                 return RollOutPerturbation(system, loss, entry.name, scaling=p.scaling, **shared)
@@ -135,6 +136,7 @@ def node_method(entry: RuleEntry) -> Method:
             resamples=p.resamples,
             error=MeasuredError() if p.loss_gradient == "measured" else None,
             product_dtype=p.products,
+            verify=p.verify,
         )
 
     return Method(

@@ -30,6 +30,7 @@ from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
 from noisynets.core.trial import RollOut, Stepped
 from noisynets.core.types import Estimate, Loss, Sampler
+from noisynets.core.verify import verify
 from noisynets.rules import RULES, Credit, Rule, StepCredit
 
 
@@ -68,10 +69,17 @@ class Surveyed:
         system: any module.
         rule: says what is needed of the passes.
         injection: that nodes must allow; None where nothing is injected.
+        verifies: the first batch is used to verify the system.
+
+    Attributes:
+        verified: rows with which it was verified, 2 at most: one row shows nothing of others.
     """
 
-    def __init__(self, system: nn.Module, rule: Rule, injection: Injection | None) -> None:
+    def __init__(
+        self, system: nn.Module, rule: Rule, injection: Injection | None, verifies: bool = True
+    ) -> None:
         self.system, self.rule, self.injection = system, rule, injection
+        self.verifies, self.verified = verifies, 0
         self.needs = Needs()
         self._seen: object = None
         self._graph: Graph | None = None
@@ -99,7 +107,13 @@ class Surveyed:
             self.needs = self.rule.needs(self.system)
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self._checked = now, None, False
+            self.verified = 0 if self.verifies else 2
         return self._survey
+
+    def verify(self, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
+        """Verify the system on a batch; see `noisynets.core.verify`."""
+        verify(self.system, self._survey.nodes, loss, inputs, targets, self.injection is not None)
+        self.verified = min(len(inputs), 2)
 
     def check_first(self, calls: Sequence[NodeRecord]) -> None:
         """Check the first batch for what only a pass can show; synchronises the device."""
@@ -146,6 +160,8 @@ class NodePerturbation:
             alone, for a loss without a derivative.
         product_dtype: in which credit and inputs are multiplied, bfloat16 for example; the passes,
             whose differences are small, keep their dtype. None: as the passes.
+        verify: check on the first batch, in 6 more passes, that rows do not mix, that no noise is
+            unknown, and that weights act through their layers alone; see `noisynets.core.verify`.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -172,6 +188,7 @@ class NodePerturbation:
         seed: int = 0,
         error: OutputError | None = None,
         product_dtype: torch.dtype | None = None,
+        verify: bool = True,
     ) -> None:
         if isinstance(system, RollOut):
             raise InputError(
@@ -189,7 +206,7 @@ class NodePerturbation:
         warn_slow_products(system, product_dtype)
         self.injection = Injection(sigma, noise, seed) if isinstance(sigma, float | int) else sigma
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
-        self._surveyed = Surveyed(system, self.rule, self.injection)
+        self._surveyed = Surveyed(system, self.rule, self.injection, verify)
         self._surveyed.survey()
 
     @torch.no_grad()
@@ -212,6 +229,8 @@ class NodePerturbation:
         """
         batch = batch_size(inputs, targets)
         current = self._surveyed.survey()
+        if self._surveyed.verified < min(batch, 2):
+            self._surveyed.verify(self.loss, inputs, targets)
         needs, graph = self._surveyed.needs, self._surveyed.graph(inputs.shape[1:])
         alone = not (always or self.rule.due or self.error.needs_pairs)
         probe = Probe(

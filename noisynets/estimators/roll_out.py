@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisynets.core.check import check, check_called, check_dtype, check_noisy
 from noisynets.core.decorrelation import learn_
@@ -18,7 +19,8 @@ from noisynets.core.outer import accumulate_
 from noisynets.core.probe import Probe
 from noisynets.core.record import Needs, NodeRecord, Record, Trajectory
 from noisynets.core.trial import RollOut
-from noisynets.core.types import EpisodeLog, Estimate, Loss, Sampler
+from noisynets.core.types import EpisodeLog, Estimate, Loss, Node, Sampler
+from noisynets.core.verify import verify
 from noisynets.rules import RULES, Rule
 from noisynets.rules.roll_outs import RollOutPasses
 from noisynets.rules.scaling import Scaling, find_scaling
@@ -91,6 +93,7 @@ class RollOutPerturbation:
         seed: of the injected noise.
         discount: γ, weight in a credit of a reward that comes one step later. Less than 1 lowers
             the variance, and makes the credit blind to what comes after about 1/(1 − γ) steps.
+        verify: check the network on its first inputs; see `NodePerturbation`.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -111,6 +114,7 @@ class RollOutPerturbation:
         scaling: str = "count",
         seed: int = 0,
         discount: float = 1.0,
+        verify: bool = True,
     ) -> None:
         forms = {name: entry.roll_out for name, entry in RULES.items()}
         form = forms.get(rule)
@@ -140,7 +144,7 @@ class RollOutPerturbation:
         if self.injection is not None:
             check_sigma(self.injection.sigma, next(self.nodes[0].layer.parameters()).dtype)
         self._survey = survey(system, self.nodes)
-        self._checked = False
+        self._checked, self._verifies = False, verify
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
@@ -154,7 +158,8 @@ class RollOutPerturbation:
             needs=Needs(trajectories=True, per_node=self.needs.per_node),
         )
         n = 1 + probe.passes
-        with probe:
+        verifies = self._verifies and not self._checked
+        with probe, FirstCall(self.system.network) if verifies else nullcontext() as first:
             returns = self.system(probe.stack(inputs))
             log = self.system.log
         assert log is not None, "a roll-out leaves its log"
@@ -167,6 +172,8 @@ class RollOutPerturbation:
         records = [self._record(trajectory, passes) for trajectory in probe.trajectories]
         if not self._checked:
             self._check_first(records)
+        if first is not None:
+            verify_network(self.system.network, self.nodes, first, self.injection is not None)
         for found, x, credit in credits(
             self.rule, probe.trajectories, records, passes, self.scaling
         ):
@@ -206,6 +213,49 @@ class RollOutPerturbation:
         if self.injection is None:
             check_noisy(records)
         self._checked = True
+
+
+class FirstCall:
+    """Context manager: while it is open, the first call of a network is recorded.
+
+    Args:
+        network: that acts.
+
+    Attributes:
+        inputs: (R, *in).
+        output: (R, *out).
+    """
+
+    inputs: Tensor
+    output: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    def __enter__(self) -> FirstCall:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            self.inputs, self.output = args[0].clone(), output.clone()
+            self._handle.remove()
+
+        self._handle = self._network.register_forward_hook(hook)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._handle.remove()
+
+
+def verify_network(
+    network: nn.Module, nodes: Sequence[Node], first: FirstCall, injects: bool
+) -> None:
+    """Verify a network on its first inputs; see `noisynets.core.verify`."""
+    weights = torch.linspace(1, 2, first.output[0].numel()).to(first.output)
+    targets = weights.view(first.output.shape[1:]).expand(first.output.shape)
+    verify(network, nodes, weighted, first.inputs, targets, injects)
+
+
+def weighted(outputs: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of outputs (R, *out) → (R,)."""
+    return (outputs * weights).flatten(1).sum(1)
 
 
 def credits(

@@ -46,6 +46,7 @@ class RollOutFeedback:
         noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
         seed: of the injected noise, and of what the rule draws.
         discount: γ, weight in a credit of a reward that comes one step later.
+        verify: check the network on its first inputs; see `NodePerturbation`.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -65,6 +66,7 @@ class RollOutFeedback:
         noise: str | Sampler = "gaussian",
         seed: int = 0,
         discount: float = 1.0,
+        verify: bool = True,
     ) -> None:
         if isinstance(rule, str):
             known = {name: entry for name, entry in RULES.items() if entry.sends_error}
@@ -86,6 +88,7 @@ class RollOutFeedback:
             sigma=sigma,
             noise=noise,
             seed=salted(seed, "pairs of passes"),
+            verify=verify,
         )
         if not self.down.rule.needs(system.network).error:
             raise InputError(

@@ -105,6 +105,13 @@ class PerturbationSettings(TrialSettings):
         choices=("steps", "trial"),
         used_by=("spiking systems", "rules that credit nodes", "examples"),
     )
+    verify: bool = setting(
+        True,
+        "Check on the first batch, in 6 more passes, that rows do not mix, that no noise is "
+        "unknown, and that weights act through their layers alone.",
+        group=HOW,
+        used_by=("rules that credit nodes",),
+    )
     discount: float = setting(
         0.99,
         "Weight in a credit of a reward that comes one step later. The return that is reported is "

@@ -88,6 +88,11 @@ class Decorrelated(Wrapper):
         )
 
     @property
+    def linear(self) -> bool:
+        """True: R acts on the inputs alone."""
+        return True
+
+    @property
     def matrix(self) -> Tensor:
         """The matrix applied to a column x_raw: R, or Rᵀ if R multiplies from the right."""
         return self.R.T if self.variant == "rescaled" else self.R

@@ -111,7 +111,12 @@ def with_constant(
     if len(live) > 1 or kwargs or len(args) != 2:
         return None
     if name in ("add", "sub"):
-        return Sum(((expression, 1.0 if name == "add" or args[0] is tensor else -1.0),))
+        sign = 1.0 if name == "add" or args[0] is tensor else -1.0
+        if constant.numel() == 1:
+            return Sum(((expression, sign),), f"{name} {float(constant)!r}")
+        # Units behind it differ from component to component as functions of the activity: what
+        # they are given is measured, and no activity.
+        return LinearOp(expression, lambda c: c * sign, f"{name} a constant")
     if name == "mul" or (name == "div" and args[0] is tensor):
         factor = (constant if name == "mul" else 1 / constant).detach().clone()
         batched = factor.dim() == len(shape) and len(factor) == rows

@@ -42,6 +42,7 @@ class Unit:
         before: key of the stored value of the argument (see `Record.values`).
         after: key of the stored value of the result.
         operation: names of the operations; units of different names have different gates.
+        constants: the numbers in these operations, by which units of one name may differ.
         population: path of the population that this unit is, on average over a trial; '' if it
             is none.
     """
@@ -50,6 +51,7 @@ class Unit:
     before: int
     after: int
     operation: str
+    constants: str = ""
     population: str = ""
 
 
@@ -76,9 +78,11 @@ class Sum:
 
     Attributes:
         terms: expressions of equal shapes, with their factors.
+        constant: a number that is added, in words.
     """
 
     terms: tuple[tuple[Expression, float], ...]
+    constant: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +163,17 @@ def base(expression: Expression) -> Expression:
     ):
         expression = inner(expression)[0]
     return expression
+
+
+def constants(expression: Expression) -> str:
+    """Return the numbers in the element-wise operations that lead to an expression."""
+    if isinstance(expression, Unit):
+        return expression.constants
+    if isinstance(expression, Sum) and len(expression.terms) == 1:
+        ((term, factor),) = expression.terms
+        scaled = "" if factor == 1 else f"*{factor!r}"
+        return constants(term) + scaled + expression.constant
+    return ""
 
 
 def unit_before(made: Expression | None) -> Unit | None:
@@ -259,11 +274,18 @@ class Graph:
 
     @cached_property
     def kinds(self) -> dict[Unit, str]:
-        """The kind of every measured unit: what it is and acts on, the same at every time step."""
+        """The kind of every measured unit: what it is and acts on, the same at every time step.
+
+        Units of one activity that differ in a constant alone have it in their names.
+        """
+        measured = [p for p in self.parts if isinstance(p, Unit) and p not in self.unmeasured]
+        found = {part: f"{part.operation}({self._described(part.of)})" for part in measured}
+        alike: dict[str, set[str]] = {}
+        for part, kind in found.items():
+            alike.setdefault(kind, set()).add(part.constants)
         return {
-            part: f"{part.operation}({self._described(part.of)})"
-            for part in self.parts
-            if isinstance(part, Unit) and part not in self.unmeasured
+            part: f"{kind}[{part.constants}]" if len(alike[kind]) > 1 and part.constants else kind
+            for part, kind in found.items()
         }
 
     @cached_property

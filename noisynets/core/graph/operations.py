@@ -26,6 +26,7 @@ from noisynets.core.graph.expressions import (
     Sum,
     Unit,
     base,
+    constants,
 )
 from noisynets.core.graph.values import Values
 
@@ -93,25 +94,38 @@ def _pointwise(op: Operation, values: Values) -> Expression | None:
     if any(tuple(t.shape) != op.shape for t, _ in op.live):
         return None
     known = {id(t) for t, _ in op.live}
-    constants = [t for t in op.given if id(t) not in known and t.dim()]
+    fixed = [t for t in op.given if id(t) not in known and t.dim()]
     whole = base(expression)
     alike = all(base(e) is whole for _, e in op.live)
-    if constants and op.name not in RANDOM:
-        return with_constant(op.name, op.args, op.kwargs, op.live, constants[0], op.rows, op.shape)
+    if fixed and op.name not in RANDOM:
+        return with_constant(op.name, op.args, op.kwargs, op.live, fixed[0], op.rows, op.shape)
     if len(op.live) == 1 and not isinstance(expression, Unit):
         factor = factor_of(op.name, op.args, op.kwargs)
         if factor is not None:
-            return Sum(((expression, factor),))
+            return Sum(((expression, factor),), _added(op))
     before = values.store_base(whole, op.live) if alike else None
     if before is None and len(op.live) == 1:
         whole, before = expression, values.store(tensor)
     if before is not None:
         operation = "·".join([*dict.fromkeys(names(e) for _, e in op.live), op.name])
-        return Unit(whole, before, values.new_key(), operation)
+        numbers = "·".join([*(constants(e) for _, e in op.live), _numbers(op)]).strip("·")
+        return Unit(whole, before, values.new_key(), operation, numbers)
     if op.name in ("add", "sub") and len(op.live) == 2 and not set(op.kwargs) - {"alpha"}:
         second = float(op.kwargs.get("alpha", 1)) * (1 if op.name == "add" else -1)
         return Sum(((op.live[0][1], 1.0), (op.live[1][1], second)))
     return None
+
+
+def _added(op: Operation) -> str:
+    """Return the number that an affine operation adds, in words; '' for any other."""
+    return f"{op.name} {_numbers(op)}" if op.name in ("add", "sub", "rsub") else ""
+
+
+def _numbers(op: Operation) -> str:
+    """Return the numbers among the arguments of an operation, and the values of its scalars."""
+    scalars = [float(t) for t in op.given if not t.dim() and not t.is_complex()]
+    given = [a for a in (*op.args, *op.kwargs.values()) if isinstance(a, int | float | str)]
+    return ",".join(map(repr, [*given, *scalars]))
 
 
 def _joined(op: Operation, values: Values) -> Expression:

@@ -68,6 +68,11 @@ class Tracer(TorchDispatchMode):
         inputs = tuple(expression for _, expression in self._calls)
         return Graph(names, inputs, made, over_trial=self._populations is not None)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -11,6 +11,7 @@ from torch.nn.utils import skip_init
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.noise import generator
+from noisynets.core.outer import outer
 from noisynets.core.trial import Population
 from noisynets.core.types import Sealed
 from noisynets.systems.blackbox.contract import Box, Weights
@@ -26,6 +27,9 @@ class BoxLayer(nn.Linear):
         if measured is None:
             raise SystemRefused("a layer of a box cannot run on its own: call the whole box")
         return measured
+
+
+outer.register(BoxLayer, outer.dispatch(nn.Linear))
 
 
 def _box_layer(index: int, inputs: int, outputs: int) -> BoxLayer:

@@ -58,6 +58,11 @@ class Noisy(Wrapper):
         """The effects that act on inputs or weights."""
         return [e for e in self.effects if isinstance(e, Effect) and e.acts_within]
 
+    @property
+    def linear(self) -> bool:
+        """True if all effects act on activities."""
+        return not self._inner_effects
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer with its effects: (B, *in) → (B, *out)."""
         within = self._inner_effects
@@ -158,6 +163,11 @@ class During(Wrapper):
             raise SystemRefused(f"{type(layer).__name__}: wrap a layer: Noisy(layer, effect)")
         self.layer = layer
         self.phase = phase
+
+    @property
+    def linear(self) -> bool:
+        """True: what is inside is called as it is."""
+        return True
 
     @property
     def bare(self) -> nn.Module:

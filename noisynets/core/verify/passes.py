@@ -1,0 +1,166 @@
+"""The passes of a verification: all from the same state, and without noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from noisynets.core.errors import SystemRefused
+from noisynets.core.losses import losses
+from noisynets.core.trial import trial
+from noisynets.core.types import Loss, Node
+from noisynets.core.verify.quiet import Quiet
+from noisynets.core.verify.snapshot import Snapshot
+from noisynets.core.verify.trace import Recorder, Trace, epsilon
+
+NOISE = 0.3
+"""Standard deviation of what is added to activities, relative to them."""
+
+Hooks = Callable[[Callable[[], Any]], list[RemovableHandle]]
+"""(a maker of contexts in which operations are carried out as they are) → registered hooks."""
+
+
+@dataclass
+class Passes:
+    """Makes passes of a system, and records them.
+
+    Args:
+        system: any module.
+        nodes: its nodes.
+        loss: one value per row.
+        inputs: (B, ...).
+        targets: (B, ...).
+
+    Attributes:
+        draws: what drew random numbers without declaring it, in the last pass.
+        centred: all declared noise of the last pass was replaced by its centre.
+    """
+
+    system: nn.Module
+    nodes: Sequence[Node]
+    loss: Loss
+    inputs: Tensor
+    targets: Tensor
+    draws: dict[tuple[str, str, str], None] = field(init=False)
+    centred: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._snapshot = Snapshot(self.system)
+        self._layers = [("", self.system), *((n.name, n.layer) for n in self.nodes)]
+        inside = {m for n in self.nodes for m in n.layer.modules() if m is not n.layer}
+        self._recorded = [(n, m) for n, m in self.system.named_modules() if m not in inside]
+
+    def restore(self) -> None:
+        """Put the system back into the state in which it was given."""
+        self._snapshot.restore()
+
+    def __call__(
+        self, *hooks: Hooks, passes: int = 1, everything: bool = False, streams: bool = True
+    ) -> Trace:
+        """Make a pass, from the state in which the system was given.
+
+        Args:
+            *hooks: change activities.
+            passes: stacked copies of the batch.
+            everything: record all modules, instead of the layers and the system.
+            streams: random streams start from that state, too.
+
+        Raises:
+            SystemRefused: if a node returns another number of rows.
+        """
+        self._snapshot.restore(streams)
+        rows = passes * len(self.inputs)
+        modules = self._recorded if everything else self._layers
+        recorder, mode = Recorder(modules, rows), Quiet(self.system)
+        handles = [self._checking(node, rows, passes) for node in self.nodes]
+        for register in hooks:
+            handles += register(lambda: paused(mode))
+        handles += recorder.register()
+        try:
+            with trial(self.system), mode:
+                outputs = self.system(torch.cat([self.inputs] * passes))
+                values = losses(self.loss, outputs, torch.cat([self.targets] * passes))
+        except Exception as error:
+            if not isinstance(error, SystemRefused):
+                error.add_note("in a pass that checks the first batch; verify=False leaves it out")
+            raise
+        finally:
+            for handle in handles:
+                handle.remove()
+        recorder.loss(outputs, values)
+        self.draws, self.centred = mode.found, mode.centred
+        return recorder.trace
+
+    def _checking(self, node: Node, rows: int, passes: int) -> RemovableHandle:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if not isinstance(output, Tensor) or output.dim() == 0:
+                raise SystemRefused(
+                    f"node {node.name!r}: its output is no tensor with one row per sample, but "
+                    f"{type(output).__name__}"
+                )
+            if len(output) != rows:
+                many = f"{passes} passes of a batch" if passes > 1 else "a batch"
+                raise SystemRefused(
+                    f"node {node.name!r}: its output has {len(output)} rows where {many} of "
+                    f"{len(self.inputs)} has {rows}: keep the batch as the first dimension (found "
+                    f"shape {tuple(output.shape)})"
+                )
+
+        return node.outlet.register_forward_hook(hook)
+
+    def noise(self, rows: Tensor) -> Hooks:
+        """Return hooks that add noise to some rows of the activities of all nodes.
+
+        Args:
+            rows: True where noise enters, (R,).
+        """
+
+        def added(output: Tensor, generator: torch.Generator) -> Tensor:
+            size = output.detach().float().square().mean().sqrt()
+            z = torch.randn(output.shape, generator=generator).to(output)
+            mask = rows.to(output.device).view(-1, *[1] * (output.dim() - 1))
+            return output + NOISE * (size + (size == 0)).to(output) * z * mask
+
+        return self._changing(added, seed=1)
+
+    def rounding(self) -> Hooks:
+        """Return hooks that change all activities by a few rounding errors."""
+
+        def rounded(output: Tensor, generator: torch.Generator) -> Tensor:
+            z = torch.randn(output.shape, generator=generator).to(output)
+            return output * (1 + 4 * epsilon(output) * z)
+
+        return self._changing(rounded, seed=2)
+
+    def _changing(self, change: Callable[[Tensor, torch.Generator], Tensor], seed: int) -> Hooks:
+        def register(pausing: Callable[[], Any]) -> list[RemovableHandle]:
+            generator = torch.Generator().manual_seed(seed)
+
+            def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+                with pausing():
+                    return change(output, generator)
+
+            return [node.outlet.register_forward_hook(hook) for node in self.nodes]
+
+        return register
+
+
+@contextmanager
+def paused(mode: Quiet) -> Iterator[None]:
+    """Let random numbers be drawn as they are."""
+    mode.paused = True
+    try:
+        yield
+    finally:
+        mode.paused = False
+
+
+def names(found: Iterable[str]) -> str:
+    """Return names in quotes, in order, each once."""
+    return ", ".join(map(repr, dict.fromkeys(found)))

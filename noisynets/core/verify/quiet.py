@@ -1,0 +1,177 @@
+"""A pass without noise: declared noise gives its centre, and other random numbers repeat."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from noisynets.core.noise import declares_noise
+
+HIDDEN = ("random", "random_", "binomial")
+"""Operations that draw, although PyTorch does not tag them."""
+
+
+class Quiet(TorchDispatchMode):
+    """While it is active, declared noise is replaced by its centre, and any other repeats.
+
+    A normal number becomes its mean, a uniform one the middle, a Bernoulli variable the likelier
+    value. Random numbers that are drawn elsewhere come from a generator of this object, so that
+    they are the same in every pass.
+
+    Args:
+        system: whose modules draw.
+
+    Attributes:
+        found: what drew without declaring it: path of the module, its type, and the operation.
+        paused: operations are carried out as they are.
+        centred: every draw of declared noise was replaced by its centre.
+    """
+
+    def __init__(self, system: nn.Module) -> None:
+        super().__init__()
+        self.found: dict[tuple[str, str, str], None] = {}
+        self.paused, self.centred = False, True
+        self._random: dict[Any, bool] = {}
+        self._names = {id(module): name for name, module in system.named_modules()}
+        self._own = {module: declares_noise(module) for module in system.modules()}
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Carry out one operation; one that draws random numbers, without noise or with its own."""
+        kwargs = kwargs or {}
+        random = self._random.get(func)
+        if random is None:
+            name = func.overloadpacket.__name__
+            random = torch.Tag.nondeterministic_seeded in func.tags or name in HIDDEN
+            self._random[func] = random
+        if self.paused or not random:
+            return func(*args, **kwargs)
+        name = func.overloadpacket.__name__
+        schema = func._schema.arguments  # arguments that have their defaults are not handed over
+        given = {a.name: a.default_value for a in schema if a.has_default_value()}
+        given |= dict(zip((a.name for a in schema), args, strict=False)) | kwargs
+        if not _draws(given):
+            return func(*args, **kwargs)
+        drawing = self._drawing()
+        if not any(self._own[module] for module in drawing):
+            inner = drawing[0] if drawing else None
+            path = self._names[id(inner)] if inner is not None else ""
+            self.found[path, type(inner).__name__ if inner is not None else "", name] = None
+            return self._repeatable(func, args, kwargs)
+        centre = CENTRES.get(name.removesuffix("_"))
+        if centre is None:
+            self.centred = False
+            return self._repeatable(func, args, kwargs)
+        return _filled(func, args, kwargs, given, centre)
+
+    def _drawing(self) -> list[nn.Module]:
+        """Return the modules whose methods are running, the innermost first."""
+        found: list[nn.Module] = []
+        frame = sys._getframe(2)
+        while frame is not None:
+            module = frame.f_locals.get("self")
+            if isinstance(module, nn.Module) and module in self._own and module not in found:
+                found.append(module)
+            if frame.f_back is None:
+                break
+            frame = frame.f_back
+        return found
+
+    def _repeatable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        named = [a.name for a in func._schema.arguments]
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        device = torch.device(kwargs.get("device") or (tensors[0].device if tensors else "cpu"))
+        generator = self._generators.setdefault(
+            device, torch.Generator(device).manual_seed(len(self._generators))
+        )
+        if "generator" in named and named.index("generator") >= len(args):
+            return func(*args, **{**kwargs, "generator": generator})
+        with torch.random.fork_rng(_cuda(device)):
+            seed = int(torch.randint(2**31, (), generator=generator, device=device))
+            torch.manual_seed(seed)
+            return func(*args, **kwargs)
+
+
+def _cuda(device: torch.device) -> list[int]:
+    if device.type != "cuda":
+        return []
+    return [torch.cuda.current_device() if device.index is None else device.index]
+
+
+def _draws(given: dict[str, Any]) -> bool:
+    """Return False for a call of a random operation that draws nothing, as dropout with p = 0."""
+    for name in ("training", "train"):
+        if given.get(name) is False:
+            return False
+    return given.get("dropout_p", given.get("dropout", 1)) != 0
+
+
+Centre = Callable[[dict[str, Any]], Any]
+"""What replaces the numbers of a draw, from its arguments by name: a value or a tensor."""
+
+
+def _normal(given: dict[str, Any]) -> Any:
+    return given.get("mean", 0.0)
+
+
+def _uniform(given: dict[str, Any]) -> Any:
+    return (given.get("from", 0.0) + given.get("to", 1.0)) / 2
+
+
+def _likelier(given: dict[str, Any]) -> Any:
+    p = given.get("p", given["self"])
+    return (p >= 0.5) if isinstance(p, Tensor) else float(p >= 0.5)
+
+
+CENTRES: dict[str, Centre] = {
+    "normal": _normal,
+    "randn": lambda given: 0.0,
+    "randn_like": lambda given: 0.0,
+    "uniform": _uniform,
+    "rand": lambda given: 0.5,
+    "rand_like": lambda given: 0.5,
+    "bernoulli": _likelier,
+    "poisson": lambda given: given["self"],
+    "binomial": lambda given: given["count"] * given["prob"],
+    "exponential": lambda given: 1 / given.get("lambd", 1.0),
+    "geometric": lambda given: 1.0,
+    "cauchy": lambda given: given.get("median", 0.0),
+    "log_normal": lambda given: math.exp(given.get("mean", 1.0)),
+    "random": lambda given: given.get("from", 0),
+    "randint": lambda given: given.get("low", 0),
+    "randint_like": lambda given: given.get("low", 0),
+    "_standard_gamma": lambda given: given["self"],
+}
+"""The centre of each distribution, by the name of its operation."""
+
+
+def _filled(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: dict[str, Any], centre: Centre
+) -> Tensor:
+    """Return what an operation would, or change in place what it would, with the centre."""
+    value = centre(given)
+    if isinstance(value, Tensor):
+        value = value.clone()  # it may be what is overwritten
+    if func._schema.is_mutable:
+        out: Tensor = given["out"] if "out" in given else given["self"]
+    elif "size" in given:
+        whole = torch.int64 if func.overloadpacket.__name__.startswith("randint") else None
+        dtype = kwargs.get("dtype") or whole
+        out = torch.empty(given["size"], dtype=dtype, device=kwargs.get("device"))
+    else:
+        like = next(a for a in args if isinstance(a, Tensor))
+        out = torch.empty_like(like, dtype=kwargs.get("dtype"))
+    return out.copy_(value) if isinstance(value, Tensor) else out.fill_(value)
