@@ -18,6 +18,8 @@ ROOMS = [
 
 CORE = [
     {"errors"},
+    {"reading"},
+    {"arrays"},
     {"types"},
     {"registry"},
     {"settings"},
