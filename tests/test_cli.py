@@ -113,7 +113,7 @@ def call(*args: str) -> int:
             "gives no credit to single steps",
         ),
         (["train", "events", "--system", "lif"], "task 'events' reads a file"),
-        (["train", "events", "--system", "lif", "--data-dir", "/nowhere.npz"], "not a readable"),
+        (["train", "events", "--system", "lif", "--data-dir", "/nowhere.npz"], "cannot be read"),
         (["neurobench", "/nowhere"], "/nowhere: no run folder"),
         (["train", "--lr", "inf"], "--lr inf must be positive"),
         (["train", "--data-dir", "/nowhere"], "/nowhere: no train-images"),

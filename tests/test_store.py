@@ -267,7 +267,7 @@ def test_files_that_are_not_sarcos_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((50, 20)), y=np.zeros((50, 7)))
     np.savez(tmp_path / "b.npz", z=np.zeros(3))
     for path in (tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "c.npz", tmp_path):
-        with pytest.raises(InputError, match="not SARCOS"):
+        with pytest.raises(InputError, match="not SARCOS|no array 'x', 'y'|No such file"):
             sarcos.task(path)
     with pytest.raises(InputError, match="give --data-dir"):
         find_task("sarcos")

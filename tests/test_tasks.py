@@ -128,7 +128,7 @@ def test_events_come_with_their_time_behind_the_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"y_test": None}, "y_test missing; arrays x_train"),
+        ({"y_test": None}, "no array 'y_test'.*arrays x_train"),
         ({"x_train": np.zeros((24, 12))}, r"x_train \(24, 12\) and y_train \(24,\) must"),
         ({"y_train": np.zeros((24, 4), int)}, r"y_train \(24, 4\) must"),
         ({"y_train": np.arange(23) % 4}, r"y_train \(23,\) must"),
@@ -136,16 +136,19 @@ def test_events_come_with_their_time_behind_the_batch(tmp_path: Path) -> None:
         ({"y_train": np.ones(24) * 0.5}, "y_train must contain integer labels"),
         ({"y_test": np.arange(8)}, "y_test has label 7, the largest in y_train is 3"),
         (
-            {"x_test": np.zeros((8, 3, 3, 12), np.uint8)},
+            {"x_test": np.ones((8, 3, 3, 12), np.uint8)},
             r"training examples have shape \(3, 2, 12\), test",
         ),
         ({"x_train": np.full((24, 3, 2, 12), -1)}, "x_train must contain counts"),
         ({"x_train": np.zeros((24, 3, 2, 0))}, "must have the shapes"),
         (
-            {"x_train": np.zeros((1, 3, 2, 12)), "y_train": np.zeros(1, int)},
+            {"x_train": np.ones((1, 3, 2, 12)), "y_train": np.zeros(1, int)},
             "at least two training examples",
         ),
         ({"x_train": np.full((24, 3, 2, 12), 0.5)}, "x_train must contain counts"),
+        ({"x_train": np.zeros((24, 3, 2, 12))}, "x_train contains no event"),
+        ({"x_train": np.ones((24, 12, 2))}, "2 time steps: time must be the last axis"),
+        ({"y_train": np.arange(24) % 4 + 1}, "no training example has label 0: labels must be"),
     ],
 )
 def test_event_files_with_wrong_axes_or_labels_are_refused(changes, words, tmp_path) -> None:
@@ -157,7 +160,7 @@ def test_event_files_with_wrong_axes_or_labels_are_refused(changes, words, tmp_p
 def test_files_that_are_no_events_are_refused(tmp_path: Path) -> None:
     broken = tmp_path / "c.npz"
     broken.write_bytes(b"nothing")
-    for path, words in ((broken, "not a readable"), (tmp_path / "d.npz", "not a readable")):
+    for path, words in ((broken, "not a readable"), (tmp_path / "d.npz", "No such file")):
         with pytest.raises(InputError, match=words):
             find_task("events", path)
     with pytest.raises(InputError, match="give --data-dir FILE.npz"):

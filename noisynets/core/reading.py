@@ -14,8 +14,7 @@ import lzma
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,8 +30,7 @@ DICTIONARY = 2**28
 _CHUNK = 2**20
 
 
-@contextmanager
-def opened(path: Path, advice: str = "restore it") -> Iterator[BinaryIO]:
+def opened(path: Path, advice: str = "restore it") -> io.BufferedReader:
     """Open a regular file for reading; a pipe, device or directory is refused without waiting.
 
     Args:
@@ -40,19 +38,16 @@ def opened(path: Path, advice: str = "restore it") -> Iterator[BinaryIO]:
         advice: what to do, for the error message.
 
     Raises:
-        InputError: if there is no such file or it cannot be read, also later, inside the context.
+        InputError: if there is no such file or it cannot be opened.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InputError(f"{path}: is a pipe or a device, not a file: {advice}")
-            yield file
-    except OSError as error:
+        file = open(path, "rb", opener=_without_waiting)
+    except (OSError, ValueError) as error:
         raise unreadable(path, error, advice) from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise unreadable(path, error, advice) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(f"{path}: is a pipe or a device, not a file: {advice}")
+    return file
 
 
 def read_bytes(path: Path, *, limit: int, advice: str = "restore it") -> bytes:
@@ -63,7 +58,10 @@ def read_bytes(path: Path, *, limit: int, advice: str = "restore it") -> bytes:
     """
     with opened(path, advice) as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read(limit + 1) if size <= limit else b""
+        try:
+            data = file.read(limit + 1) if size <= limit else b""
+        except (OSError, MemoryError) as error:
+            raise unreadable(path, error, advice) from error
     if size > limit or len(data) > limit:
         raise InputError(f"{path}: longer than {amount(limit)}, the most that is read: {advice}")
     return data

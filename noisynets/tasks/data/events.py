@@ -7,7 +7,6 @@ clear-nus/TactileSGNet have this format.
 
 from __future__ import annotations
 
-import zipfile
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -15,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noisynets.core.arrays import read_npz
 from noisynets.core.errors import InputError
+from noisynets.core.reading import memory
 from noisynets.tasks.data.task import Examples, Task
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -36,18 +37,13 @@ def read(path: Path) -> dict[str, NDArray[np.int64]]:
     Raises:
         InputError: if the file is missing or damaged, or has wrong axes or labels.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in NAMES if name not in file]
-            if missing:
-                raise InputError(
-                    f"{path}: {', '.join(missing)} missing; arrays {', '.join(NAMES)} are needed"
-                )
-            arrays = {name: file[name] for name in NAMES}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a readable .npz file ({error})") from error
+    arrays = read_npz(
+        path,
+        limit=memory() // 8,
+        what=str(path),
+        names=NAMES,
+        advice=f"arrays {', '.join(NAMES)} are needed",
+    )
     problems = list(_problems(arrays))
     if problems:
         raise InputError(f"{path}: {'; '.join(problems)}")
@@ -67,6 +63,12 @@ def _problems(arrays: dict[str, NDArray[np.int64]]) -> list[str]:
             continue
         if x.dtype.kind not in "biuf" or x.min() < 0 or x.max() > 127 or (x != x.round()).any():
             found.append(f"x_{part} must contain counts from 0 to 127 only")
+        elif not x.any():
+            found.append(f"x_{part} contains no event")
+        if x.shape[-1] < 3:
+            found.append(
+                f"x_{part} {x.shape} has {x.shape[-1]} time steps: time must be the last axis"
+            )
         if y.dtype.kind not in "iu" or y.min() < 0:
             found.append(f"y_{part} must contain integer labels of at least 0 only")
     if not found and len(arrays["y_train"]) < 2:
@@ -82,6 +84,12 @@ def _problems(arrays: dict[str, NDArray[np.int64]]) -> list[str]:
             )
         if most > 10_000:
             found.append(f"label {most} is above the limit of 10000 classes")
+        lacking = set(range(min(most, 10_000))) - set(arrays["y_train"].tolist())
+        if lacking:
+            found.append(
+                f"no training example has label {min(lacking)}: labels must be 0 to n − 1, "
+                "without gaps"
+            )
     return found
 
 

@@ -6,12 +6,10 @@ learning algorithms* (arXiv 1708.07747).
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 from noisynets.tasks.data import mnist
-from noisynets.tasks.data.store import Files, Source, SourceFailed, client, download, locate
+from noisynets.tasks.data.store import Files, Source, client, download, expand_file, locate
 from noisynets.tasks.data.task import Examples, Task
 
 SITE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
@@ -41,11 +39,8 @@ def _from_debian(folder: Path) -> None:
 
 
 def _gunzip(path: Path, folder: Path) -> None:
-    """Decompress a .gz file into a folder and delete it."""
-    try:
-        (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SourceFailed(f"{path.name} is damaged ({error})") from error
+    """Expand a .gz file into a folder and delete it."""
+    expand_file(path, folder / path.stem, ".gz", limit=mnist.LONGEST)
     path.unlink()
 
 

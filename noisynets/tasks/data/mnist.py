@@ -10,11 +10,7 @@ Christopher Burges from NIST's Special Databases 1 and 3.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
-import zlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from noisynets.core.errors import InputError
+from noisynets.core.reading import expanded, read_bytes
 from noisynets.tasks.data.task import Examples, Task
 
 FILES = Path(__file__).parent / "files"
@@ -32,11 +29,10 @@ MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-_OPENERS: dict[str, Callable[[Path], bytes]] = {
-    ".xz": lambda path: lzma.decompress(path.read_bytes()),
-    ".gz": lambda path: gzip.decompress(path.read_bytes()),
-    "": Path.read_bytes,
-}
+SUFFIXES = (".xz", ".gz", "")
+LONGEST = 2**26
+"""Bytes of a file, at most; the longest of the original files has 47,040,016."""
+ADVICE = "restore the original file"
 
 
 def load(part: str, folder: Path | None = None, *, md5: dict[str, str]) -> Examples:
@@ -73,17 +69,15 @@ def read(folder: Path, name: str, md5: dict[str, str]) -> NDArray[np.uint8]:
     Raises:
         InputError: if the file is missing, damaged or altered.
     """
-    suffix = next((s for s in _OPENERS if (folder / f"{name}{s}").is_file()), None)
+    suffix = next((s for s in SUFFIXES if (folder / f"{name}{s}").is_file()), None)
     if suffix is None:
         raise InputError(f"{folder}: no {name}, {name}.gz or {name}.xz in this folder")
     path = folder / f"{name}{suffix}"
-    try:
-        data = _OPENERS[suffix](path)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}): restore the original file") from error
+    packed = read_bytes(path, limit=LONGEST, advice=ADVICE)
+    data = expanded(packed, suffix, limit=LONGEST, what=str(path), advice=ADVICE)
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != md5[name]:
-        raise InputError(f"{path}: md5 {found}, expected {md5[name]}: restore the original file")
+        raise InputError(f"{path}: md5 {found}, expected {md5[name]}: {ADVICE}")
     dimensions = data[3]
     shape = np.frombuffer(data, dtype=">u4", offset=4, count=dimensions)
     body = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dimensions)

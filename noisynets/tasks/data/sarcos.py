@@ -10,20 +10,27 @@ Learning* (2006), section 2.5.
 
 from __future__ import annotations
 
-import zipfile
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noisynets.core.arrays import read_npz
 from noisynets.core.errors import InputError
+from noisynets.core.reading import memory
+from noisynets.tasks.data.matlab import read_matrix
 from noisynets.tasks.data.measure import NMSE
 from noisynets.tasks.data.task import Examples, Task
 
 STATES, TORQUES = 21, 7
 SEED = 0
+LEAST = 10
+"""Examples of a part, at least."""
+LARGEST = 1e100
+"""Largest value whose square can be averaged."""
 ADVICE = (
     "give --data-dir a folder with sarcos_inv.mat and sarcos_inv_test.mat, or one .npz file with "
     "x (n, 21) and y (n, 7), which is split at random with a fixed seed: 80 % training, 10 % "
@@ -44,26 +51,37 @@ def read(path: Path) -> tuple[Arrays, Arrays]:
     Raises:
         InputError: if a file is missing or damaged, or the arrays have wrong shapes.
     """
-    try:
-        if path.is_dir():
-            from scipy.io import loadmat
+    limit = memory() // 8
+    if path.is_dir():
+        train, test = (
+            read_matrix(path / f"{name}.mat", name, limit=limit, advice=ADVICE)
+            for name in ("sarcos_inv", "sarcos_inv_test")
+        )
+        parts = [(t[:, :STATES], t[:, STATES:]) for t in (train, test)]
+        for x, y in parts:
+            _check(path, x, y)
+        return parts[0], parts[1]
+    found = read_npz(path, limit=limit, what=str(path), names=("x", "y"), advice=ADVICE)
+    x, y = found["x"], found["y"]
+    _check(path, x, y)
+    order = np.random.default_rng(SEED).permutation(len(x))
+    split = 9 * len(x) // 10
+    return (x[order[:split]], y[order[:split]]), (x[order[split:]], y[order[split:]])
 
-            train, test = (
-                loadmat(path / f"{name}.mat")[name] for name in ("sarcos_inv", "sarcos_inv_test")
+
+def _check(path: Path, x: NDArray[Any], y: NDArray[Any]) -> None:
+    """Raise an InputError for arrays that are not states and torques."""
+    if x.ndim != 2 or x.shape[1] != STATES or y.shape != (len(x), TORQUES) or len(x) < LEAST:
+        raise InputError(f"{path}: x {x.shape} and y {y.shape} are not SARCOS: {ADVICE}")
+    for name, values in (("x", x), ("y", y)):
+        if values.dtype.kind not in "iuf":
+            raise InputError(f"{path}: {name} contains {values.dtype}, not numbers: {ADVICE}")
+        wrong = np.flatnonzero(~(np.abs(values) < LARGEST).all(1))
+        if wrong.size:
+            raise InputError(
+                f"{path}: row {wrong[0]} of {name} contains NaN, infinity or a value beyond "
+                f"{LARGEST:g}: clean the data first"
             )
-            parts = [(t[:, :STATES], t[:, STATES:]) for t in (train, test)]
-        else:
-            with np.load(path, allow_pickle=False) as file:
-                x, y = file["x"], file["y"]
-            order = np.random.default_rng(SEED).permutation(len(x))
-            split = 9 * len(x) // 10
-            parts = [(x[i], y[i]) for i in (order[:split], order[split:])]
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: not SARCOS ({error}): {ADVICE}") from error
-    for x, y in parts:
-        if x.ndim != 2 or x.shape[1] != STATES or y.shape != (len(x), TORQUES) or len(x) < 10:
-            raise InputError(f"{path}: x {x.shape} and y {y.shape} are not SARCOS: {ADVICE}")
-    return parts[0], parts[1]
 
 
 def load(part: str, folder: Path | None, *, path: Path, validation: int) -> Examples:

@@ -22,9 +22,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from noisynets.core.errors import InputError
+from noisynets.core.reading import amount, expand, opened, reason
 
 TIMEOUT = 60.0  # seconds without data from a server
 CLIENT_TIMEOUT = 1800.0  # seconds for one call of a package client
+LONGEST = 2**31  # bytes of a download or of an unpacked archive
+MEMBERS = 10_000  # files in an archive
 
 
 class SourceFailed(Exception):
@@ -118,6 +121,8 @@ def fetch(files: Files, say: Callable[[str], None] = lambda line: None) -> Path:
                     raise SourceFailed("; ".join(wrong))
                 target.mkdir(exist_ok=True)
                 for name in files.md5:
+                    if (folder / name).is_symlink():
+                        raise SourceFailed(f"{name} is a symbolic link")
                     os.replace(folder / name, target / name)
             return target
         except SourceFailed as error:
@@ -140,8 +145,12 @@ def verify(files: Files, folder: Path) -> list[str]:
 
 
 def digest(path: Path) -> str:
-    """Return the md5 sum of a file."""
-    with path.open("rb") as file:
+    """Return the md5 sum of a file.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    with opened(path) as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
@@ -163,7 +172,14 @@ def download(url: str, folder: Path, name: str, md5: str = "") -> Path:
     import pooch
     import requests
 
-    getter = pooch.HTTPDownloader(progressbar=False, timeout=TIMEOUT)
+    def getter(url: str, target: str, _: object) -> None:
+        with requests.get(url, stream=True, timeout=TIMEOUT) as answer, open(target, "wb") as file:
+            answer.raise_for_status()
+            for piece in answer.iter_content(2**20):
+                file.write(piece)
+                if file.tell() > LONGEST:
+                    raise SourceFailed(f"{name} is longer than {amount(LONGEST)}")
+
     pooch.get_logger().setLevel("ERROR")
     try:
         path = pooch.retrieve(url, known_hash=None, fname=name, path=folder, downloader=getter)
@@ -177,16 +193,50 @@ def download(url: str, folder: Path, name: str, md5: str = "") -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar archive into a folder.
+    """Unpack a .tar.gz archive of plain files into a folder.
 
     Raises:
-        SourceFailed: if the archive is damaged.
+        SourceFailed: if the archive is damaged, expands to more than `LONGEST` bytes, or has links
+            or other members that are no plain files.
+    """
+    plain = archive.with_name(f"{archive.name}.tar")
+    expand_file(archive, plain, ".gz", limit=LONGEST)
+    try:
+        with tarfile.open(plain, "r:") as tar:
+            members = [member for member, _ in zip(tar, range(MEMBERS + 1), strict=False)]
+            if len(members) > MEMBERS or not all(m.isreg() or m.isdir() for m in members):
+                raise tarfile.TarError("it has other members than some plain files")
+            if sum(m.size for m in members) > LONGEST:
+                raise tarfile.TarError(f"its files have more than {amount(LONGEST)}")
+            tar.extractall(folder, members, filter="data")
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise SourceFailed(f"{archive.name} is damaged ({reason(error)})") from error
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise SourceFailed(f"{archive.name} is damaged ({reason(error)})") from error
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def expand_file(source: Path, target: Path, suffix: str, *, limit: int) -> None:
+    """Expand a compressed file into a new one.
+
+    Args:
+        source: the compressed file.
+        target: must not exist yet.
+        suffix: as of `expand`.
+        limit: bytes of the new file, at most.
+
+    Raises:
+        SourceFailed: if the file is damaged, or expands to more.
     """
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError) as error:
-        raise SourceFailed(f"{archive.name} is damaged ({_short(error)})") from error
+        with opened(source) as packed, target.open("xb") as file:
+            expand(packed, file, suffix, limit=limit, what=source.name, advice="try another source")
+    except InputError as error:
+        target.unlink(missing_ok=True)
+        raise SourceFailed(f"{source.name} is damaged ({error})") from error
 
 
 def client(folder: Path, program: str, *arguments: str) -> None:

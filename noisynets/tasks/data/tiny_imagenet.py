@@ -16,12 +16,15 @@ import numpy as np
 import torch
 
 from noisynets.core.errors import InputError
+from noisynets.core.reading import reason
 from noisynets.tasks.data.store import Files, Source, digest, download, locate
 from noisynets.tasks.data.task import Examples, Task
 
 ARCHIVE = "tiny-imagenet-200.zip"
 ROOT = "tiny-imagenet-200"
 SIZE = 64
+TEXT, IMAGES = 2**24, 200_000
+"""Bytes of a list in the archive, and images of a part, at most."""
 
 
 def _from_publisher(folder: Path) -> None:
@@ -47,10 +50,10 @@ def images(archive: zipfile.ZipFile, part: str) -> list[tuple[str, int]]:
         archive: the publisher's archive.
         part: 'train' or 'test'.
     """
-    classes = archive.read(f"{ROOT}/wnids.txt").decode().split()
+    classes = _text(archive, f"{ROOT}/wnids.txt").split()
     label = {name: i for i, name in enumerate(classes)}
     if part == "test":
-        lines = archive.read(f"{ROOT}/val/val_annotations.txt").decode().splitlines()
+        lines = _text(archive, f"{ROOT}/val/val_annotations.txt").splitlines()
         pairs = [line.split("\t")[:2] for line in lines if line.strip()]
         return [(f"{ROOT}/val/images/{name}", label[wnid]) for name, wnid in pairs]
     found: dict[str, list[str]] = {name: [] for name in classes}
@@ -62,6 +65,15 @@ def images(archive: zipfile.ZipFile, part: str) -> list[tuple[str, int]]:
         names.sort(key=lambda name: int(name.rsplit("_", 1)[1].removesuffix(".JPEG")))
     one_of_each = zip(*found.values(), strict=True)
     return [(name, i) for names in one_of_each for i, name in enumerate(names)]
+
+
+def _text(archive: zipfile.ZipFile, name: str) -> str:
+    """Return a text of the archive."""
+    with archive.open(name) as file:
+        data = file.read(TEXT + 1)
+    if len(data) > TEXT:
+        raise ValueError(f"{name} is too long")
+    return data.decode()
 
 
 def load(part: str, folder: Path | None, *, files: Files = FILES) -> Examples:
@@ -78,7 +90,7 @@ def load(part: str, folder: Path | None, *, files: Files = FILES) -> Examples:
     Raises:
         InputError: if the file is missing, truncated or altered.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     path = locate(files, folder) / ARCHIVE
     if (found := digest(path)) != files.md5[ARCHIVE]:
@@ -88,12 +100,18 @@ def load(part: str, folder: Path | None, *, files: Files = FILES) -> Examples:
     try:
         with zipfile.ZipFile(path) as archive:
             named = images(archive, part)
+            if len(named) > IMAGES:
+                raise ValueError(f"{len(named)} images")
             x = np.empty((len(named), 3, SIZE, SIZE), dtype=np.uint8)
             for i, (name, _) in enumerate(named):
-                with archive.open(name) as file, Image.open(file) as image:
+                with archive.open(name) as file, Image.open(file, formats=["JPEG"]) as image:
+                    if image.size != (SIZE, SIZE):
+                        raise ValueError(f"{name} has {image.size} pixels")
                     x[i] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (zipfile.BadZipFile, UnidentifiedImageError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not Tiny ImageNet ({error}): download it again") from error
+    except Exception as error:  # Pillow and zipfile raise errors of many kinds
+        raise InputError(
+            f"{path}: not Tiny ImageNet ({reason(error)}): download it again"
+        ) from error
     return Examples(torch.from_numpy(x), torch.tensor([label for _, label in named]))
 
 
