@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from operator import itemgetter
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisynets.bench.results import Group, of_part
 from noisynets.bench.run import judged_by
+from noisynets.core.errors import InputError
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.folder import RunFolder
 from noisynets.run.settings import task_of
@@ -42,14 +42,12 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
         for label, folders in curves.items():
             config = folders[0].config("cpu")
             name, factor = _scale(task_of(config).measure.name)
-            runs = [_metrics(folder) for folder in folders]
+            score = task_of(config).measure.name
+            runs = [_metrics(folder, score) for folder in folders]
             epochs = min(map(len, runs))
-            by_epoch = [
-                [factor * float(run[e][f"val_{task_of(config).measure.name}"]) for run in runs]
-                for e in range(epochs)
-            ]
+            by_epoch = [[factor * run[e][f"val_{score}"] for run in runs] for e in range(epochs)]
             for axes, column in ((left, "epoch"), (right, "sample_forwards")):
-                x = [int(row[column]) for row in runs[0][:epochs]]
+                x = [row[column] for row in runs[0][:epochs]]
                 text = label if axes is left else None
                 style = {"color": _colour(labels.index(label)), "marker": "." if epochs < 3 else ""}
                 axes.plot(x, [mean(values) for values in by_epoch], label=text, **style)
@@ -202,9 +200,13 @@ def _colour(i: int) -> Any:
     return colormaps["tab20"]((2 * i % 20 + (i // 10) % 2) / 19.99)
 
 
-def _metrics(folder: RunFolder) -> list[dict[str, str]]:
-    """Read the rows of a run's metrics.csv."""
-    return list(csv.DictReader((folder.path / "metrics.csv").read_text().splitlines()))
+def _metrics(folder: RunFolder, score: str) -> list[dict[str, float]]:
+    """Read the rows of a run's metrics.csv, without its empty cells."""
+    rows = folder.metrics(score)
+    found = [{k: v for k, v in row.items() if v is not None} for row in rows]
+    if not all({"epoch", "sample_forwards", f"val_{score}"} <= row.keys() for row in found):
+        raise InputError(f"{folder.path}: metrics.csv has no {score} of validation: restore it")
+    return found
 
 
 def _save(figure: Figure, path: Path) -> None:

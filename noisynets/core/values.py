@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -55,12 +56,17 @@ def made(cls: type[S], values: Mapping[str, Any]) -> S:
     return cls(**own, options=changed(added))
 
 
-def read(cls: type[S], values: Mapping[str, Any]) -> S:
-    """Return settings from values of a JSON file, of which lists become tuples.
+def read(cls: type[S], values: Any) -> S:
+    """Return settings from the table in a JSON file, of which lists become tuples.
 
     Raises:
-        InputError: for a name that is not declared, or a value of a wrong type.
+        InputError: for a name that is not declared or is missing, or a value of a wrong type.
     """
+    if not isinstance(values, dict):
+        raise InputError("it is no table of settings")
+    lacking = sorted(declared(cls).keys() - values.keys())
+    if lacking:
+        raise InputError(f"{', '.join(lacking)}: missing")
     found = {}
     for name, value in values.items():
         option = options(cls).get(name)
@@ -68,7 +74,7 @@ def read(cls: type[S], values: Mapping[str, Any]) -> S:
             raise unknown("setting", name, options(cls))
         optional = type(None) in get_args(option.type)
         if not (fits(value, option.type) or (value is None and optional)):
-            raise InputError(f"{name} = {value!r} has the wrong type")
+            raise InputError(f"{name} = {_short(value)} has the wrong type")
         found[name] = tuple(value) if isinstance(value, list) else value
     return made(cls, found)
 
@@ -124,10 +130,12 @@ def refuse(settings: Settings, cls: type[Settings]) -> None:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return True if a value read from TOML or JSON has the type of a setting.
+    """Return True if a value read from TOML or JSON has the type of a setting, and is finite.
 
     >>> fits(3, float | None), fits(2.5, int), fits(True, int), fits([8, 8], tuple[int, ...])
     (True, False, False, True)
+    >>> fits(float("nan"), float), fits(10**400, float)
+    (False, False)
     """
     if get_origin(hint) in (types.UnionType, Union):
         return any(fits(value, part) for part in get_args(hint) if part is not type(None))
@@ -137,4 +145,12 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(fits(item, get_args(hint)[0]) for item in value)
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
-    return isinstance(value, int | float if hint is float else hint)
+    if hint is float:
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return isinstance(value, hint)
+
+
+def _short(value: Any) -> str:
+    """Return a value for an error message."""
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:80]}…"

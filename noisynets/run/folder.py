@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from noisynets.core.errors import InputError
+from noisynets.core.reading import read_json, read_text, unreadable
 from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.settings import Config, resolve
+from noisynets.run.summary import problems
+
+LONGEST = 2**26
+"""Bytes of a file of results, at most."""
+ADVICE = "restore it, or remove it and resume the run"
 
 
 def columns(score: str) -> tuple[str, ...]:
@@ -55,14 +61,13 @@ class RunFolder:
         file = self.path / "config.json"
         if not file.is_file():
             raise InputError(f"{self.path}: no run folder (config.json is missing)")
+        values = read_json(file)
+        if device is not None and isinstance(values, dict) and "device" in values:
+            values["device"] = device
         try:
-            values = json.loads(file.read_text())
-            values["device"] = device or values["device"]
             return resolve(read(Config, values))
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{file}: cannot be read ({error})") from error
 
     def write_metrics(self, rows: Sequence[dict[str, Any]], score: str = "accuracy") -> None:
         """Write metrics.csv: a row per epoch."""
@@ -81,15 +86,38 @@ class RunFolder:
         write_atomically(self.path / name, _json(values))
 
     def summary(self) -> dict[str, Any] | None:
-        """Read summary.json, if the run has ended."""
+        """Read summary.json, if the run has ended.
+
+        Raises:
+            InputError: if it is damaged, or belongs to another run.
+        """
         file = self.path / "summary.json"
         if not file.is_file():
             return None
+        values: dict[str, Any] = read_json(file, limit=LONGEST, advice=ADVICE)
+        wrong = list(problems(values, self.config("cpu")))
+        if wrong:
+            raise InputError(f"{file}: {'; '.join(wrong)}: {ADVICE}")
+        return values
+
+    def metrics(self, score: str) -> list[dict[str, float | None]]:
+        """Read the rows of metrics.csv; cells that are empty become None.
+
+        Args:
+            score: name of the score.
+
+        Raises:
+            InputError: if the file is missing or damaged.
+        """
+        file = self.path / "metrics.csv"
+        text = read_text(file, limit=LONGEST, advice=ADVICE)
         try:
-            values: dict[str, Any] = json.loads(file.read_text())
-            return values
-        except ValueError as error:
-            raise InputError(f"{file}: cannot be read ({error}): remove it") from error
+            rows = list(csv.DictReader(text.splitlines(), strict=True))
+            if any(tuple(row) != columns(score) for row in rows):
+                raise ValueError(f"its columns are not {', '.join(columns(score))}")
+            return [{k: float(v) if v else None for k, v in row.items()} for row in rows]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise unreadable(file, error, ADVICE) from error
 
 
 def create(out: Path | None, config: Config) -> RunFolder:
