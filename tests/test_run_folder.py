@@ -7,7 +7,8 @@ import pytest
 from tiny import config, metrics, run
 
 from noisynets.core.errors import InputError
-from noisynets.run.folder import columns, create
+from noisynets.run.folder import create
+from noisynets.run.summary import columns
 from noisynets.run.train import open_session
 
 

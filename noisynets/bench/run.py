@@ -240,10 +240,17 @@ def _following(schedule: Schedule, results: list[Result]) -> list[Run]:
 
 
 def _run(entry: Entry, phase: Phase, config: Config, out: Path) -> Run:
-    """Return a run, with a folder named after the settings in which the suite's runs differ."""
+    """Return a run, with a folder named after the settings in which the suite's runs differ.
+
+    Raises:
+        InputError: if a link on the way to the folder leads out of the folder of the results.
+    """
     parts = [config.rule, f"lr{config.lr:g}"]
     parts += [f"sigma{config.injected:g}"] if config.injected is not None else []
     parts += [f"decor{config.decor_lr:g}"] if config.decor_lr else []
     parts += [f"epochs{config.epochs}", f"seed{config.seed}"]
     parts += ["search"] if phase == "search" else []
-    return Run(entry, phase, config, out / "runs" / entry.folder / "-".join(parts))
+    path = out / "runs" / entry.folder / "-".join(parts)
+    if not path.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"{path}: a link leads out of {out}, where nothing is written: remove it")
+    return Run(entry, phase, config, path)

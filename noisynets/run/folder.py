@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +16,11 @@ from noisynets.core.reading import read_json, read_text, unreadable
 from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.settings import Config, resolve
-from noisynets.run.summary import problems
+from noisynets.run.summary import columns, problems
 
 LONGEST = 2**26
 """Bytes of a file of results, at most."""
 ADVICE = "restore it, or remove it and resume the run"
-
-
-def columns(score: str) -> tuple[str, ...]:
-    """Columns of metrics.csv, for the name of a score.
-
-    The seconds are those of training: loading data and evaluating are not in them.
-    """
-    judged = ("train_loss", f"train_{score}", "val_loss", f"val_{score}")
-    return ("epoch", *judged, "sample_forwards", "seconds")
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ class RunFolder:
             InputError: if it is damaged, or belongs to another run.
         """
         file = self.path / "summary.json"
-        if not file.is_file():
+        if not os.path.lexists(file):
             return None
         values: dict[str, Any] = read_json(file, limit=LONGEST, advice=ADVICE)
         wrong = list(problems(values, self.config("cpu")))

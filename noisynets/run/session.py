@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from noisynets.core.decorrelation import Decorrelated, decorrelate, decorrelations
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
+from noisynets.core.reading import reason
 from noisynets.core.types import Estimate, Estimator
 from noisynets.estimators.methods import METHODS
+from noisynets.run.restored import check_optimiser, check_progress
 from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, seeds, task_of
+from noisynets.run.summary import columns
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.spiking import ENCODERS
 from noisynets.tasks.data import AUGMENTATIONS, Measure, Task
@@ -129,6 +132,8 @@ class Session:
             InputError: if it belongs to other settings.
         """
         try:
+            check_progress(state["progress"], columns(self.task.measure.name))
+            check_optimiser(state["optimiser"], self.optimiser)
             self.system.load_state_dict(state["system"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.estimator.restore(state["estimator"])
@@ -136,12 +141,13 @@ class Session:
                 self.encoding.restore(state["encoding"])
             if self.augmentation is not None:
                 self.augmentation.restore(state["augmentation"])
-            sums = state["meter"]["sums"].to(self.meter.sums.device)
-            self.meter = Meter(sums, state["meter"]["count"], self.task.measure)
+            sums = state["meter"]["sums"].to(self.meter.sums).reshape(2)
+            self.meter = Meter(sums, int(state["meter"]["count"]), self.task.measure)
             self.progress = Progress(**state["progress"])
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"the checkpoint does not fit its config.json: {reason}") from error
+        except Exception as error:  # modules and estimators raise errors of many kinds
+            raise InputError(
+                f"the checkpoint does not fit its config.json: {reason(error)}"
+            ) from error
 
 
 def build(config: Config) -> Session:

@@ -1,4 +1,4 @@
-"""What summary.json must hold, so that a damaged or foreign one is not reported as a result."""
+"""What metrics.csv and summary.json hold, so that damaged ones are not reported as results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from noisynets.run.settings import Config, task_of
 
 NAMES = ("task", "system", "rule", "seed")
 """Settings that a summary repeats."""
+
+
+def columns(score: str) -> tuple[str, ...]:
+    """Columns of metrics.csv, for the name of a score.
+
+    The seconds are those of training: loading data and evaluating are not in them.
+    """
+    judged = ("train_loss", f"train_{score}", "val_loss", f"val_{score}")
+    return ("epoch", *judged, "sample_forwards", "seconds")
 
 
 def problems(summary: Any, config: Config) -> Iterator[str]:
