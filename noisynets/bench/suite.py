@@ -27,13 +27,13 @@ tuned.bp = { lr = 3e-3 }                         # chosen before: not searched a
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.reading import read_toml
 from noisynets.core.registry import Registry
 from noisynets.core.values import fits, made, options
 from noisynets.estimators.methods import BEST, METHODS
@@ -128,7 +128,7 @@ class Suite:
 
 def summaries() -> dict[str, str]:
     """Return the summaries of all suites that have a name."""
-    return {name: tomllib.loads(path.read_text())["summary"] for name, path in SUITES.items()}
+    return {name: read_toml(path)["summary"] for name, path in SUITES.items()}
 
 
 def read_suite(name: str, changes: dict[str, Any] | None = None) -> Suite:
@@ -148,10 +148,7 @@ def read_suite(name: str, changes: dict[str, Any] | None = None) -> Suite:
     path = SUITES.get(name, Path(name))
     if path.suffix != ".toml":
         raise unknown("suite", name, [*SUITES, "a path that ends in .toml"])
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+    values = read_toml(path)
     try:
         return _suite(path.stem, values, changes or {})
     except InputError as error:

@@ -18,8 +18,10 @@ from noisynets.bench.growth import draw_growth, growth
 from noisynets.bench.speed import QUICK, Ratio, speed
 from noisynets.bench.speed import markdown as speed_table
 from noisynets.core.errors import InputError
+from noisynets.core.reading import read_text
 from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.run.checkpoint import write_atomically
+from noisynets.run.folder import LONGEST
 from noisynets.run.settings import task_of
 from noisynets.tasks.data.store import fetch
 
@@ -79,7 +81,7 @@ def bench(arguments: BenchArguments) -> None:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on", file=sys.stderr)
         sys.exit(130)
-    print((path / "results.md").read_text())
+    print(read_text(path / "results.md", limit=LONGEST))
     left = sorted(p.name for p in path.iterdir() if p.is_file() and p.name[0] != ".")
     print(f"{path}: {', '.join(left)}")
 

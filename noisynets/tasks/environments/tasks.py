@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from noisynets.core.errors import InputError
+from noisynets.core.reading import reason
 from noisynets.tasks.data import RETURN, Examples, Task
 from noisynets.tasks.environments.episodes import Episodes, limit, vector
 from noisynets.tasks.environments.pictures import draw_episode
@@ -94,4 +95,6 @@ def parsed(settings: Sequence[str]) -> dict[str, Any]:
             found[name] = json.loads(value)
         except ValueError:
             found[name] = value
+        except RecursionError as error:
+            raise InputError(f"--env {name}: {reason(error)}") from error
     return found
