@@ -181,7 +181,11 @@ def open_session(folder: RunFolder, device: str | None = None) -> Session:
     """
     session = build(folder.config(device))
     if folder.checkpoint.is_file():
-        session.restore_(load_state(folder.checkpoint))
+        state = load_state(folder.checkpoint)
+        try:
+            session.restore_(state)
+        except InputError as error:
+            raise InputError(f"{folder.checkpoint}: {error}") from error
     return session
 
 
