@@ -100,6 +100,8 @@ def load_state(path: Path) -> dict[str, Any]:
         text = json.loads(_header(data))["__metadata__"]["state"]
         tree = parse_json(text, str(path), _ADVICE)["tree"]
         state: dict[str, Any] = _put_tensors(tree, load(data))
+        if not isinstance(state, dict):
+            raise ValueError("it is no tree")
     except InputError:
         raise
     except Exception as error:  # safetensors raises errors of many kinds
