@@ -15,6 +15,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -238,16 +239,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _deeper(value: Any) -> bool:
     """Return True if lists and tables are nested more than `DEPTH` levels deep."""
     level = [value]
-    for _ in range(DEPTH + 1):
-        inner: list[Any] = []
-        for item in level:
-            inner += (
-                item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-            )
-        if not inner:
-            return False
-        level = inner
-    return True
+    for _ in range(DEPTH):
+        tables = [list(item.values()) for item in level if isinstance(item, dict)]
+        lists = [item for item in level if isinstance(item, list)]
+        level = list(chain(*tables, *lists))
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def _xz(stream: BinaryIO) -> BinaryIO:

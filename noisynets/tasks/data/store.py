@@ -28,6 +28,7 @@ TIMEOUT = 60.0  # seconds without data from a server
 CLIENT_TIMEOUT = 1800.0  # seconds for one call of a package client
 LONGEST = 2**31  # bytes of a download or of an unpacked archive
 MEMBERS = 10_000  # files in an archive
+DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS)  # errors that every source would meet
 
 
 class SourceFailed(Exception):
@@ -129,7 +130,7 @@ def fetch(files: Files, say: Callable[[str], None] = lambda line: None) -> Path:
             problems.append(f"{source.name}: {error}")
         except OSError as error:
             problems.append(f"{source.name}: {error}")
-            if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            if error.errno in DISK:
                 break  # every other source would fail in the same way
     raise InputError(f"{files.name}: {'; '.join(problems)}: {files.advice} in {target}")
 
@@ -209,11 +210,9 @@ def unpack(archive: Path, folder: Path) -> None:
             if sum(m.size for m in members) > LONGEST:
                 raise tarfile.TarError(f"its files have more than {amount(LONGEST)}")
             tar.extractall(folder, members, filter="data")
-    except OSError as error:
-        if error.errno is not None:
+    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno in DISK:
             raise
-        raise SourceFailed(f"{archive.name} is damaged ({reason(error)})") from error
-    except (tarfile.TarError, ValueError, EOFError) as error:
         raise SourceFailed(f"{archive.name} is damaged ({reason(error)})") from error
     finally:
         plain.unlink(missing_ok=True)
