@@ -41,7 +41,7 @@ from PIL import Image
 
 CODES = {0, 2, 3, 130}
 LINES = 2
-SHARE = 25
+SHARE = 100
 SECONDS = 60.0
 """Most time of a case."""
 MEMORY = 3 * 2**30
