@@ -407,14 +407,15 @@ def _imagenet(rng: random.Random) -> bytes:
 # --- one case ------------------------------------------------------------------------------------
 
 
-def prepare(sound: Path) -> None:
+def prepare(sound: Path, suite: bool = True) -> None:
     """Make the runs and results that are then damaged."""
     from noisynets import cli
 
-    for name, widths in (("run", ["4"]), ("other", ["5"])):
-        words = ["train", "yinyang", *SMALL, "--out", str(sound / name)]
-        words[words.index("--hidden") + 1 : words.index("--hidden") + 2] = widths
-        cli.main(words)
+    for name, width in (("run", "4"), ("other", "5")):
+        how = ["--hidden", width, "--batch-size", "1000", "--out", str(sound / name)]
+        cli.main(["train", "yinyang", *SMALL, *how])
+    if not suite:
+        return
     (sound / "suite.toml").write_text(_suite())
     cli.main(["bench", str(sound / "suite.toml"), "--jobs", "1", "--out", str(sound / "bench")])
 
