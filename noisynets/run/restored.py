@@ -26,6 +26,9 @@ def check_progress(values: dict[str, Any], columns: Sequence[str]) -> None:
             raise ValueError(f"{name} = {value!r} is no number of at least 0")
     if not isinstance(values["first_loss"], float):
         raise ValueError(f"first_loss = {values['first_loss']!r} is no number")
+    notes = values.get("notes", {})
+    if not isinstance(notes, dict) or not all(isinstance(n, str) for n in notes.values()):
+        raise ValueError("notes are no table of texts")
     rows = values["rows"]
     if not isinstance(rows, list) or len(rows) != values["epoch"]:
         raise ValueError("there is not one row of metrics per epoch")

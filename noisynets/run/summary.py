@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from noisynets.run.settings import Config, task_of
@@ -49,8 +50,9 @@ def problems(summary: Any, config: Config) -> Iterator[str]:
     each = summary.get(f"test_{task_of(config).measure.name}_by_output")
     if each is not None and not _scores_of(each, task_of(config).classes):
         yield "its scores by output are no numbers, one per output"
-    if not _amount(summary.get("peak_memory_mb") or 0):
-        yield "peak_memory_mb is no number"
+    for name, (fits, what) in OTHERS.items():
+        if summary.get(name) is not None and not fits(summary[name]):
+            yield f"{name} is {what}"
 
 
 def _scores(config: Config) -> list[str]:
@@ -88,3 +90,25 @@ def _scores_of(values: Any, outputs: int) -> bool:
         and len(values) == outputs
         and all(_score(value, True) for value in values)
     )
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _rates(values: Any) -> bool:
+    return isinstance(values, dict) and all(_amount(value) for value in values.values())
+
+
+def _files(values: Any) -> bool:
+    return _texts(values) and all(re.fullmatch(r"[\w-][\w. -]*", value) for value in values)
+
+
+OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "peak_memory_mb": (_amount, "no number"),
+    "environment_steps": (_amount, "no number"),
+    "spikes_per_step": (_rates, "no table of numbers"),
+    "notes": (_texts, "no list of texts"),
+    "pictures": (_files, "no list of names of files"),
+}
+"""Values that a summary may have, what is asked of them, and what they are if they are not that."""
