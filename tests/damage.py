@@ -44,7 +44,7 @@ LINES = 2
 SHARE = 100
 SECONDS = 60.0
 """Most time of a case."""
-MEMORY = 3 * 2**30
+MEMORY = 3 * 2**29
 """Bytes of memory that a case may use, beside those of the imported modules."""
 SMALL = ["--system", "mlp", "--hidden", "4", "--rule", "bp", "--epochs", "1", "--batch-size", "50"]
 READ_ONLY = ["--threads", "9999"]
@@ -506,7 +506,7 @@ def _in_a_process(case: Case, folder: Path) -> tuple[int, str, str]:
 
     def bound() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 2**31, hard))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 2**30, hard))
 
     try:
         done = subprocess.run(

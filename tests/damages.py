@@ -21,7 +21,7 @@ import numpy as np
 from scipy.io import savemat
 
 Damage = Callable[[random.Random, bytes], bytes]
-BOMB = 2**30
+BOMB = 600 * 2**20
 """Bytes to which a bomb expands."""
 MANY = 11_000
 """Files in an archive of too many."""

@@ -26,7 +26,7 @@ from noisynets.core.reading import amount, expand, opened, reason
 
 TIMEOUT = 60.0  # seconds without data from a server
 CLIENT_TIMEOUT = 1800.0  # seconds for one call of a package client
-LONGEST = 2**31  # bytes of a download or of an unpacked archive
+LONGEST = 2**29  # bytes of a download or of an unpacked archive
 MEMBERS = 10_000  # files in an archive
 DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS)  # errors that every source would meet
 
