@@ -104,11 +104,14 @@ class RunFolder:
         file = self.path / "metrics.csv"
         text = read_text(file, limit=LONGEST, advice=ADVICE)
         try:
-            rows = list(csv.DictReader(text.splitlines(), strict=True))
-            if any(tuple(row) != columns(score) for row in rows):
+            head, *rows = list(csv.reader(text.splitlines(), strict=True)) or [[]]
+            if tuple(head) != columns(score) or any(len(row) != len(head) for row in rows):
                 raise ValueError(f"its columns are not {', '.join(columns(score))}")
-            return [{k: float(v) if v else None for k, v in row.items()} for row in rows]
-        except (ValueError, TypeError, csv.Error) as error:
+            if not text.endswith("\n"):
+                raise ValueError("its last line is cut off")
+            cells = [[float(cell) if cell else None for cell in row] for row in rows]
+            return [dict(zip(head, row, strict=True)) for row in cells]
+        except (ValueError, csv.Error) as error:
             raise unreadable(file, error, ADVICE) from error
 
 
