@@ -203,7 +203,8 @@ def of_frames(rng: random.Random, folder: Path, sound: Path) -> Case:
     for i, (n, m) in enumerate(widths):
         answer |= {f"inputs{i}": gen.random((rows, n)), f"activities{i}": gen.random((rows, m))}
     path.write_bytes(damages.odd_frames(rng, np.array(widths), answer))
-    return Case(["check-box", f"cat {path}", "--rows", "4"], ["cat", "failed"])
+    words = ["check-box", f"cat {path}", "--rows", "4", "--box-timeout", "5"]
+    return Case(words, ["cat", "failed"])
 
 
 def of_archive(rng: random.Random, folder: Path, sound: Path) -> Case:
@@ -623,7 +624,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=1000, help="cases of one process")
+    parser.add_argument("--batch", type=int, default=500, help="cases of one process")
     parser.add_argument("--work", type=Path, help="folder of the results; default: a new one")
     parser.add_argument("--only", type=int, help="number of a case")
     parser.add_argument("--numbers", help=argparse.SUPPRESS)

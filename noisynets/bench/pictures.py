@@ -206,6 +206,10 @@ def _metrics(folder: RunFolder, score: str) -> list[dict[str, float]]:
     found = [{k: v for k, v in row.items() if v is not None} for row in rows]
     if not all({"epoch", "sample_forwards", f"val_{score}"} <= row.keys() for row in found):
         raise InputError(f"{folder.path}: metrics.csv has no {score} of validation: restore it")
+    if _yscale(_scale(score)[0]) == "log" and not all(row[f"val_{score}"] > 0 for row in found):
+        raise InputError(
+            f"{folder.path}: metrics.csv has a {score} that is not positive: restore it"
+        )
     return found
 
 

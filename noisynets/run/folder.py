@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,12 @@ class RunFolder:
             if not text.endswith("\n"):
                 raise ValueError("its last line is cut off")
             cells = [[float(cell) if cell else None for cell in row] for row in rows]
-            return [dict(zip(head, row, strict=True)) for row in cells]
+            found = [dict(zip(head, row, strict=True)) for row in cells]
+            if [row["epoch"] for row in found] != list(range(1, len(found) + 1)):
+                raise ValueError("its rows are not epoch 1, 2, …")
+            if not all(0 < (row["sample_forwards"] or 0) < math.inf for row in found):
+                raise ValueError("sample_forwards is not positive")
+            return found
         except (ValueError, csv.Error) as error:
             raise unreadable(file, error, ADVICE) from error
 

@@ -82,6 +82,8 @@ def _check(path: Path, x: NDArray[Any], y: NDArray[Any]) -> None:
                 f"{path}: row {wrong[0]} of {name} contains NaN, infinity or a value beyond "
                 f"{LARGEST:g}: clean the data first"
             )
+    if not np.ptp(y, axis=0).any():
+        raise InputError(f"{path}: y is the same in every row: {ADVICE}")
 
 
 def load(part: str, folder: Path | None, *, path: Path, validation: int) -> Examples:
