@@ -44,7 +44,7 @@ LINES = 2
 SHARE = 100
 SECONDS = 60.0
 """Most time of a case."""
-MEMORY = 3 * 2**29
+MEMORY = 5 * 2**29
 """Bytes of memory that a case may use, beside those of the imported modules."""
 SMALL = ["--system", "mlp", "--hidden", "4", "--rule", "bp", "--epochs", "1", "--batch-size", "50"]
 READ_ONLY = ["--threads", "9999"]
@@ -551,7 +551,9 @@ def supervised(options: argparse.Namespace, numbers: list[int]) -> Iterator[dict
         batch = numbers[: options.batch]
         command = [sys.executable, __file__, "--work", str(options.work), "--seed"]
         command += [str(options.seed), "--numbers", json.dumps(batch)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        # every thread's arena would count as memory
+        env = os.environ | {"MALLOC_ARENA_MAX": "2"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
             lines: queue.Queue[str] = queue.Queue()
             assert process.stdout is not None
             threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
