@@ -746,6 +746,79 @@ BOXES = [
         "trust.check(given)",
         "pass",
         f"{TRUST}a_suite_runs_and_imports_nothing_without_trust",
+ZOO = "tests/test_small_zoo.py::test_refused_by_name_or_right"
+UNVERIFIED = [
+    mutation(
+        "verification: rows that mix",
+        "core/verify/verification.py",
+        "if not any(_mix(plain, stack, noisy, group).differs() for group in groups):",
+        "if True:",
+        f"{ZOO}[graph]",
+    ),
+    mutation(
+        "verification: rows of the reference pass alone",
+        "core/verify/verification.py",
+        "for group in (reference, ~reference & ~noisy) if group.any()",
+        "for group in (reference,) if group.any()",
+        f"{ZOO}[graph]",
+    ),
+    mutation(
+        "verification: weights that act elsewhere",
+        "core/verify/verification.py",
+        "if not self._moved(plain, None).differs():",
+        "if True:",
+        f"{ZOO}[tied decoder]",
+    ),
+    mutation(
+        "verification: a loss that reads weights",
+        "core/verify/passes.py",
+        "recorder.loss(outputs, values)",
+        "values.sum()",
+        f"{ZOO}[penalty in the loss]",
+    ),
+    mutation(
+        "verification: unknown noise",
+        "core/verify/verification.py",
+        "if self.injects and not idle:",
+        "if False:",
+        f"{ZOO}[F.dropout]",
+    ),
+    mutation(
+        "verification: noise of other packages",
+        "core/verify/verification.py",
+        "if self.injects and not self.declared:",
+        "if False:",
+        f"{ZOO}[noise of NumPy]",
+    ),
+    mutation(
+        "verification: the state is not put back",
+        "core/verify/verification.py",
+        "        passes.restore()\n        restore()",
+        "        restore()",
+        "tests/test_verify.py::test_results_and_random_numbers_keep_their_bits[in time]",
+        "tests/test_verify.py::test_everything_is_put_back_after_an_error",
+    ),
+    mutation(
+        "verification: weights are not put back",
+        "core/verify/weights.py",
+        "parameter.copy_(value)",
+        "parameter.add_(directions[parameter], alpha=-factor)",
+        "tests/test_verify.py::test_everything_is_put_back_after_an_error",
+        "tests/test_verify.py::test_results_and_random_numbers_keep_their_bits[additive]",
+    ),
+    mutation(
+        "a subclass inherits the product of its parent",
+        "core/outer.py",
+        "return parent is not None and not overridden(kind, parent)",
+        "return parent is not None",
+        f"{ZOO}[channels-last normalisation]",
+    ),
+    mutation(
+        "units that differ in a constant share a gate",
+        "core/graph/expressions.py",
+        "if len(alike[kind]) > 1 and part.constants else kind",
+        "if False else kind",
+        "tests/test_gates.py::test_credit_has_the_direction_of_the_gradient[radial bases]",
     ),
 ]
 
@@ -760,6 +833,7 @@ MUTATIONS = [
     *DRAWS,
     *SUMS,
     *BOXES,
+    *UNVERIFIED,
 ]
 
 

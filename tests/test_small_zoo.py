@@ -394,6 +394,12 @@ CASES = {
     "noise by hand": Case(
         lambda: head(Fn(lambda net, x: x + 0.1 * torch.randn_like(x))), ("'2' (Fn)", "randn_like")
     ),
+    "rare dropout": Case(
+        lambda: head(Fn(lambda net, x: x * (torch.rand(len(x), 1) > 1e-4))), ("'2' (Fn)", "rand")
+    ),
+    "random numbers that nothing uses": Case(
+        lambda: head(Fn(lambda net, x: x + 0 * torch.rand_like(x)))
+    ),
     "noise of NumPy": Case(lambda: head(NumpyNoise()), ("'2' (NumpyNoise)", "differ")),
     "noise in the loss": Case(
         lambda: head(nn.Tanh()),

@@ -46,6 +46,7 @@ HARMLESS = {
     *("__doc__", "__init__", "__module__", "__annotations__", "__annotate_func__", "__dict__"),
     *("__annotations_cache__", "__firstlineno__", "__static_attributes__", "__parameters__"),
     *("__orig_bases__", "__weakref__", "__constants__", "__repr__", "extra_repr"),
+    *("_load_from_state_dict", "_save_to_state_dict", "__getstate__", "__setstate__"),
     *("reset_parameters", "__abstractmethods__", "_abc_impl"),
 }
 """Names that a subclass of a layer may define without changing what the layer computes."""

@@ -61,7 +61,12 @@ class Passes:
         self._snapshot.restore()
 
     def __call__(
-        self, *hooks: Hooks, passes: int = 1, everything: bool = False, streams: bool = True
+        self,
+        *hooks: Hooks,
+        passes: int = 1,
+        everything: bool = False,
+        streams: bool = True,
+        other: int = 0,
     ) -> Trace:
         """Make a pass, from the state in which the system was given.
 
@@ -70,6 +75,7 @@ class Passes:
             passes: stacked copies of the batch.
             everything: record all modules, instead of the layers and the system.
             streams: random streams start from that state, too.
+            other: what stands for random numbers that are not declared; see `Quiet`.
 
         Raises:
             SystemRefused: if a node returns another number of rows.
@@ -77,7 +83,7 @@ class Passes:
         self._snapshot.restore(streams)
         rows = passes * len(self.inputs)
         modules = self._recorded if everything else self._layers
-        recorder, mode = Recorder(modules, rows), Quiet(self.system)
+        recorder, mode = Recorder(modules, rows), Quiet(self.system, other)
         handles = [self._checking(node, rows, passes) for node in self.nodes]
         for register in hooks:
             handles += register(lambda: paused(mode))

@@ -26,6 +26,8 @@ class Quiet(TorchDispatchMode):
 
     Args:
         system: whose modules draw.
+        other: what stands for random numbers that are not declared: 0, numbers of one seed; 1,
+            those of another; 2, the lowest that there are, about; 3, the highest.
 
     Attributes:
         found: what drew without declaring it: path of the module, its type, and the operation.
@@ -33,8 +35,9 @@ class Quiet(TorchDispatchMode):
         centred: every draw of declared noise was replaced by its centre.
     """
 
-    def __init__(self, system: nn.Module) -> None:
+    def __init__(self, system: nn.Module, other: int = 0) -> None:
         super().__init__()
+        self._other = other
         self.found: dict[tuple[str, str, str], None] = {}
         self.paused, self.centred = False, True
         self._random: dict[Any, bool] = {}
@@ -70,6 +73,9 @@ class Quiet(TorchDispatchMode):
             inner = drawing[0] if drawing else None
             path = self._names[id(inner)] if inner is not None else ""
             self.found[path, type(inner).__name__ if inner is not None else "", name] = None
+            ends = ENDS.get(name.removesuffix("_"))
+            if ends is not None and self._other >= 2:
+                return _filled(func, args, kwargs, given, ends[self._other - 2])
             return self._repeatable(func, args, kwargs)
         centre = CENTRES.get(name.removesuffix("_"))
         if centre is None:
@@ -95,7 +101,7 @@ class Quiet(TorchDispatchMode):
         tensors = [a for a in args if isinstance(a, Tensor)]
         device = torch.device(kwargs.get("device") or (tensors[0].device if tensors else "cpu"))
         generator = self._generators.setdefault(
-            device, torch.Generator(device).manual_seed(len(self._generators))
+            device, torch.Generator(device).manual_seed(self._other)
         )
         if "generator" in named and named.index("generator") >= len(args):
             return func(*args, **{**kwargs, "generator": generator})
@@ -156,6 +162,29 @@ CENTRES: dict[str, Centre] = {
     "_standard_gamma": lambda given: given["self"],
 }
 """The centre of each distribution, by the name of its operation."""
+
+
+def _end(sign: int) -> Centre:
+    return lambda given: _normal(given) + 3.0 * sign * given.get("std", 1.0)
+
+
+ENDS: dict[str, tuple[Centre, Centre]] = {
+    "normal": (_end(-1), _end(1)),
+    "randn": (_end(-1), _end(1)),
+    "randn_like": (_end(-1), _end(1)),
+    "uniform": (
+        lambda given: given.get("from", 0.0),
+        lambda given: given.get("to", 1.0) - 1e-3 * (given.get("to", 1.0) - given.get("from", 0.0)),
+    ),
+    "rand": (lambda given: 0.0, lambda given: 0.999),
+    "rand_like": (lambda given: 0.0, lambda given: 0.999),
+    "bernoulli": (lambda given: 0.0, lambda given: 1.0),
+    "randint": (
+        lambda given: given.get("low", 0),
+        lambda given: max(given["high"] - 1, given.get("low", 0)),
+    ),
+}
+"""About the lowest and the highest number of a distribution, by the name of its operation."""
 
 
 def _filled(
