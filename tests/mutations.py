@@ -746,6 +746,9 @@ BOXES = [
         "trust.check(given)",
         "pass",
         f"{TRUST}a_suite_runs_and_imports_nothing_without_trust",
+    ),
+]
+
 ZOO = "tests/test_small_zoo.py::test_refused_by_name_or_right"
 UNVERIFIED = [
     mutation(
