@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from torch import nn
@@ -13,6 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 from noisynets.core.errors import SystemRefused
 from noisynets.core.graph import Graph
 from noisynets.core.nodes import find_nodes, innermost, is_quiet
+from noisynets.core.notes import Notes
 from noisynets.core.outer import has_outer, outer
 from noisynets.core.record import NodeRecord
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
@@ -97,7 +97,7 @@ def check_noisy(calls: Sequence[NodeRecord]) -> None:
         )
 
 
-def warn_quiet(calls: Sequence[NodeRecord]) -> None:
+def warn_quiet(calls: Sequence[NodeRecord], notes: Notes) -> None:
     """Warn, in intrinsic mode, of layers that add no noise of their own.
 
     Their measured differences are W δx, which upstream noise alone determines: a raw rule trains
@@ -106,11 +106,11 @@ def warn_quiet(calls: Sequence[NodeRecord]) -> None:
     """
     quiet = sorted({r.node.name for r in calls if is_quiet(r.node.outlet)})
     if quiet:
-        warnings.warn(
+        notes.warn(
+            "quiet nodes",
             f"{', '.join(map(repr, quiet))}: no noise of its own, so that its differences come "
             "from upstream alone, and a raw rule trains the system badly: use mirrored or learned "
             "credit, or wrap the layer: Noisy(layer, effect)",
-            stacklevel=4,
         )
 
 

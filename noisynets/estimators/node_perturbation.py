@@ -24,12 +24,15 @@ from noisynets.core.graph import Graph
 from noisynets.core.losses import KnownError, OutputError, losses
 from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
+from noisynets.core.notes import Note, Notes
 from noisynets.core.outer import accumulate_
 from noisynets.core.probe import Probe, batch_size, reference
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.trial import RollOut, Stepped
 from noisynets.core.types import Estimate, Loss, Sampler
-from noisynets.rules import RULES, Credit, Rule, StepCredit
+from noisynets.estimators.named import rule_of
+from noisynets.estimators.obstacles import EVERY, LOOKS, Batch, Obstacles
+from noisynets.rules import Credit, Rule, StepCredit
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +94,17 @@ class Surveyed:
         )
         if now != self._seen:
             nodes = check(self.system)
+            self.dtype = next(nodes[0].layer.parameters()).dtype
             if self.injection is not None:
                 check_open(self.system)
-                check_sigma(self.injection.sigma, next(nodes[0].layer.parameters()).dtype)
+                check_sigma(self.injection.sigma, self.dtype)
             self._survey = survey(self.system, nodes)
             self.needs = self.rule.needs(self.system)
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self._checked = now, None, False
         return self._survey
 
-    def check_first(self, calls: Sequence[NodeRecord]) -> None:
+    def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
         """Check the first batch for what only a pass can show; synchronises the device."""
         if not self._checked:
             check_called(self._survey.nodes, calls)
@@ -108,7 +112,7 @@ class Surveyed:
             if self.injection is None:
                 check_noisy(calls)
                 if not self.needs.error:
-                    warn_quiet(calls)
+                    warn_quiet(calls, notes)
             self._checked = True
 
     def graph(self, shape: torch.Size) -> Graph | None:
@@ -181,7 +185,7 @@ class NodePerturbation:
             raise InputError(f"resamples {resamples} must be at least 1")
         self.system = system
         self.loss = loss
-        self.rule = RULES[rule].make(seed) if isinstance(rule, str) else rule
+        self.rule = rule_of(rule, seed) if isinstance(rule, str) else rule
         self.error = KnownError() if error is None else error
         self.resamples = resamples
         self.product_dtype = product_dtype
@@ -189,6 +193,17 @@ class NodePerturbation:
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection)
         self._surveyed.survey()
+        self._obstacles, self._steps = Obstacles(system), 0
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the estimator has warned of, each kind once."""
+        return (*self._obstacles.notes, *self.rule.notes)
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Paths of nodes with learned credit, because no credit passes what lies behind them."""
+        return tuple(self.rule.fallbacks)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
@@ -220,20 +235,26 @@ class NodePerturbation:
             needs=needs if graph is None else replace(needs, graph=False),
         )
         with probe:
-            outputs = self.system(probe.stack(inputs))
+            stacked = probe.stack(inputs)
+            outputs = self.system(stacked)
         passes = 1 + probe.passes
         loss = losses(self.loss, outputs, torch.cat([targets] * passes))
         loss = loss.unflatten(0, (passes, batch))
-        dloss = loss[1:] - loss[0]
+        dloss = (loss[1:] - loss[0]).to(self._surveyed.dtype)
         error = None
         if needs.error:
             error = self.error(self.loss, outputs, targets, dloss) / batch
         if not alone:
-            self._surveyed.check_first(probe.calls)
+            self._surveyed.check_first(probe.calls, self._obstacles.notes)
         record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
         if record.graph is not None and graph is None:
             check_output(record.graph)
             self._surveyed.keep_graph(record.graph, inputs.shape[1:])
+        self._steps += 1
+        if self._steps in LOOKS or self._steps % EVERY == 0:
+            reads = self.rule.reads_dloss or self.error.needs_pairs
+            found = Batch(stacked, batch, outputs, loss, probe.sigma, reads)
+            self._obstacles.at_step(self._steps, found, self.rule, record)
         estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
         return Credited(estimate, record.calls, self.rule(record), self.product_dtype)
 
@@ -241,7 +262,8 @@ class NodePerturbation:
         """Return the state of the injected noise, and what the rule has learnt."""
         found = {} if self.injection is None else {"stream": self.injection.stream.state()}
         found |= {f"rule|{name}": value for name, value in self.rule.state().items()}
-        return found | {f"error|{name}": value for name, value in self.error.state().items()}
+        found |= {f"error|{name}": value for name, value in self.error.state().items()}
+        return found | {"steps": torch.tensor(self._steps)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
@@ -249,6 +271,7 @@ class NodePerturbation:
             self.injection.stream.restore(state["stream"])
         self.rule.restore(_part(state, "rule|"))
         self.error.restore(_part(state, "error|"))
+        self._steps = int(state.get("steps", 0))
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

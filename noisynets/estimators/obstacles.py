@@ -1,0 +1,218 @@
+"""Obstacles: measurements, in some steps, of what would keep an estimator from learning.
+
+Each look synchronises the device, and changes no result. The first looks are at the steps `LOOKS`,
+the others at every multiple of `EVERY`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.dependence import of_components, of_nodes, of_rows
+from noisynets.core.notes import Note, Notes
+from noisynets.core.probe import check_finite
+from noisynets.core.record import Record
+from noisynets.core.types import Sealed
+from noisynets.estimators.replay import ROWS, left_over, own_noise
+from noisynets.rules import Rule
+
+LOOKS = frozenset({1, 3, 9, 27, 81})
+"""Steps, from 1, in which the loss is looked at."""
+EVERY = 200
+"""A learnt map is looked at in every so manieth step."""
+ENOUGH = 64
+"""Pairs of losses from which it is decided that the loss does not move."""
+STILL = 0.95
+"""Share of pairs without a difference above rounding, from which on a loss does not move."""
+SHARED_ROWS, SHARED = 0.3, 0.1
+"""Shares of common noise that are reported: between rows, and between components or nodes. Slow
+noise of the components themselves is shared by neighbouring rows in a small batch and does little
+harm."""
+DEPENDENT_ROWS = 5.0
+"""z of dependent rows above which nodes cannot be compared row by row."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an estimator measured in one step.
+
+    Attributes:
+        inputs: of all passes, as the system received them; None: no further pass is made.
+        size: B.
+        outputs: of all passes.
+        loss: of all passes, (1 + P, B).
+        sigma: of the injected noise; None: the noise is the system's own.
+        reads_dloss: credit comes from, or is taught by, differences of the loss.
+    """
+
+    inputs: Tensor | None
+    size: int
+    outputs: Any
+    loss: Tensor
+    sigma: float | None
+    reads_dloss: bool
+
+
+class Obstacles:
+    """Warns of what keeps an estimator from learning; every kind once.
+
+    Args:
+        system: that is trained.
+
+    Attributes:
+        notes: the warnings so far.
+    """
+
+    def __init__(self, system: nn.Module) -> None:
+        self.notes = Notes()
+        self._system = system
+        self._pairs, self._still = 0, 0
+
+    def at_step(
+        self, step: int, batch: Batch, rule: Rule | None = None, record: Record | None = None
+    ) -> None:
+        """Look at a step.
+
+        Args:
+            step: from 1.
+            batch: what was measured.
+            rule: that gives credit to nodes, if there is one; before it learns from the record.
+            record: for the rule.
+        """
+        if batch.inputs is not None:
+            check_finite("inputs", batch.inputs[: batch.size])
+        if step in LOOKS:
+            self._say(self._of_loss(batch))
+        if step == 1:
+            self._say(on_a_copy(self._system, batch))
+            if record is not None:
+                self._say(flat(batch, record))
+        if rule is not None and record is not None and step % EVERY == 0 and len(batch.loss) > 1:
+            self._say(unexplained(rule.unexplained(record), step))
+
+    def _of_loss(self, batch: Batch) -> Iterator[Note]:
+        """Yield a note if the loss does not differ between rows and passes."""
+        if not batch.reads_dloss or len(batch.loss) < 2:
+            return
+        loss = batch.loss
+        moved = (loss[1:] - loss[0]).abs() > torch.finfo(loss.dtype).eps * loss[0].abs()
+        self._pairs += moved.numel()
+        self._still += int((~moved & loss[1:].isfinite()).sum())
+        alike = batch.size > 1 and bool((loss == loss[0, 0]).all())
+        if alike and _differ(batch.outputs):
+            yield Note(
+                "equal losses",
+                "the loss is the same number in every row and pass, so that its differences teach "
+                "nothing: it must return one value per row, computed from this row alone",
+            )
+        elif alike:
+            yield Note(
+                "equal outputs",
+                "the output (of episodes, the return) is the same in every row and pass, so that "
+                "nothing can be learnt: check weights and inputs, or raise sigma",
+            )
+        elif self._pairs >= ENOUGH and self._still > STILL * self._pairs:
+            share = self._still / self._pairs
+            what = "the system's own noise" if batch.sigma is None else f"sigma {batch.sigma:g}"
+            yield Note(
+                "loss does not move",
+                f"{what} moves the loss by no more than its rounding error in {share:.0%} of the "
+                "rows, so that its differences teach nothing: raise sigma, use a wider dtype, or "
+                "take a loss that changes with small changes of the output",
+            )
+
+    def _say(self, found: Iterator[Note]) -> None:
+        for note in found:
+            self.notes.warn(note.kind, note.message)
+
+
+def flat(batch: Batch, record: Record) -> Iterator[Note]:
+    """Yield a note if the derivative of a loss is 0 in every row, although the loss is not."""
+    error = record.error
+    if error is None or not record.exact or bool(error.any()) or not bool(batch.loss[0].any()):
+        return
+    yield Note(
+        "flat loss",
+        "the derivative of the loss is exactly 0 in every row, so that no layer gets credit: it is "
+        "flat for autograd (a rounding, a threshold or detach() inside): use error=MeasuredError() "
+        "(--loss-gradient measured), or a rule that uses its differences, such as 'anp'",
+    )
+
+
+def on_a_copy(system: nn.Module, batch: Batch) -> Iterator[Note]:
+    """Yield notes on left-over state and shared noise, from passes of a copy of the system.
+
+    Nothing is yielded of a system that is computed elsewhere, or cannot be copied or run again.
+    """
+    if batch.inputs is None or any(isinstance(module, Sealed) for module in system.modules()):
+        return
+    try:
+        names = left_over(system, batch.inputs)
+        noise = own_noise(system, batch.inputs[:ROWS]) if batch.sigma is None else {}
+    except Exception:  # of the user's modules, which need not allow copies
+        return
+    if names:
+        yield Note(
+            "left-over state",
+            f"{_listed(names)}: kept from one batch to the next, whose outputs it changes: reset "
+            "it at the start of forward(), or make the system Spiking(network, steps, readout)",
+        )
+    yield from shared({name: d for name, d in noise.items() if len(d) > 1 and bool(d.any())})
+
+
+def shared(noise: dict[str, Tensor]) -> Iterator[Note]:
+    """Yield a note if the noise is shared between rows, components or nodes.
+
+    Args:
+        noise: differences at equal inputs by name of the node, (B, *out).
+    """
+    found = list(noise.values())
+    if not found or not all(bool(d.isfinite().all()) for d in found):
+        return
+    rows, components = of_rows(found), of_components(found)
+    message = ""
+    if components.found(SHARED):
+        message = f"the activities of a row have {components.share:.0%} of their noise in common"
+    elif rows.found(SHARED_ROWS):
+        message = f"the rows of a batch have {rows.share:.0%} of their noise in common"
+    elif rows.z < DEPENDENT_ROWS:
+        names = list(noise)
+        for i, one in enumerate(names):
+            for other in names[:i]:
+                both = of_nodes(noise[one], noise[other])
+                if both.found(SHARED) and not message:
+                    message = f"the noise of {one!r} and {other!r} is correlated"
+    if message:
+        yield Note(
+            "shared noise",
+            f"{message}: a change of the loss cannot be attributed to a node then, and credit is "
+            "worse: make the noise independent (seeds, supplies, baselines), or use mirrored "
+            "credit with a sigma above it",
+        )
+
+
+def unexplained(names: list[str], step: int) -> Iterator[Note]:
+    """Yield a note on nodes at which what was learnt explains nothing."""
+    if names:
+        yield Note(
+            "unexplained map",
+            f"{_listed(names)}: after {step} steps what was learnt there explains nothing of what "
+            "is measured, so that credit sent with it is noise: raise the batch size or sigma, or "
+            "use rule 'innovation'",
+        )
+
+
+def _differ(outputs: Any) -> bool:
+    """Return True if rows of an output tensor differ; also if it is no single tensor."""
+    if not isinstance(outputs, Tensor) or outputs.dim() == 0:
+        return True
+    return bool((outputs != outputs[:1]).any())
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names))
