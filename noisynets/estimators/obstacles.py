@@ -44,7 +44,7 @@ class Batch:
     Attributes:
         inputs: of all passes, as the system received them; None: no further pass is made.
         size: B.
-        outputs: of all passes.
+        outputs: of all passes; None: of episodes, which may end alike.
         loss: of all passes, (1 + P, B).
         sigma: of the injected noise; None: the noise is the system's own.
         reads_dloss: credit comes from, or is taught by, differences of the loss.
@@ -103,7 +103,8 @@ class Obstacles:
         moved = (loss[1:] - loss[0]).abs() > torch.finfo(loss.dtype).eps * loss[0].abs()
         self._pairs += moved.numel()
         self._still += int((~moved & loss[1:].isfinite()).sum())
-        alike = batch.size > 1 and bool((loss == loss[0, 0]).all())
+        alike = batch.size > 1 and batch.outputs is not None
+        alike = alike and bool((loss == loss[0, 0]).all())
         if alike and _differ(batch.outputs):
             yield Note(
                 "equal losses",
@@ -113,8 +114,8 @@ class Obstacles:
         elif alike:
             yield Note(
                 "equal outputs",
-                "the output (of episodes, the return) is the same in every row and pass, so that "
-                "nothing can be learnt: check weights and inputs, or raise sigma",
+                "the output is the same in every row and pass, so that nothing can be learnt: "
+                "check the weights and the scale of the inputs, or raise sigma",
             )
         elif self._pairs >= ENOUGH and self._still > STILL * self._pairs:
             share = self._still / self._pairs

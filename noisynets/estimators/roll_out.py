@@ -168,7 +168,7 @@ class RollOutPerturbation:
         loss = losses(self.loss, returns, stacked).view(n, batch)
         self._steps += 1
         if self._steps in LOOKS:
-            seen = Batch(None, batch, returns, loss, probe.sigma, reads_dloss=True)
+            seen = Batch(None, batch, None, loss, probe.sigma, reads_dloss=True)
             self._obstacles.at_step(self._steps, seen)
         calls = {trajectory.a.shape[2] for trajectory in probe.trajectories}
         passes = judged_passes(
