@@ -104,7 +104,7 @@ class Obstacles:
         self._pairs += moved.numel()
         self._still += int((~moved & loss[1:].isfinite()).sum())
         alike = batch.size > 1 and batch.outputs is not None
-        alike = alike and bool((loss == loss[0, 0]).all())
+        alike = alike and bool(((loss == loss[0, 0]) & (loss != 0)).all())
         if alike and _differ(batch.outputs):
             yield Note(
                 "equal losses",
