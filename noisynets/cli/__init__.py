@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from noisynets.core.errors import NoisynetsError
 
@@ -19,7 +21,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         from noisynets.cli.commands import run
 
-        run(sys.argv[1:] if args is None else list(args))
+        with warnings.catch_warnings():
+            warnings.showwarning = _in_one_line
+            run(sys.argv[1:] if args is None else list(args))
     except NoisynetsError as error:
         print(f"noisynets: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -32,3 +36,15 @@ def main(args: Sequence[str] | None = None) -> None:
     except OSError as error:  # a full disk, say: what was there before is there still
         print(f"noisynets: {error}; then go on with: noisynets resume RUN", file=sys.stderr)
         sys.exit(1)
+
+
+def _in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning in one line; where it was raised is of no use on a command line."""
+    print(f"noisynets: warning: {' '.join(str(message).split())}", file=sys.stderr)

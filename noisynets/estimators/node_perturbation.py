@@ -193,7 +193,7 @@ class NodePerturbation:
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection)
         self._surveyed.survey()
-        self._obstacles, self._steps = Obstacles(system), 0
+        self._obstacles = Obstacles(system)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -250,11 +250,11 @@ class NodePerturbation:
         if record.graph is not None and graph is None:
             check_output(record.graph)
             self._surveyed.keep_graph(record.graph, inputs.shape[1:])
-        self._steps += 1
-        if self._steps in LOOKS or self._steps % EVERY == 0:
+        self._obstacles.steps += 1
+        if self._obstacles.steps in LOOKS or self._obstacles.steps % EVERY == 0:
             reads = self.rule.reads_dloss or self.error.needs_pairs
             found = Batch(stacked, batch, outputs, loss, probe.sigma, reads)
-            self._obstacles.at_step(self._steps, found, self.rule, record)
+            self._obstacles.look(found, self.rule, record)
         estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
         return Credited(estimate, record.calls, self.rule(record), self.product_dtype)
 
@@ -263,7 +263,7 @@ class NodePerturbation:
         found = {} if self.injection is None else {"stream": self.injection.stream.state()}
         found |= {f"rule|{name}": value for name, value in self.rule.state().items()}
         found |= {f"error|{name}": value for name, value in self.error.state().items()}
-        return found | {"steps": torch.tensor(self._steps)}
+        return found | {"looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
@@ -271,7 +271,7 @@ class NodePerturbation:
             self.injection.stream.restore(state["stream"])
         self.rule.restore(_part(state, "rule|"))
         self.error.restore(_part(state, "error|"))
-        self._steps = int(state.get("steps", 0))
+        self._obstacles.restore(state.get("looks"))
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

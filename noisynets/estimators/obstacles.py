@@ -29,7 +29,7 @@ ENOUGH = 64
 """Pairs of losses from which it is decided that the loss does not move."""
 STILL = 0.95
 """Share of pairs without a difference above rounding, from which on a loss does not move."""
-SHARED_ROWS, SHARED = 0.3, 0.1
+SHARED_ROWS, SHARED = 0.5, 0.1
 """Shares of common noise that are reported: between rows, and between components or nodes. Slow
 noise of the components themselves is shared by neighbouring rows in a small batch and does little
 harm."""
@@ -63,33 +63,35 @@ class Obstacles:
 
     Args:
         system: that is trained.
+        passes: also make passes of a copy of the system, in the first step.
 
     Attributes:
         notes: the warnings so far.
+        steps: that were made so far; the estimator counts them.
     """
 
-    def __init__(self, system: nn.Module) -> None:
+    def __init__(self, system: nn.Module, passes: bool = True) -> None:
         self.notes = Notes()
-        self._system = system
+        self._system, self._passes = system, passes
+        self.steps = 0
         self._pairs, self._still = 0, 0
 
-    def at_step(
-        self, step: int, batch: Batch, rule: Rule | None = None, record: Record | None = None
-    ) -> None:
-        """Look at a step.
+    def look(self, batch: Batch, rule: Rule | None = None, record: Record | None = None) -> None:
+        """Look at the present step.
 
         Args:
-            step: from 1.
             batch: what was measured.
             rule: that gives credit to nodes, if there is one; before it learns from the record.
             record: for the rule.
         """
+        step = self.steps
         if batch.inputs is not None:
             check_finite("inputs", batch.inputs[: batch.size])
         if step in LOOKS:
             self._say(self._of_loss(batch))
         if step == 1:
-            self._say(on_a_copy(self._system, batch))
+            if self._passes:
+                self._say(on_a_copy(self._system, batch))
             if record is not None:
                 self._say(flat(batch, record))
         if rule is not None and record is not None and step % EVERY == 0 and len(batch.loss) > 1:
@@ -126,6 +128,15 @@ class Obstacles:
                 "rows, so that its differences teach nothing: raise sigma, use a wider dtype, or "
                 "take a loss that changes with small changes of the output",
             )
+
+    def state(self) -> Tensor:
+        """Return what must be saved to look at the same steps."""
+        return torch.tensor([self.steps, self._pairs, self._still])
+
+    def restore(self, state: Tensor | None) -> None:
+        """Continue from a `state`; None: from the start."""
+        found = (0, 0, 0) if state is None else state.tolist()
+        self.steps, self._pairs, self._still = found
 
     def _say(self, found: Iterator[Note]) -> None:
         for note in found:
@@ -191,9 +202,9 @@ def shared(noise: dict[str, Tensor]) -> Iterator[Note]:
     if message:
         yield Note(
             "shared noise",
-            f"{message}: a change of the loss cannot be attributed to a node then, and credit is "
-            "worse: make the noise independent (seeds, supplies, baselines), or use mirrored "
-            "credit with a sigma above it",
+            f"{message}: a change of the loss cannot be attributed to a node then: make the noise "
+            "independent (seeds, supplies, baselines), inject a sigma in addition (rule 'np' or "
+            "'innovation'), or use mirrored credit, which suffers least",
         )
 
 

@@ -141,7 +141,7 @@ class RollOutPerturbation:
             check_sigma(self.injection.sigma, next(self.nodes[0].layer.parameters()).dtype)
         self._survey = survey(system, self.nodes)
         self._checked = False
-        self._obstacles, self._steps = Obstacles(system.network), 0
+        self._obstacles = Obstacles(system.network)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -166,10 +166,10 @@ class RollOutPerturbation:
         assert log is not None, "a roll-out leaves its log"
         stacked = targets.repeat(n, *[1] * (targets.dim() - 1))
         loss = losses(self.loss, returns, stacked).view(n, batch)
-        self._steps += 1
-        if self._steps in LOOKS:
+        self._obstacles.steps += 1
+        if self._obstacles.steps in LOOKS:
             seen = Batch(None, batch, None, loss, probe.sigma, reads_dloss=True)
-            self._obstacles.at_step(self._steps, seen)
+            self._obstacles.look(seen)
         calls = {trajectory.a.shape[2] for trajectory in probe.trajectories}
         passes = judged_passes(
             self.loss, log, stacked, batch, calls, self.discount, self.injection is not None
@@ -187,13 +187,13 @@ class RollOutPerturbation:
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise, and the number of steps."""
         stream = {} if self.injection is None else {"stream": self.injection.stream.state()}
-        return stream | {"steps": torch.tensor(self._steps)}
+        return stream | {"looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         if self.injection is not None:
             self.injection.stream.restore(state["stream"])
-        self._steps = int(state.get("steps", 0))
+        self._obstacles.restore(state.get("looks"))
 
     def _record(self, trajectory: Trajectory, passes: RollOutPasses) -> NodeRecord:
         """Return the record of a node, of the passes whose noise entered there."""

@@ -62,7 +62,7 @@ class _WeightSpace:
         self.loss = loss
         self.resamples = resamples
         self.injection = Injection(sigma, noise or self.default_noise, seed)
-        self._obstacles, self._steps = Obstacles(system), 0
+        self._obstacles = Obstacles(system)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -71,12 +71,12 @@ class _WeightSpace:
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise, and the number of steps."""
-        return {"stream": self.injection.stream.state(), "steps": torch.tensor(self._steps)}
+        return {"stream": self.injection.stream.state(), "looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         self.injection.stream.restore(state["stream"])
-        self._steps = int(state.get("steps", 0))
+        self._obstacles.restore(state.get("looks"))
 
     def _draw(self) -> dict[str, Tensor]:
         trained = {n: p for n, p in self.system.named_parameters() if p.requires_grad}
@@ -84,11 +84,11 @@ class _WeightSpace:
 
     def _look(self, inputs: Tensor, outputs: Tensor, one: Tensor, other: Tensor) -> None:
         """Look at losses (B,) of two passes for what would keep the estimator from learning."""
-        self._steps += 1
-        if self._steps in LOOKS:
+        self._obstacles.steps += 1
+        if self._obstacles.steps in LOOKS:
             loss, sigma = torch.stack([one, other]), self.injection.sigma
             found = Batch(inputs, len(inputs), outputs, loss, sigma, reads_dloss=True)
-            self._obstacles.at_step(self._steps, found)
+            self._obstacles.look(found)
 
     def _accumulate_(self, xi: dict[str, Tensor], factor: Tensor) -> None:
         theta = dict(self.system.named_parameters())

@@ -64,6 +64,7 @@ class Progress:
         sample_forwards: so far.
         seconds: so far.
         rows: of metrics.csv.
+        notes: what the estimator has warned of, by kind.
     """
 
     epoch: int = 0
@@ -72,6 +73,7 @@ class Progress:
     sample_forwards: int = 0
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -110,8 +112,15 @@ class Session:
         self.optimiser.step()
         return estimate
 
+    def notes(self) -> list[str]:
+        """Return what the estimator has warned of in this run, also before it was resumed."""
+        for note in getattr(self.estimator, "notes", ()):
+            self.progress.notes.setdefault(note.kind, note.message)
+        return list(self.progress.notes.values())
+
     def state(self) -> dict[str, Any]:
         """Everything that must be kept to continue with the same bits."""
+        self.notes()
         return {
             "system": self.system.state_dict(),
             "optimiser": self.optimiser.state_dict(),

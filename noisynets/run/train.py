@@ -310,6 +310,7 @@ def _summary(
         "rule": config.rule,
         "seed": config.seed,
         "diverged": diverged,
+        "notes": session.notes(),
     }
 
 
