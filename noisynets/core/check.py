@@ -32,7 +32,8 @@ def check(system: nn.Module) -> list[Node]:
     Traceback (most recent call last):
     ...
     noisynets.core.errors.SystemRefused: '1' (BatchNorm1d): mixes the passes of a pair through its \
-batch statistics: use GroupNorm or LayerNorm
+batch statistics: freeze it with eval() and requires_grad_(False), or use GroupNorm or LayerNorm \
+with rule 'innovation' (mirrored credit does not pass them)
     """
     nodes = find_nodes(system)
     problems = [
@@ -149,11 +150,12 @@ def _mixes(module: nn.Module) -> str:
     if isinstance(module, _BatchNorm):
         if module.training or module.running_mean is None:
             return (
-                "mixes the passes of a pair through its batch statistics: use GroupNorm or "
-                "LayerNorm"
+                "mixes the passes of a pair through its batch statistics: freeze it with eval() "
+                "and requires_grad_(False), or use GroupNorm or LayerNorm with rule 'innovation' "
+                "(mirrored credit does not pass them)"
             )
         if trained:
-            return "trains weight and bias, which no rule reaches: freeze it, or use GroupNorm"
+            return "trains weight and bias, which no rule reaches: freeze it with requires_grad_(False)"
     if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
         return "changes between the passes of a pair without being measured: remove it"
     if isinstance(module, nn.RReLU) and module.training:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.dependence import of_components, of_nodes, of_rows
+from noisynets.core.errors import InputError
 from noisynets.core.notes import Note, Notes
 from noisynets.core.probe import check_finite
 from noisynets.core.record import Record
 from noisynets.core.types import Sealed
-from noisynets.estimators.replay import ROWS, left_over, own_noise
+from noisynets.estimators.replay import ROWS, batch_first, left_over, own_noise
 from noisynets.rules import Rule
 
 LOOKS = frozenset({1, 3, 9, 27, 81})
@@ -160,14 +161,23 @@ def on_a_copy(system: nn.Module, batch: Batch) -> Iterator[Note]:
     """Yield notes on left-over state and shared noise, from passes of a copy of the system.
 
     Nothing is yielded of a system that is computed elsewhere, or cannot be copied or run again.
+
+    Raises:
+        InputError: if the batch is not the first dimension of the outputs.
     """
     if batch.inputs is None or any(isinstance(module, Sealed) for module in system.modules()):
         return
     try:
+        ordered = batch_first(system, batch.inputs, batch.outputs)
         names = left_over(system, batch.inputs)
         noise = own_noise(system, batch.inputs[:ROWS]) if batch.sigma is None else {}
     except Exception:  # of the user's modules, which need not allow copies
         return
+    if not ordered:
+        raise InputError(
+            f"outputs {tuple(batch.outputs.shape)} do not have the batch as their first dimension: "
+            "return them as (rows, ...), as by movedim(1, 0) where time comes first"
+        )
     if names:
         yield Note(
             "left-over state",

@@ -134,6 +134,24 @@ Attributes = dict[tuple[str, str], Any]
 """Values of attributes by path of the module and name."""
 
 
+def batch_first(system: nn.Module, inputs: Tensor, outputs: Any) -> bool:
+    """Return False if the first dimension of the outputs does not follow that of the inputs.
+
+    Args:
+        system: any module.
+        inputs: of all passes, (R, ...).
+        outputs: of all passes; looked at if two of their dimensions are R.
+    """
+    if not isinstance(outputs, Tensor) or list(outputs.shape).count(len(inputs)) < 2:
+        return True
+    fewer = inputs[: len(inputs) // 2]
+    with torch.no_grad(), generators_kept():
+        twin = copied(system)
+        with trial(twin):
+            found = twin(fewer)
+    return isinstance(found, Tensor) and len(found) == len(fewer)
+
+
 def left_over(system: nn.Module, inputs: Tensor) -> list[str]:
     """Return the attributes whose change in one pass changes the outputs of the next.
 
