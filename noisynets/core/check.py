@@ -155,7 +155,10 @@ def _mixes(module: nn.Module) -> str:
                 "(mirrored credit does not pass them)"
             )
         if trained:
-            return "trains weight and bias, which no rule reaches: freeze it with requires_grad_(False)"
+            return (
+                "trains weight and bias, which no rule reaches: freeze it with "
+                "requires_grad_(False)"
+            )
     if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
         return "changes between the passes of a pair without being measured: remove it"
     if isinstance(module, nn.RReLU) and module.training:

@@ -43,7 +43,8 @@ class Batch:
     """What an estimator measured in one step.
 
     Attributes:
-        inputs: of all passes, as the system received them; None: no further pass is made.
+        inputs: as the system received them, of all passes or before these split; None: no further
+            pass is made.
         size: B.
         outputs: of all passes; None: of episodes, which may end alike.
         loss: of all passes, (1 + P, B).
@@ -167,9 +168,10 @@ def on_a_copy(system: nn.Module, batch: Batch) -> Iterator[Note]:
     """
     if batch.inputs is None or any(isinstance(module, Sealed) for module in system.modules()):
         return
+    rows = torch.cat([batch.inputs] * (batch.loss.numel() // len(batch.inputs)))
     try:
-        ordered = batch_first(system, batch.inputs, batch.outputs)
-        names = left_over(system, batch.inputs)
+        ordered = batch_first(system, rows, batch.outputs)
+        names = left_over(system, rows)
         noise = own_noise(system, batch.inputs[:ROWS]) if batch.sigma is None else {}
     except Exception:  # of the user's modules, which need not allow copies
         return
