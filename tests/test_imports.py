@@ -28,7 +28,7 @@ CORE = [
     {"recorders"},
     {"probe"},
     {"decorrelation"},
-    {"check"},
+    {"check", "verify"},
 ]
 
 

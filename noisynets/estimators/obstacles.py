@@ -26,9 +26,9 @@ LOOKS = frozenset({1, 3, 9, 27, 81})
 """Steps, from 1, in which the loss is looked at."""
 EVERY = 200
 """A learnt map is looked at in every so manieth step."""
-ENOUGH = 64
+ENOUGH = 128
 """Pairs of losses from which it is decided that the loss does not move."""
-STILL = 0.95
+STILL = 0.99
 """Share of pairs without a difference above rounding, from which on a loss does not move."""
 SHARED_ROWS, SHARED = 0.5, 0.1
 """Shares of common noise that are reported: between rows, and between components or nodes. Slow
@@ -65,7 +65,7 @@ class Obstacles:
 
     Args:
         system: that is trained.
-        passes: also make passes of a copy of the system, in the first step.
+        passes: make more passes in the first step.
 
     Attributes:
         notes: the warnings so far.
@@ -89,11 +89,11 @@ class Obstacles:
         step = self.steps
         if batch.inputs is not None:
             check_finite("inputs", batch.inputs[: batch.size])
-        if step in LOOKS:
+        if step in LOOKS or step % EVERY == 0:
             self._say(self._of_loss(batch))
         if step == 1:
             if self._passes:
-                self._say(on_a_copy(self._system, batch))
+                self._say(in_more_passes(self._system, batch))
             if record is not None:
                 self._say(flat(batch, record))
         if rule is not None and record is not None and step % EVERY == 0 and len(batch.loss) > 1:
@@ -127,8 +127,8 @@ class Obstacles:
             yield Note(
                 "loss does not move",
                 f"{what} moves the loss by no more than its rounding error in {share:.0%} of the "
-                "rows, so that its differences teach nothing: raise sigma, use a wider dtype, or "
-                "take a loss that changes with small changes of the output",
+                "rows, so that its differences teach next to nothing: raise sigma, use a wider "
+                "dtype, or take a loss that changes with small changes of the output",
             )
 
     def state(self) -> Tensor:
@@ -158,10 +158,10 @@ def flat(batch: Batch, record: Record) -> Iterator[Note]:
     )
 
 
-def on_a_copy(system: nn.Module, batch: Batch) -> Iterator[Note]:
-    """Yield notes on left-over state and shared noise, from passes of a copy of the system.
+def in_more_passes(system: nn.Module, batch: Batch) -> Iterator[Note]:
+    """Yield notes on left-over state and shared noise, from at most four more passes.
 
-    Nothing is yielded of a system that is computed elsewhere, or cannot be copied or run again.
+    Nothing is yielded of a system that is computed elsewhere, or whose passes fail.
 
     Raises:
         InputError: if the batch is not the first dimension of the outputs.
@@ -173,7 +173,7 @@ def on_a_copy(system: nn.Module, batch: Batch) -> Iterator[Note]:
         ordered = batch_first(system, rows, batch.outputs)
         names = left_over(system, rows)
         noise = own_noise(system, batch.inputs[:ROWS]) if batch.sigma is None else {}
-    except Exception:  # of the user's modules, which need not allow copies
+    except Exception:  # of the user's modules, which need not allow it
         return
     if not ordered:
         raise InputError(

@@ -1,11 +1,10 @@
-"""Passes of a copy of the system, which show its own noise and its left-over state.
+"""Further passes of a system, which show its own noise and its left-over state.
 
-The system itself and the global generators of random numbers stay as they are.
+The system, its random streams and the global ones are left as they were.
 """
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,35 +18,29 @@ from noisynets.core.nodes import find_nodes
 from noisynets.core.probe import first
 from noisynets.core.trial import Stateful, trial
 from noisynets.core.types import Effect, Node
+from noisynets.core.verify.snapshot import Snapshot, global_streams
 
 ROWS = 256
 """Largest number of rows in which noise is compared."""
 
 
 @contextmanager
-def generators_kept() -> Iterator[None]:
-    """Restore the global random generators of PyTorch, NumPy and Python at the end."""
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-    numbers, python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else ()):
-        try:
+def put_back(system: nn.Module) -> Iterator[None]:
+    """Put the system and all random streams back at the end."""
+    snapshot, streams = Snapshot(system), global_streams()
+    try:
+        with torch.no_grad():
             yield
-        finally:
-            np.random.set_state(numbers)
-            random.setstate(python)
-
-
-def _same_numbers() -> None:
-    torch.manual_seed(0)
-    np.random.seed(0)
-    random.seed(0)
+    finally:
+        snapshot.restore()
+        streams()
 
 
 class Replay:
     """Context manager: records what enters and leaves the nodes, or replays what entered.
 
     Args:
-        nodes: of the copy.
+        nodes: of the system.
         entered: inputs of every call, by name of the node, that replace those of this pass; None:
             they are recorded.
 
@@ -109,25 +102,13 @@ def own_noise(system: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     Returns:
         By name of the node: a(second pass) − a(first pass) in its first call, (B, *out).
     """
-    with torch.no_grad(), generators_kept():
-        twin = copied(system)
-        nodes = find_nodes(twin)
-        with trial(twin), Replay(nodes) as one:
-            twin(inputs[:ROWS])
-        with trial(twin), Replay(nodes, one.entered) as two:
-            twin(inputs[:ROWS])
+    nodes = find_nodes(system)
+    with put_back(system):
+        with trial(system), Replay(nodes) as one:
+            system(inputs[:ROWS])
+        with trial(system), Replay(nodes, one.entered) as two:
+            system(inputs[:ROWS])
     return {name: two.left[name] - a for name, a in one.left.items() if name in two.left}
-
-
-def copied(system: nn.Module) -> nn.Module:
-    """Return a deep copy, in which tensors that a graph computed are detached."""
-    memo = {
-        id(value): value.detach().clone()
-        for module in system.modules()
-        for value in [*vars(module).values(), *module.buffers(recurse=False)]
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    return copy.deepcopy(system, memo)
 
 
 Attributes = dict[tuple[str, str], Any]
@@ -145,10 +126,8 @@ def batch_first(system: nn.Module, inputs: Tensor, outputs: Any) -> bool:
     if not isinstance(outputs, Tensor) or list(outputs.shape).count(len(inputs)) < 2:
         return True
     fewer = inputs[: len(inputs) // 2]
-    with torch.no_grad(), generators_kept():
-        twin = copied(system)
-        with trial(twin):
-            found = twin(fewer)
+    with put_back(system), trial(system):
+        found = system(fewer)
     return isinstance(found, Tensor) and len(found) == len(fewer)
 
 
@@ -165,17 +144,16 @@ def left_over(system: nn.Module, inputs: Tensor) -> list[str]:
     Returns:
         Paths of the attributes, such as 'lif.mem'.
     """
-    with torch.no_grad(), generators_kept():
-        twin = copied(system)
-        before = attributes(twin)
-        outputs = _pass(twin, inputs)
-        names = [f"{m}.{n}".lstrip(".") for m, n in _changed(before, attributes(twin))]
-        if not names or _equal(_pass(twin, inputs), outputs):
+    with put_back(system):
+        before = attributes(system)
+        outputs = _pass(system, inputs)
+        names = [f"{m}.{n}".lstrip(".") for m, n in _changed(before, attributes(system))]
+        if not names or _equal(_pass(system, inputs), outputs):
             return []
-        modules = dict(twin.named_modules())
+        modules = dict(system.named_modules())
         for (module, name), value in before.items():
             setattr(modules[module], name, value)
-        return names if _equal(_pass(twin, inputs), outputs) else []
+        return names if _equal(_pass(system, inputs), outputs) else []
 
 
 def attributes(system: nn.Module) -> Attributes:
@@ -200,7 +178,10 @@ def _changed(before: Attributes, after: Attributes) -> list[tuple[str, str]]:
 
 
 def _pass(system: nn.Module, inputs: Tensor) -> Any:
-    _same_numbers()
+    """Return the outputs of a pass with always the same random numbers."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
     with trial(system):
         return system(inputs)
 

@@ -1,0 +1,1 @@
+"""Verification of a system on its first batch."""
