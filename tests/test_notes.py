@@ -36,7 +36,7 @@ from noisynets.systems.devices import PRESETS, Telegraph
 from noisynets.systems.spiking import Leaky, Spiking
 from noisynets.tasks.environments import Episodes
 
-X, Y = torch.randn(40, 8), torch.randint(0, 3, (40,))
+X, Y = torch.randn(120, 8), torch.randint(0, 3, (120,))
 
 
 def net() -> nn.Sequential:
@@ -135,16 +135,18 @@ def test_nothing_is_noted_of_what_is_sound(rule: str) -> None:
 
 
 class Shared(nn.Module):
-    """Noise of which a share is common: to all nodes, to all rows, or to nodes alone."""
+    """Noise of which a share is common: to all nodes (in time, too), to rows, or to two nodes."""
 
     def __init__(self, by: str, share: float, draws: dict[str, Tensor]) -> None:
         super().__init__()
         self.by, self.share, self.draws = by, share, draws
 
     def forward(self, a: Tensor) -> Tensor:
-        shape = {"all": (len(a), 1), "rows": (1, a.shape[1]), "nodes": tuple(a.shape)}[self.by]
+        one = (len(a), 1)
+        shapes = {"all": one, "drift": one, "rows": (1, a.shape[1]), "nodes": tuple(a.shape)}
         if self.by == "rows" or "common" not in self.draws:
-            self.draws["common"] = torch.randn(shape)
+            common = torch.randn(shapes[self.by])
+            self.draws["common"] = common.cumsum(0) / 5 if self.by == "drift" else common
         own = torch.randn_like(a)
         return a + 0.1 * (self.share**0.5 * self.draws["common"] + (1 - self.share) ** 0.5 * own)
 
@@ -163,7 +165,7 @@ class Supplied(nn.Module):
         return self.two(torch.tanh(self.one(x)))
 
 
-@pytest.mark.parametrize("by", ["all", "rows", "nodes"])
+@pytest.mark.parametrize("by", ["all", "drift", "rows", "nodes"])
 @pytest.mark.parametrize("rule", ["anp", "mirrored"])
 def test_shared_noise_is_noted(by: str, rule: str) -> None:
     for share, found in ((0.0, []), (0.8, ["shared noise"])):
@@ -171,7 +173,7 @@ def test_shared_noise_is_noted(by: str, rule: str) -> None:
         estimator = NodePerturbation(Supplied(by, share), cross_entropy, rule, sigma=None)
         assert kinds(estimator, 1, X, Y) == found
     said = {"all": "activities of a row", "rows": "rows of a batch", "nodes": "'two' and 'one'"}
-    assert said[by] in str(estimator.notes[0])
+    assert said.get(by, "in common") in str(estimator.notes[0])
 
 
 def test_independent_noise_is_hardly_ever_taken_for_shared() -> None:
@@ -304,7 +306,7 @@ def test_fallbacks_are_listed() -> None:
     for rule in ("mirrored", Corrected(RULES["mirrored"].make(0))):
         estimator = NodePerturbation(mixed, squared_error, rule)
         assert estimator.fallbacks == ()
-        assert kinds(estimator, 2, X, torch.randn(40, 3)) == ["learned credit"]
+        assert kinds(estimator, 2, X, torch.randn(120, 3)) == ["learned credit"]
         assert estimator.fallbacks == ("0",)
     assert OverTrial(estimator.rule).fallbacks == InTime(estimator.rule).fallbacks == ("0",)
 

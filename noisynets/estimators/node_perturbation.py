@@ -235,8 +235,7 @@ class NodePerturbation:
             needs=needs if graph is None else replace(needs, graph=False),
         )
         with probe:
-            stacked = probe.stack(inputs)
-            outputs = self.system(stacked)
+            outputs = self.system(probe.stack(inputs))
         passes = 1 + probe.passes
         loss = losses(self.loss, outputs, torch.cat([targets] * passes))
         loss = loss.unflatten(0, (passes, batch))
@@ -253,7 +252,7 @@ class NodePerturbation:
         self._obstacles.steps += 1
         if self._obstacles.steps in LOOKS or self._obstacles.steps % EVERY == 0:
             reads = self.rule.reads_dloss or self.error.needs_pairs
-            found = Batch(stacked, batch, outputs, loss, probe.sigma, reads)
+            found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(found, self.rule, record)
         estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
         return Credited(estimate, record.calls, self.rule(record), self.product_dtype)

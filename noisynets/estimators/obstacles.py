@@ -19,7 +19,7 @@ from noisynets.core.notes import Note, Notes
 from noisynets.core.probe import check_finite
 from noisynets.core.record import Record
 from noisynets.core.types import Sealed
-from noisynets.estimators.replay import ROWS, batch_first, left_over, own_noise
+from noisynets.estimators.replay import batch_first, left_over, own_noise
 from noisynets.rules import Rule
 
 LOOKS = frozenset({1, 3, 9, 27, 81})
@@ -43,8 +43,7 @@ class Batch:
     """What an estimator measured in one step.
 
     Attributes:
-        inputs: as the system received them, of all passes or before these split; None: no further
-            pass is made.
+        inputs: (B, ...); None: no further pass is made.
         size: B.
         outputs: of all passes; None: of episodes, which may end alike.
         loss: of all passes, (1 + P, B).
@@ -88,7 +87,7 @@ class Obstacles:
         """
         step = self.steps
         if batch.inputs is not None:
-            check_finite("inputs", batch.inputs[: batch.size])
+            check_finite("inputs", batch.inputs)
         if step in LOOKS or step % EVERY == 0:
             self._say(self._of_loss(batch))
         if step == 1:
@@ -172,7 +171,7 @@ def in_more_passes(system: nn.Module, batch: Batch) -> Iterator[Note]:
     try:
         ordered = batch_first(system, rows, batch.outputs)
         names = left_over(system, rows)
-        noise = own_noise(system, batch.inputs[:ROWS]) if batch.sigma is None else {}
+        noise = own_noise(system, batch.inputs) if batch.sigma is None else {}
     except Exception:  # of the user's modules, which need not allow it
         return
     if not ordered:
@@ -199,11 +198,12 @@ def shared(noise: dict[str, Tensor]) -> Iterator[Note]:
     if not found or not all(bool(d.isfinite().all()) for d in found):
         return
     rows, components = of_rows(found), of_components(found)
+    fewer = 1 + max(rows.share, 0) * (len(found[0]) - 1)  # rows per independent one
     message = ""
-    if components.found(SHARED):
-        message = f"the activities of a row have {components.share:.0%} of their noise in common"
-    elif rows.found(SHARED_ROWS):
+    if rows.found(SHARED_ROWS):
         message = f"the rows of a batch have {rows.share:.0%} of their noise in common"
+    elif components.found(SHARED, 12 * fewer**0.5):
+        message = f"the activities of a row have {components.share:.0%} of their noise in common"
     elif rows.z < DEPENDENT_ROWS:
         names = list(noise)
         for i, one in enumerate(names):
