@@ -5,6 +5,7 @@ start from the error at the output, also needs plain loops of its own: `NAME_rul
 """
 
 import copy
+import io
 import os
 import pickle
 import re
@@ -21,13 +22,31 @@ from synchronisation import HostReads, Synchronisations
 from tiny import config, final, interrupted, run, same, tiny_task
 from torch import Tensor, nn
 
-from noisynets import RULES, Injection, NodePerturbation, Record, Rule, decorrelate, squared_error
+from noisynets import (
+    RULES,
+    SPSA,
+    Backpropagation,
+    Injection,
+    MeasuredError,
+    NodePerturbation,
+    OverTrial,
+    Record,
+    RollOutFeedback,
+    RollOutPerturbation,
+    Rule,
+    WeightPerturbation,
+    decorrelate,
+    negative_return,
+    squared_error,
+)
 from noisynets.core.decorrelation import decorrelations
 from noisynets.estimators.methods import METHODS
 from noisynets.rules.credit.feedback import Feedback
 from noisynets.run.session import Session, build
 from noisynets.run.settings import seeds
 from noisynets.systems.devices import AdditiveGaussian, Noisy
+from noisynets.systems.spiking import Leaky, Spiking
+from noisynets.tasks.environments import Episodes
 
 RAW = [name for name, entry in RULES.items() if not entry.sends_error]
 CREDIT_IS_LINEAR = [name for name, entry in RULES.items() if entry.uses_dloss]
@@ -232,6 +251,7 @@ def test_passes_are_made_where_the_rule_is_due_and_give_the_same_credit(rule: st
 
 
 @each_rule
+@pytest.mark.filterwarnings("ignore:sigma 0.1 moves the loss")
 def test_no_credit_without_a_loss_difference(rule: str) -> None:
     made = estimator(rule)
     made.loss = lambda outputs, targets: 0 * outputs.sum(1)
@@ -305,14 +325,103 @@ def test_an_estimator_is_restored_with_the_same_bits_at_any_phase(rule: str, don
             expected = found
 
 
+def saved(made):
+    """Through a file of `torch.save`."""
+    file = io.BytesIO()
+    torch.save(made, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+TWINS = [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made)), saved]
+each_twin = pytest.mark.parametrize("twin", TWINS, ids=["deepcopy", "pickle", "torch.save"])
+
+
 @each_rule
-@pytest.mark.parametrize("twin", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
-def test_an_estimator_is_copied_and_pickled_with_the_same_bits(rule: str, twin) -> None:
+@each_twin
+def test_an_estimator_is_copied_and_saved_with_the_same_bits(rule: str, twin) -> None:
+    """Before the first step, after one, and in the middle of a schedule of pairs."""
     for own in own_noise(rule):
         made = estimator(rule, own)
-        steps(made, 3)
+        for more in (0, 1, ALWAYS + 1):
+            if more:
+                steps(made, more)
+            other = twin(made)
+            assert torch.equal(steps(made, 4), steps(other, 4))
+            assert same(made.state(), other.state()) and made.notes == other.notes
+
+
+def acting() -> Episodes:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    return Episodes(net, "CartPole-v1", {"max_episode_steps": 30})
+
+
+def spiking() -> Spiking:
+    torch.manual_seed(0)
+    return Spiking(nn.Sequential(nn.Linear(4, 6), Leaky(0.9, threshold=0.1), nn.Linear(6, 3)), 3)
+
+
+def other_estimators() -> dict:
+    """Makers of the other estimators and combinators, each with a batch."""
+    x, y = batch()
+    episodes = torch.arange(4)[:, None], torch.zeros(4)
+    made = {
+        "bp": (lambda: Backpropagation(network(), squared_error), (x, y)),
+        "wp": (lambda: WeightPerturbation(network(), squared_error, resamples=2), (x, y)),
+        "spsa": (lambda: SPSA(network(), squared_error), (x, y)),
+        "measured": (
+            lambda: NodePerturbation(network(), squared_error, "dfa", error=MeasuredError()),
+            (x, y),
+        ),
+    }
+    for name, entry in RULES.items():
+        if entry.roll_out is not None:
+            made[f"{name}, roll-outs"] = (
+                lambda name=name: RollOutPerturbation(acting(), negative_return, name),
+                episodes,
+            )
+        if not entry.sends_error:
+            over = lambda e=entry: NodePerturbation(spiking(), squared_error, OverTrial(e.make(0)))  # noqa: E731
+            made[f"{name} over trials"] = over, (x[:, None], y)
+            continue
+        made[f"{name}, feedback of roll-outs"] = (
+            lambda name=name: RollOutFeedback(acting(), negative_return, name),
+            episodes,
+        )
+        intime = lambda e=entry: NodePerturbation(spiking(), squared_error, e.make(0))  # noqa: E731
+        made[f"{name}, spiking"] = intime, (x[:, None], y)
+    return made
+
+
+@each_twin
+@pytest.mark.parametrize("name", other_estimators())
+def test_other_estimators_are_copied_and_saved_with_the_same_bits(name: str, twin) -> None:
+    make, examples = other_estimators()[name]
+    made = make()
+    for more in (0, 1, 2):
+        for _ in range(more):
+            made(*examples)
         other = twin(made)
-        assert torch.equal(steps(made, 4), steps(other, 4))
+        for one in (made, other):
+            one.system.zero_grad()
+            for _ in range(2):
+                one(*examples)
+        assert same(gradients(made.system), gradients(other.system))
+        assert same(made.state(), other.state())
+
+
+@each_twin
+@pytest.mark.parametrize("rule", [n for n, m in METHODS.items() if m.needs_model])
+def test_estimators_of_boxes_are_copied_and_saved_with_the_same_bits(rule: str, twin) -> None:
+    made = build(config(rule=rule, system="numpy-box", threads=1)).estimator
+    examples = tiny_task("train", None).first(20).batch(slice(None), torch.float32)
+    made(*examples)
+    other = twin(made)
+    for one in (made, other):
+        one.system.zero_grad()
+        one(*examples)
+    assert same(gradients(made.system), gradients(other.system))
 
 
 @each_method

@@ -1,6 +1,7 @@
 """What is refused, by name and with what to do; and what is not."""
 
 import time
+import warnings
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch import nn
 
 from noisynets import (
     RULES,
+    SPSA,
     AdditiveGaussian,
+    Backpropagation,
     InputError,
     NodePerturbation,
     Noisy,
@@ -20,6 +23,7 @@ from noisynets import (
     squared_error,
 )
 from noisynets.core.speed import slowdown
+from noisynets.estimators.methods import METHODS
 from noisynets.run.session import build
 from noisynets.systems.devices import PCM
 
@@ -270,6 +274,84 @@ def test_what_is_no_batch_is_refused() -> None:
     for inputs, targets in ((X, Y[:2]), (X[:0], Y[:0]), ((X, X), Y)):
         with pytest.raises(InputError):
             estimator(inputs, targets)
+
+
+class Event(nn.Module):
+    """Spikes where the potential is above 0.5, as no NaN ever is."""
+
+    def forward(self, a):
+        return (a > 0.5).float()
+
+
+@pytest.mark.parametrize("rule", ["anp", "mirrored"])
+def test_rows_that_are_not_finite_are_named(rule: str) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), Event(), nn.Linear(4, 2))
+    makers = (
+        lambda: NodePerturbation(net, squared_error, rule),
+        lambda: SPSA(net, squared_error),
+        lambda: Backpropagation(net, squared_error),
+    )
+    for make in makers:
+        x, y = torch.randn(9, 3), torch.randn(9, 2)
+        x[2, 1], x[7, 0] = torch.nan, torch.inf
+        with pytest.raises(InputError, match="^inputs of rows 2, 7 contain NaN or infinity"):
+            make()(x, y)
+        y[3, 0] = torch.nan
+        with pytest.raises(InputError, match="^targets of row 3 contain NaN or infinity"):
+            make()(torch.randn(9, 3), y)
+        assert all(p.grad is None for p in net.parameters())
+    large = torch.full((9, 3), 3e38)  # their sum is infinite, and they are not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        NodePerturbation(net, squared_error, "anp")(large, torch.randn(9, 2))
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("bp", r"use Backpropagation\(system, loss\)"),
+        ("dbp", r"Backpropagation\(decorrelate\(system\), loss\)"),
+        ("wp", "use WeightPerturbation"),
+        ("spsa", "use SPSA"),
+        ("best", "use rule 'mirrored'"),
+        ("danp", r"use rule 'anp' with it: system = decorrelate\(system\)"),
+        ("dnp", r"use rule 'np' with it"),
+        ("dmirrored", "unknown rule 'dmirrored'"),
+    ],
+)
+def test_names_of_the_command_line_say_what_to_use_in_python(rule: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as error:
+        NodePerturbation(nn.Linear(3, 2), cross_entropy, rule)
+    assert "\n" not in str(error.value)
+
+
+def test_every_value_of_the_option_rule_is_known_in_python_or_named_elsewhere() -> None:
+    for name, method in METHODS.items():
+        if name not in RULES and not method.needs_model:
+            with pytest.raises(InputError, match=rf"^rule '{name}': "):
+                NodePerturbation(nn.Linear(3, 2), cross_entropy, name)
+
+
+def test_time_first_is_refused_where_it_could_be_taken_for_rows() -> None:
+    class TimeFirst(nn.Module):
+        def __init__(self, steps: int) -> None:
+            super().__init__()
+            self.layer, self.steps = nn.Linear(3, 2), steps
+
+        def forward(self, x):
+            return torch.stack([self.layer(x)] * self.steps)
+
+    def loss(outputs, targets):
+        return squared_error(outputs.mean(0), targets)
+
+    x, y = torch.randn(4, 3), torch.randn(4, 2)
+    with pytest.raises(InputError, match=r"outputs \(8, 8, 2\) do not have the batch as their"):
+        NodePerturbation(TimeFirst(8), loss, "anp")(x, y)
+    with pytest.raises(InputError, match=r"shape \(4, 8, 2\) where all passes have 8 rows"):
+        NodePerturbation(TimeFirst(4), loss, "mirrored")(x, y)
+    NodePerturbation(TimeFirst(5), loss, "anp")(x, y)
+    square = nn.Sequential(nn.Linear(3, 16), nn.Unflatten(1, (8, 2)))  # 8 by 2, for 8 rows
+    NodePerturbation(square, squared_error, "anp")(x, torch.randn(4, 8, 2))
 
 
 def test_bfloat16_needs_a_large_sigma() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import config
 
@@ -359,3 +360,41 @@ def test_the_command_is_installed() -> None:
         [sys.executable, "-m", "noisynets.cli", "list"], capture_output=True, text=True, check=True
     )
     assert "noisy-mlp" in done.stdout
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_notes_stand_in_one_line_in_the_summary_and_in_a_diagnosis(tmp_path, capsys) -> None:
+    """Neurons that never fire: the output is the same in every row and pass."""
+    out = tmp_path / "run"
+    silent = [
+        "tiny",
+        "--system",
+        "lif",
+        "--rule",
+        "anp",
+        "--threshold",
+        "1e6",
+        "--readout",
+        "count",
+    ]
+    assert call("train", *silent, "--epochs", "1", "--final-fit", "--out", str(out)) == 0
+    said = "the output is the same in every row and pass"
+    lines = [line for line in capsys.readouterr().err.splitlines() if said in line]
+    assert len(lines) == 1 and "noisynets: warning: " in lines[0]
+    (note,) = RunFolder(out).summary()["notes"]
+    assert note.startswith(said)
+    assert call("diagnose", str(out), "--trial-steps", "0") == 0
+    assert f"warning: {note}" in capsys.readouterr().out
+    assert json.loads((out / "diagnose.json").read_text())["notes"] == [note]
+
+
+def test_a_file_of_events_is_described_as_it_was_understood(tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 2, (24, 3, 2, 6)), np.arange(24) % 4
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x[:8], y_test=y[:8])
+    given = ["events", "--data-dir", str(tmp_path / "a.npz"), "--system", "lif", "--rule", "frozen"]
+    assert call("train", *given, "--epochs", "1", "--out", str(tmp_path / "run")) == 0
+    assert (
+        "events: events of a sensor, from a.npz: 24 training and 8 test examples, sensor (3, 2), "
+        "6 time steps, 4 classes" in capsys.readouterr().out
+    )

@@ -14,15 +14,27 @@ each_feedback = pytest.mark.parametrize(
 )
 
 
+class Sensor(nn.Module):
+    """Reads a value in place of every 99, as a broken sensor inside the system does."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.masked_fill(x == 99, self.value)
+
+
 @each_feedback
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_broken_activities_teach_nothing_and_raise_nothing(rule: str, value: float) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3))
+    hidden = [nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.Tanh()]
+    net = nn.Sequential(Sensor(value), *hidden, nn.Linear(5, 3))
     estimator = NodePerturbation(net, squared_error, rule, sigma=0.1)
     for i in range(6):
         x = torch.randn(20, 4)
-        x[3] = value if i in (0, 3) else 1.0
+        x[3] = 99 if i in (0, 3) else 1.0
         net.zero_grad()
         estimator(x, torch.randn(20, 3))
     assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)

@@ -17,7 +17,7 @@ ROOMS = [
 """Each room may import from the rooms before it, and from itself."""
 
 CORE = [
-    {"errors"},
+    {"errors", "notes", "dependence"},
     {"reading"},
     {"arrays"},
     {"types"},

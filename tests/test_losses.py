@@ -7,15 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import cosine, gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from noisynets import (
     RULES,
+    SPSA,
+    Backpropagation,
     Corrected,
     InputError,
     KnownError,
     MeasuredError,
     NodePerturbation,
+    WeightPerturbation,
     cross_entropy,
     squared_error,
 )
@@ -146,3 +151,116 @@ def test_closed_derivatives_are_those_of_autograd(loss) -> None:
     closed, none = DERIVATIVES[loss](outputs, targets), torch.zeros(0, 6)
     torch.testing.assert_close(closed, KnownError()(Unhashable(), outputs, targets, none))
     assert torch.equal(closed, KnownError()(loss, outputs, targets, none))
+
+
+# --- kinds of numbers --------------------------------------------------------------------------
+
+KINDS = {
+    "float16": lambda v: v.half(),
+    "bfloat16": lambda v: v.bfloat16(),
+    "float64": lambda v: v.double(),
+    "int8": lambda v: v.to(torch.int8),
+    "int64": lambda v: v.long(),
+    "bool": lambda v: v > 1,
+    "numpy": lambda v: v.detach().numpy(),
+    "numpy float16": lambda v: v.detach().numpy().astype(np.float16),
+    "numpy int": lambda v: v.detach().numpy().astype(np.int32),
+    "numpy bool": lambda v: v.detach().numpy() > 1,
+    "list": lambda v: v.tolist(),
+    "numpy scalars": lambda v: list(v.detach().numpy()),
+    "list of tensors": lambda v: list(v),
+    "tuple of ints": lambda v: tuple(int(x) for x in v),
+}
+"""From losses (R,) to what a user's loss may return."""
+
+WRONG = {
+    "complex": lambda v: v + 1j,
+    "complex array": lambda v: v.detach().numpy() + 1j,
+    "mean": lambda v: v.mean(),
+    "float": lambda v: float(v.mean()),
+    "numpy mean": lambda v: v.detach().numpy().mean(),
+    "column": lambda v: v[:, None],
+    "nested": lambda v: [[x] for x in v.tolist()],
+    "short": lambda v: v[1:],
+    "text": lambda v: ["a"] * len(v),
+    "objects": lambda v: np.array([None] * len(v)),
+    "none": lambda v: None,
+    "ragged": lambda v: [torch.zeros(i) for i in range(len(v))],
+}
+
+
+def whole_numbers(outputs: Tensor, targets: Tensor) -> Tensor:
+    """A loss whose values are exact in every kind of number that they are given in."""
+    return (outputs.detach() > targets).float().sum(1)
+
+
+@pytest.mark.filterwarnings("ignore:sigma 0.5 moves the loss")
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_loss_of_any_real_kind_gives_the_same_estimate(kind: str, seed: int) -> None:
+    """As float32 values do, whatever the estimator."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(20, 4, generator=generator), torch.randn(20, 3, generator=generator)
+    convert = KINDS[kind]
+
+    def plain(outputs: Tensor, targets: Tensor) -> Tensor:
+        values = whole_numbers(outputs, targets)
+        return (values > 1).float() if "bool" in kind else values
+
+    def given_so(outputs: Tensor, targets: Tensor):
+        return convert(whole_numbers(outputs, targets))
+
+    makers = (
+        lambda net, loss: NodePerturbation(net, loss, "anp", sigma=0.5),
+        lambda net, loss: NodePerturbation(net, loss, "mirrored", sigma=0.5, error=MeasuredError()),
+        lambda net, loss: WeightPerturbation(net, loss, sigma=0.5),
+        lambda net, loss: SPSA(net, loss, sigma=0.5),
+    )
+    for make in makers:
+        found = []
+        for loss in (plain, given_so):
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+            estimate = make(net, loss)(x, y)
+            assert estimate.loss.is_floating_point() and estimate.loss.shape == (20,)
+            found.append(torch.cat([g.flatten() for g in gradients(net).values()]))
+        torch.testing.assert_close(*found, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("rule", ["anp", "mirrored"])
+def test_a_loss_of_no_such_kind_is_refused_in_one_line(kind: str, rule: str) -> None:
+    def loss(outputs: Tensor, targets: Tensor):
+        return WRONG[kind](whole_numbers(outputs, targets) + outputs.sum(1))
+
+    net = nn.Sequential(nn.Linear(4, 3))
+    with pytest.raises(InputError, match="the loss") as error:
+        NodePerturbation(net, loss, rule)(torch.randn(5, 4), torch.randn(5, 3))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_loss_of_another_dtype_than_the_network_gives_the_same_gradients(rule, dtype) -> None:
+    """Up to the precision of the loss."""
+    x, y = torch.randn(30, 4), torch.randn(30, 3)
+    found = []
+    for to in (torch.float32, dtype):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+        def loss(outputs: Tensor, targets: Tensor, to: torch.dtype = to) -> Tensor:
+            return (outputs - targets).to(to).square().sum(1)
+
+        estimator = NodePerturbation(net, loss, rule, sigma=0.3)
+        for _ in range(2):
+            estimator(x, y)
+        found.append(torch.cat([g.flatten() for g in gradients(net).values()]))
+    assert found[1].dtype == torch.float32
+    assert cosine(*found) > (0.9 if dtype == torch.bfloat16 else 0.99)
+
+
+def test_a_loss_without_a_derivative_is_refused_by_backpropagation() -> None:
+    with pytest.raises(InputError, match="no derivative"):
+        Backpropagation(nn.Linear(4, 3), whole_numbers)(torch.randn(5, 4), torch.randn(5, 3))

@@ -22,7 +22,7 @@ from tiny import final, metrics, same
 from torch import Tensor, nn
 
 from noisynets import cli
-from noisynets.core.errors import InputError
+from noisynets.core.errors import Diverged, InputError
 from noisynets.core.losses import negative_return
 from noisynets.core.types import EpisodeLog
 from noisynets.estimators.node_perturbation import NodePerturbation
@@ -372,3 +372,63 @@ def test_discounted_rewards_to_go(rewards: list[float]) -> None:
         assert float(made.to_go()[0, t]) == pytest.approx(sum(rewards[t:]), abs=1e-4)
         discounted = sum(0.7**i * reward for i, reward in enumerate(rewards[t:]))
         assert float(made.to_go(0.7)[0, t]) == pytest.approx(discounted, abs=1e-4)
+
+
+# --- what does not fit together ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "environment", "words"),
+    [
+        (nn.Linear(3, 2), "Pendulum-v1", r"gives outputs \(2, 2\).*last layer 1 output$"),
+        (nn.Linear(4, 1), "CartPole-v1", r"gives outputs \(2, 1\).*last layer 2 outputs$"),
+        (nn.Linear(4, 3), "CartPole-v1", r"gives outputs \(2, 3\).*last layer 2 outputs$"),
+        (nn.Sequential(nn.Linear(4, 2), nn.Flatten(0)), "CartPole-v1", r"gives outputs \(4,\)"),
+    ],
+)
+def test_a_network_with_other_outputs_than_the_actions_is_refused(network, environment, words):
+    system = Episodes(network, environment, {"max_episode_steps": 5})
+    with pytest.raises(InputError, match=words) as error:
+        system(torch.tensor([[1], [2]]))
+    assert "\n" not in str(error.value)
+
+
+class Broken(Counter):
+    """Returns something that is no number in its third step."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(p=0.0)
+        self.what = what
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        seen, reward, *rest = super().step(action)
+        self.steps += 1
+        if self.steps == 3:
+            return (seen * np.nan, reward, *rest) if self.what == "observation" else (
+                seen, np.inf, *rest
+            )  # fmt: skip
+        return seen, reward, *rest
+
+
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_an_environment_that_returns_no_numbers_is_named(what: str) -> None:
+    name = "Broken-v0"
+    gymnasium.register(name, Broken, max_episode_steps=6)
+    try:
+        system = Episodes(nn.Linear(3, 2), name, {"what": what})
+        words = rf"Broken-v0: its {what} is not finite in step 3 of episode 7: mend the environment"
+        with pytest.raises(InputError, match=words):
+            RollOutPerturbation(system, negative_return)(torch.tensor([[7], [8]]), torch.zeros(2))
+    finally:
+        gymnasium.registry.pop(name)
+
+
+def test_a_network_whose_outputs_are_not_finite_has_diverged() -> None:
+    network = nn.Linear(4, 2)
+    nn.init.constant_(network.weight, torch.inf)
+    with pytest.raises(Diverged, match="outputs of the network are not finite: lower --lr"):
+        Episodes(network, "CartPole-v1", {"max_episode_steps": 5})(torch.tensor([[1]]))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from noisynets.core.errors import DISK, NoisynetsError
 from noisynets.run.signals import Program
@@ -50,7 +52,9 @@ def _exit_code(program: Program, words: list[str]) -> int:
 
         _print_anything()
         program.begin()
-        run(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _in_one_line
+            run(words)
         if sys.stdout is not None:  # as of a program without a console
             sys.stdout.flush()
         return 0
@@ -98,3 +102,15 @@ def _print_anything() -> None:
     reconfigure: Callable[..., None] | None = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
+
+
+def _in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning in one line; where it was raised is of no use on a command line."""
+    print(f"noisynets: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from noisynets.cli.benchmarks import BenchArguments, bench
 from noisynets.cli.boxes import CheckArguments, check_box
@@ -63,19 +61,7 @@ def run(words: Sequence[str]) -> None:
         rest = [word for word in rest if word not in (*HELP, *HELP_ALL)]
         print(_help(command, rest, whole), end="")
         return
-    with _short_warnings():
-        command(rest)
-
-
-@contextmanager
-def _short_warnings() -> Iterator[None]:
-    """Print warnings in one line each, without the line of code that raised them."""
-    before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"noisynets: {message}\n"
-    try:
-        yield
-    finally:
-        warnings.formatwarning = before
+    command(rest)
 
 
 def overview() -> str:

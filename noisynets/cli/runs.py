@@ -109,10 +109,12 @@ def train(arguments: TrainArguments, config: Config) -> None:
 
 
 def loaded(config: Config) -> Data:
-    """Load the examples of a run; fetch them first if they are not there."""
-    files = task_of(config).files
-    if files is not None and config.data_dir is None:
-        fetch(files, say=lambda line: print(line, file=sys.stderr))
+    """Load the examples of a run; fetch missing files, and say how own files were understood."""
+    task = task_of(config)
+    if task.files is not None and config.data_dir is None:
+        fetch(task.files, say=lambda line: print(line, file=sys.stderr))
+    if config.data_dir is not None:
+        print(f"{task.name}: {task.summary}")
     return load_data(config)
 
 

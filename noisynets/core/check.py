@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from torch import nn
@@ -14,6 +13,7 @@ from noisynets.core.errors import SystemRefused
 from noisynets.core.graph import Graph
 from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
+from noisynets.core.notes import Notes
 from noisynets.core.outer import has_outer, outer, overridden, registered_parent
 from noisynets.core.record import NodeRecord
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
@@ -33,7 +33,8 @@ def check(system: nn.Module) -> list[Node]:
     Traceback (most recent call last):
     ...
     noisynets.core.errors.SystemRefused: '1' (BatchNorm1d): mixes the passes of a pair through its \
-batch statistics: use GroupNorm or LayerNorm
+batch statistics: freeze it with eval() and requires_grad_(False), or use GroupNorm or LayerNorm \
+with rule 'innovation' (mirrored credit does not pass them)
     """
     nodes = find_nodes(system)
     problems = [
@@ -98,7 +99,7 @@ def check_noisy(calls: Sequence[NodeRecord]) -> None:
         )
 
 
-def warn_quiet(calls: Sequence[NodeRecord]) -> None:
+def warn_quiet(calls: Sequence[NodeRecord], notes: Notes) -> None:
     """Warn, in intrinsic mode, of layers that add no noise of their own.
 
     Their measured differences are W δx, which upstream noise alone determines: a raw rule trains
@@ -107,11 +108,11 @@ def warn_quiet(calls: Sequence[NodeRecord]) -> None:
     """
     quiet = sorted({r.node.name for r in calls if is_quiet(r.node.outlet)})
     if quiet:
-        warnings.warn(
+        notes.warn(
+            "quiet nodes",
             f"{', '.join(map(repr, quiet))}: no noise of its own, so that its differences come "
             "from upstream alone, and a raw rule trains the system badly: use mirrored or learned "
             "credit, or wrap the layer: Noisy(layer, effect)",
-            stacklevel=4,
         )
 
 
@@ -150,11 +151,15 @@ def _mixes(module: nn.Module) -> str:
     if isinstance(module, _BatchNorm):
         if module.training or module.running_mean is None:
             return (
-                "mixes the passes of a pair through its batch statistics: use GroupNorm or "
-                "LayerNorm"
+                "mixes the passes of a pair through its batch statistics: freeze it with eval() "
+                "and requires_grad_(False), or use GroupNorm or LayerNorm with rule 'innovation' "
+                "(mirrored credit does not pass them)"
             )
         if trained:
-            return "trains weight and bias, which no rule reaches: freeze it, or use GroupNorm"
+            return (
+                "trains weight and bias, which no rule reaches: freeze it with "
+                "requires_grad_(False)"
+            )
     if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
         return "changes between the passes of a pair without being measured: remove it"
     if isinstance(module, nn.RReLU) and module.training:

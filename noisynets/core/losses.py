@@ -55,34 +55,65 @@ DERIVATIVES: dict[Loss, Callable[[Tensor, Tensor], Tensor | None]] = {
 """∂loss/∂output (R, ...) of losses with a closed form; None if these shapes have none."""
 
 
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
 def losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Evaluate the loss, and check that it has one value per row.
+    """Evaluate the loss, and check that it has one real value per row.
 
     Args:
-        loss: (outputs, targets) → losses.
+        loss: (outputs, targets) → losses: a tensor, a NumPy array, or a list of numbers.
         outputs: (R, ...).
         targets: (R, ...).
 
     Returns:
-        Losses (R,).
+        Losses (R,): floating-point tensors as they are, all other numbers in float64.
 
     Raises:
-        InputError: if the loss was averaged over rows, or not reduced over features.
+        InputError: if the loss failed, was averaged over rows, was not reduced over features, or
+            is no real number.
 
-    >>> import torch
+    >>> losses(lambda outputs, targets: [1, 0], torch.zeros(2, 3), torch.tensor([0, 1]))
+    tensor([1., 0.], dtype=torch.float64)
     >>> losses(F.cross_entropy, torch.zeros(2, 3), torch.tensor([0, 1]))
     Traceback (most recent call last):
     ...
     noisynets.core.errors.InputError: the loss gave shape () for 2 rows: it must return one value \
 per row, as with reduction='none' (and summed over features)
     """
-    values = loss(outputs, targets)
+    try:
+        values = loss(outputs, targets)
+        if not isinstance(values, Tensor) or values.dtype not in FLOATS:
+            values = _real(values)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(
+            f"the loss failed for outputs {_shape(outputs)} and targets {_shape(targets)}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
     if values.shape != targets.shape[:1]:
         raise InputError(
             f"the loss gave shape {tuple(values.shape)} for {len(targets)} rows: it must return "
             "one value per row, as with reduction='none' (and summed over features)"
         )
-    return values
+    return values if values.device == targets.device else values.to(targets.device)
+
+
+def _real(values: Any) -> Tensor:
+    """Return losses as a floating-point tensor."""
+    if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
+        values = torch.stack(list(values))
+    elif not isinstance(values, Tensor):
+        wide = torch.float64 if isinstance(values, list | tuple | int | float) else None
+        values = torch.as_tensor(values, dtype=wide)
+    if values.is_complex():
+        raise InputError(f"the loss gave {values.dtype} numbers: take its real part or modulus")
+    return values if values.dtype in FLOATS else values.double()
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 class OutputError(Protocol):
@@ -122,14 +153,17 @@ class KnownError:
         Raises:
             InputError: for an output that is not one tensor, or a loss without a derivative.
         """
-        output = one_tensor(outputs)[: len(targets)].detach()
+        output = one_tensor(outputs, (1 + len(dloss)) * len(targets))[: len(targets)].detach()
         closed = DERIVATIVES.get(loss) if isinstance(loss, Hashable) else None
         known = None if closed is None else closed(output, targets)
         if known is not None:
             return known
         with torch.enable_grad():
             output = output.requires_grad_()
-            value = losses(loss, output, targets).sum()
+            try:
+                value = losses(loss, output, targets).sum()
+            except InputError:  # NumPy takes no tensor that requires its derivative
+                value = losses(loss, output.detach(), targets).sum()
             if not value.requires_grad:
                 raise InputError(
                     "this loss has no derivative: feedback needs error=MeasuredError() "
@@ -175,8 +209,8 @@ class MeasuredError:
     @torch.no_grad()
     def __call__(self, loss: Loss, outputs: Any, targets: Tensor, dloss: Tensor) -> Tensor:
         """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out); updates S."""
-        outputs = one_tensor(outputs)
         resamples, batch = dloss.shape
+        outputs = one_tensor(outputs, (1 + resamples) * batch)
         y = outputs.unflatten(0, (1 + resamples, batch)).flatten(2)
         wide = torch.promote_types(y.dtype, torch.float32)  # there is no Cholesky for less
         delta = (y[1:] - y[0]).to(wide)
@@ -207,12 +241,21 @@ class MeasuredError:
         self._moment, self._weight = state.get("moment"), state.get("weight")
 
 
-def one_tensor(output: Any) -> Tensor:
-    """Return the output of a system, if it is one tensor.
+def one_tensor(output: Any, rows: int) -> Tensor:
+    """Return the output of a system, if it is one tensor with the rows of all passes.
+
+    Args:
+        output: of the system.
+        rows: of all passes.
 
     Raises:
         InputError: if it is not.
     """
     if not isinstance(output, Tensor):
         raise InputError("feedback starts from one output tensor; this system returns several")
+    if output.dim() == 0 or len(output) != rows:
+        raise InputError(
+            f"the output has shape {tuple(output.shape)} where all passes have {rows} rows: "
+            "feedback needs the batch as its first dimension"
+        )
     return output

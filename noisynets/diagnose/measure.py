@@ -103,6 +103,7 @@ def measure(
         rungs=() if sigma is None else tuple(ladder(session, examples, sorted({*RUNGS, sigma}))),
         trials=tuple(trials(c, examples, trial_steps)),
         diverged=diverged,
+        notes=tuple(session.notes()),
     )
 
 

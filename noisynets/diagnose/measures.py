@@ -64,6 +64,7 @@ class Measures:
         reads_dloss: True if credit depends on loss differences, directly or through learning.
         trials: short runs at three learning rates; empty if none were made.
         diverged: True if the run has diverged.
+        notes: what the estimator has warned of.
     """
 
     config: Config
@@ -79,3 +80,4 @@ class Measures:
     rungs: tuple[Rung, ...] = ()
     trials: tuple[Trial, ...] = ()
     diverged: bool = False
+    notes: tuple[str, ...] = ()

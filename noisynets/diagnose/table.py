@@ -58,6 +58,8 @@ def table(m: Measures) -> str:
     if m.trials:
         runs = (f"{t.lr:.2g}: {t.first:.3g} → {t.last:.3g}" for t in m.trials)
         lines += ["", f"loss in short runs at lr {', '.join(runs)}"]
+    if m.notes:
+        lines += ["", *(f"warning: {note}" for note in m.notes)]
     return "\n".join(lines)
 
 

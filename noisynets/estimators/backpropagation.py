@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from noisynets.core.check import check_called
 from noisynets.core.decorrelation import decorrelations, learn_
+from noisynets.core.errors import InputError
 from noisynets.core.losses import losses
 from noisynets.core.nodes import find_nodes, survey
+from noisynets.core.notes import Note
 from noisynets.core.probe import Probe, batch_size, reference
 from noisynets.core.types import Estimate, Loss
 
@@ -30,6 +32,7 @@ class Backpropagation:
     def __init__(self, system: nn.Module, loss: Loss) -> None:
         self.system = system
         self.loss = loss
+        self.notes: tuple[Note, ...] = ()
         self.nodes = find_nodes(system) if decorrelations(system) else []
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
@@ -39,6 +42,8 @@ class Backpropagation:
         with torch.enable_grad(), probe:
             outputs = self.system(inputs)
             loss = losses(self.loss, outputs, targets)
+            if not loss.requires_grad:
+                raise InputError("this loss has no derivative, which backpropagation needs")
             loss.mean().backward()
         check_called(self.nodes, probe.calls)
         learn_(probe.calls)

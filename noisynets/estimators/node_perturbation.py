@@ -24,6 +24,7 @@ from noisynets.core.graph import Graph
 from noisynets.core.losses import KnownError, OutputError, losses
 from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
+from noisynets.core.notes import Note, Notes
 from noisynets.core.outer import accumulate_
 from noisynets.core.probe import Probe, batch_size, reference
 from noisynets.core.record import Needs, NodeRecord
@@ -31,7 +32,9 @@ from noisynets.core.speed import warn_slow_products
 from noisynets.core.trial import RollOut, Stepped
 from noisynets.core.types import Estimate, Loss, Sampler
 from noisynets.core.verify import verify
-from noisynets.rules import RULES, Credit, Rule, StepCredit
+from noisynets.estimators.named import rule_of
+from noisynets.estimators.obstacles import EVERY, LOOKS, Batch, Obstacles
+from noisynets.rules import Credit, Rule, StepCredit
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +103,10 @@ class Surveyed:
         )
         if now != self._seen:
             nodes = check(self.system)
+            self.dtype = next(nodes[0].layer.parameters()).dtype
             if self.injection is not None:
                 check_open(self.system)
-                check_sigma(self.injection.sigma, next(nodes[0].layer.parameters()).dtype)
+                check_sigma(self.injection.sigma, self.dtype)
             self._survey = survey(self.system, nodes)
             self.needs = self.rule.needs(self.system)
             self.decorrelates = bool(decorrelations(self.system))
@@ -115,7 +119,7 @@ class Surveyed:
         verify(self.system, self._survey.nodes, loss, inputs, targets, self.injection is not None)
         self.verified = min(len(inputs), 2)
 
-    def check_first(self, calls: Sequence[NodeRecord]) -> None:
+    def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
         """Check the first batch for what only a pass can show; synchronises the device."""
         if not self._checked:
             check_called(self._survey.nodes, calls)
@@ -123,7 +127,7 @@ class Surveyed:
             if self.injection is None:
                 check_noisy(calls)
                 if not self.needs.error:
-                    warn_quiet(calls)
+                    warn_quiet(calls, notes)
             self._checked = True
 
     def graph(self, shape: torch.Size) -> Graph | None:
@@ -199,7 +203,7 @@ class NodePerturbation:
             raise InputError(f"resamples {resamples} must be at least 1")
         self.system = system
         self.loss = loss
-        self.rule = RULES[rule].make(seed) if isinstance(rule, str) else rule
+        self.rule = rule_of(rule, seed) if isinstance(rule, str) else rule
         self.error = KnownError() if error is None else error
         self.resamples = resamples
         self.product_dtype = product_dtype
@@ -208,6 +212,17 @@ class NodePerturbation:
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection, verify)
         self._surveyed.survey()
+        self._obstacles = Obstacles(system)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the estimator has warned of, each kind once."""
+        return (*self._obstacles.notes, *self.rule.notes)
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Paths of nodes with learned credit, because no credit passes what lies behind them."""
+        return tuple(self.rule.fallbacks)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
@@ -245,16 +260,21 @@ class NodePerturbation:
         passes = 1 + probe.passes
         loss = losses(self.loss, outputs, torch.cat([targets] * passes))
         loss = loss.unflatten(0, (passes, batch))
-        dloss = loss[1:] - loss[0]
+        dloss = (loss[1:] - loss[0]).to(self._surveyed.dtype)
         error = None
         if needs.error:
             error = self.error(self.loss, outputs, targets, dloss) / batch
         if not alone:
-            self._surveyed.check_first(probe.calls)
+            self._surveyed.check_first(probe.calls, self._obstacles.notes)
         record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
         if record.graph is not None and graph is None:
             check_output(record.graph)
             self._surveyed.keep_graph(record.graph, inputs.shape[1:])
+        self._obstacles.steps += 1
+        if self._obstacles.steps in LOOKS or self._obstacles.steps % EVERY == 0:
+            reads = self.rule.reads_dloss or self.error.needs_pairs
+            found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
+            self._obstacles.look(found, self.rule, record)
         estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
         return Credited(estimate, record.calls, self.rule(record), self.product_dtype)
 
@@ -262,7 +282,8 @@ class NodePerturbation:
         """Return the state of the injected noise, and what the rule has learnt."""
         found = {} if self.injection is None else {"stream": self.injection.stream.state()}
         found |= {f"rule|{name}": value for name, value in self.rule.state().items()}
-        return found | {f"error|{name}": value for name, value in self.error.state().items()}
+        found |= {f"error|{name}": value for name, value in self.error.state().items()}
+        return found | {"looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
@@ -270,6 +291,7 @@ class NodePerturbation:
             self.injection.stream.restore(state["stream"])
         self.rule.restore(_part(state, "rule|"))
         self.error.restore(_part(state, "error|"))
+        self._obstacles.restore(state.get("looks"))
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -11,18 +11,22 @@ from torch import Tensor, nn
 
 from noisynets.core.check import check, check_called, check_dtype, check_noisy
 from noisynets.core.decorrelation import learn_
-from noisynets.core.errors import InputError, SystemRefused, unknown
+from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import losses
 from noisynets.core.nodes import survey
 from noisynets.core.noise import Injection, check_sigma
+from noisynets.core.notes import Note
 from noisynets.core.outer import accumulate_
 from noisynets.core.probe import Probe
 from noisynets.core.record import Needs, NodeRecord, Record, Trajectory
 from noisynets.core.trial import RollOut
 from noisynets.core.types import EpisodeLog, Estimate, Loss, Node, Sampler
 from noisynets.core.verify import verify
+from noisynets.estimators.named import no_rule
+from noisynets.estimators.obstacles import LOOKS, Batch, Obstacles
 from noisynets.rules import RULES, Rule
 from noisynets.rules.roll_outs import RollOutPasses
+from noisynets.rules.rule import RollOutForm
 from noisynets.rules.scaling import Scaling, find_scaling
 
 
@@ -116,11 +120,7 @@ class RollOutPerturbation:
         discount: float = 1.0,
         verify: bool = True,
     ) -> None:
-        forms = {name: entry.roll_out for name, entry in RULES.items()}
-        form = forms.get(rule)
-        if form is None:
-            known = [name for name, found in forms.items() if found is not None]
-            raise unknown("rule for a network that acts", rule, known)
+        form = _form(rule)
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
         if not 0 <= discount <= 1:
@@ -145,6 +145,12 @@ class RollOutPerturbation:
             check_sigma(self.injection.sigma, next(self.nodes[0].layer.parameters()).dtype)
         self._survey = survey(system, self.nodes)
         self._checked, self._verifies = False, verify
+        self._obstacles = Obstacles(system.network)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the estimator has warned of, each kind once."""
+        return tuple(self._obstacles.notes)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
@@ -165,6 +171,10 @@ class RollOutPerturbation:
         assert log is not None, "a roll-out leaves its log"
         stacked = targets.repeat(n, *[1] * (targets.dim() - 1))
         loss = losses(self.loss, returns, stacked).view(n, batch)
+        self._obstacles.steps += 1
+        if self._obstacles.steps in LOOKS:
+            seen = Batch(None, batch, None, loss, probe.sigma, reads_dloss=True)
+            self._obstacles.look(seen)
         calls = {trajectory.a.shape[2] for trajectory in probe.trajectories}
         passes = judged_passes(
             self.loss, log, stacked, batch, calls, self.discount, self.injection is not None
@@ -182,13 +192,15 @@ class RollOutPerturbation:
         return Estimate(loss[0], returns[:batch], n * batch)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the state of the stream of injected noise."""
-        return {} if self.injection is None else {"stream": self.injection.stream.state()}
+        """Return the state of the stream of injected noise, and the number of steps."""
+        stream = {} if self.injection is None else {"stream": self.injection.stream.state()}
+        return stream | {"looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         if self.injection is not None:
             self.injection.stream.restore(state["stream"])
+        self._obstacles.restore(state.get("looks"))
 
     def _record(self, trajectory: Trajectory, passes: RollOutPasses) -> NodeRecord:
         """Return the record of a node, of the passes whose noise entered there."""
@@ -256,6 +268,14 @@ def verify_network(
 def weighted(outputs: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of outputs (R, *out) → (R,)."""
     return (outputs * weights).flatten(1).sum(1)
+
+
+def _form(rule: str) -> RollOutForm:
+    """Return the form of a rule for roll-outs."""
+    forms = {name: entry.roll_out for name, entry in RULES.items() if entry.roll_out is not None}
+    if rule not in forms:
+        raise no_rule(rule, "rule for a network that acts", forms)
+    return forms[rule]
 
 
 def credits(

@@ -7,15 +7,17 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.errors import InputError, unknown
+from noisynets.core.errors import InputError
 from noisynets.core.losses import losses
 from noisynets.core.nodes import find_nodes, survey
 from noisynets.core.noise import Injection
+from noisynets.core.notes import Note
 from noisynets.core.probe import Probe
 from noisynets.core.record import Needs
 from noisynets.core.seeds import salted
 from noisynets.core.trial import RollOut, trial
 from noisynets.core.types import Estimate, Loss, Sampler
+from noisynets.estimators.named import no_rule
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.estimators.roll_out import judged_passes
 from noisynets.rules import RULES, Rule
@@ -71,7 +73,7 @@ class RollOutFeedback:
         if isinstance(rule, str):
             known = {name: entry for name, entry in RULES.items() if entry.sends_error}
             if rule not in known:
-                raise unknown("feedback for a network that acts", rule, known)
+                raise no_rule(rule, "feedback for a network that acts", known)
         if resamples < 1:
             raise InputError(f"resamples {resamples} must be at least 1")
         if not 0 <= discount <= 1:
@@ -95,6 +97,16 @@ class RollOutFeedback:
                 f"{type(self.down.rule).__name__} does not start from the error at the output: use "
                 "RollOutPerturbation"
             )
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the estimator has warned of, each kind once."""
+        return self.down.notes
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Paths of nodes with learned credit, because no credit passes what lies behind them."""
+        return self.down.fallbacks
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:

@@ -12,8 +12,12 @@ from noisynets.core.decorrelation import decorrelations
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import losses
 from noisynets.core.noise import Injection, check_sigma
+from noisynets.core.notes import Note
+from noisynets.core.probe import batch_size
+from noisynets.core.recorders import wide
 from noisynets.core.trial import trial
 from noisynets.core.types import Estimate, Loss, Sampler
+from noisynets.estimators.obstacles import LOOKS, Batch, Obstacles
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,33 @@ class _WeightSpace:
         self.loss = loss
         self.resamples = resamples
         self.injection = Injection(sigma, noise or self.default_noise, seed, purpose=self.purpose)
+        self._obstacles = Obstacles(system)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the estimator has warned of, each kind once."""
+        return tuple(self._obstacles.notes)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the state of the stream of injected noise."""
-        return {"stream": self.injection.stream.state()}
+        """Return the state of the stream of injected noise, and the number of steps."""
+        return {"stream": self.injection.stream.state(), "looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         self.injection.stream.restore(state["stream"])
+        self._obstacles.restore(state.get("looks"))
 
     def _draw(self) -> dict[str, Tensor]:
         trained = {n: p for n, p in self.system.named_parameters() if p.requires_grad}
         return {name: self.injection(p.shape, like=p) for name, p in trained.items()}
+
+    def _look(self, inputs: Tensor, outputs: Tensor, one: Tensor, other: Tensor) -> None:
+        """Look at losses (B,) of two passes for what would keep the estimator from learning."""
+        self._obstacles.steps += 1
+        if self._obstacles.steps in LOOKS:
+            loss, sigma = torch.stack([one, other]), self.injection.sigma
+            found = Batch(inputs, len(inputs), outputs, loss, sigma, reads_dloss=True)
+            self._obstacles.look(found)
 
     def _accumulate_(self, xi: dict[str, Tensor], factor: Tensor) -> None:
         theta = dict(self.system.named_parameters())
@@ -96,11 +115,14 @@ class WeightPerturbation(_WeightSpace):
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
         at = Perturbed(self.system, inputs, targets, self.loss)
+        batch = batch_size(inputs, targets)
         outputs, loss = at({}, 0)
         for _ in range(self.resamples):
             xi = self._draw()
-            self._accumulate_(xi, at(xi, 1)[1].mean() - loss.mean())
-        return Estimate(loss, outputs, (1 + self.resamples) * len(inputs))
+            moved = at(xi, 1)[1]
+            self._accumulate_(xi, wide(moved).mean() - wide(loss).mean())
+        self._look(inputs, outputs, loss, moved)
+        return Estimate(loss, outputs, (1 + self.resamples) * batch)
 
 
 class SPSA(_WeightSpace):
@@ -124,9 +146,11 @@ class SPSA(_WeightSpace):
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
         at = Perturbed(self.system, inputs, targets, self.loss)
+        batch = batch_size(inputs, targets)
         for _ in range(self.resamples):
             xi = self._draw()
             outputs, up = at(xi, 1)
             _, down = at(xi, -1)
-            self._accumulate_(xi, (up.mean() - down.mean()) / 2)
-        return Estimate((up + down) / 2, outputs, 2 * self.resamples * len(inputs))
+            self._accumulate_(xi, (wide(up).mean() - wide(down).mean()) / 2)
+        self._look(inputs, outputs, up, down)
+        return Estimate((up + down) / 2, outputs, 2 * self.resamples * batch)

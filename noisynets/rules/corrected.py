@@ -12,10 +12,10 @@ from noisynets.core.record import Needs, Record
 from noisynets.rules.credit.delivery import estimates, is_intrinsic
 from noisynets.rules.credit.mirror import Maps, mirror_of
 from noisynets.rules.credit.state import nested, unnested
-from noisynets.rules.rule import Rule, StepCredit
+from noisynets.rules.rule import Combinator, Rule, StepCredit
 
 
-class Corrected(Rule):
+class Corrected(Combinator):
     """credit + α r ε N/‖ε‖², r = δL − Σ ε·credit: a control variate.
 
     For α = 1 and small noise this is unbiased for any feedback whose credit does not use this very
@@ -36,6 +36,11 @@ class Corrected(Rule):
             raise InputError("the credit of this rule is made of δL: nothing is left to correct")
         self.inner, self.share = inner, share
         self.maps = Maps(mirror_of)
+
+    @property
+    def reads_dloss(self) -> bool:
+        """True: what δL shows beyond the credit is added to it."""
+        return True
 
     def needs(self, system: nn.Module) -> Needs:
         """Return what the inner rule needs."""

@@ -25,6 +25,8 @@ class RandomLayerMap:
         seed: of the map.
     """
 
+    learns = False
+
     def __init__(self, layer: nn.Module, name: str, seed: int = 0) -> None:
         self.layer = layer
         self._seed, self._purpose = seed, f"feedback weights of {name}"

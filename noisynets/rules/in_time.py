@@ -12,16 +12,18 @@ from noisynets.rules.credit.delivery import graph_of
 from noisynets.rules.credit.eligibility import Eligibility
 from noisynets.rules.credit.feedback import Feedback
 from noisynets.rules.credit.state import nested, unnested
-from noisynets.rules.rule import Credit, Rule, StepCredit
+from noisynets.rules.rule import Combinator, Credit, StepCredit
 
 
-class InTime(Rule):
+class InTime(Combinator):
     """Distributes the credit of mean spikes among the steps of the trial by eligibilities.
 
     Args:
         inner: gives the credit of the mean spikes; credit of nodes that feed no neurons is passed
             on.
     """
+
+    inner: Feedback
 
     def __init__(self, inner: Feedback) -> None:
         self.inner = inner

@@ -26,6 +26,8 @@ class FollowingMirror:
         rows: used in one update, at most.
     """
 
+    learns = True
+
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
         self.layer = layer
         self.mirror = Mirror(layer, rows)

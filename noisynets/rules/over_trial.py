@@ -8,10 +8,10 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from noisynets.core.record import Needs, Record
-from noisynets.rules.rule import Credit, Rule
+from noisynets.rules.rule import Combinator, Credit, Rule
 
 
-class OverTrial(Rule):
+class OverTrial(Combinator):
     """Gives a rule one record per node, the mean over its calls, instead of one per call.
 
     Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
+from noisynets.core.notes import Note
 from noisynets.core.record import Needs, Record, Trajectory
 
 
@@ -43,6 +44,21 @@ class Rule(ABC):
     uses_dloss: bool = True
     due: bool = True
 
+    @property
+    def fallbacks(self) -> Sequence[str]:
+        """Paths of nodes with learned credit, because no credit passes what lies behind them."""
+        return ()
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """What the rule has warned of."""
+        return ()
+
+    @property
+    def reads_dloss(self) -> bool:
+        """True if loss differences make the credit, or teach what makes it."""
+        return self.uses_dloss or bool(self.fallbacks)
+
     @abstractmethod
     def needs(self, system: nn.Module) -> Needs:
         """Return what the rule needs of the passes of a system."""
@@ -50,6 +66,10 @@ class Rule(ABC):
     @abstractmethod
     def __call__(self, record: Record) -> Iterable[Credit]:
         """Return one credit per call of the record; linear in δL where δL is used."""
+
+    def unexplained(self, record: Record) -> list[str]:
+        """Return the paths of nodes at which what was learnt explains nothing of a record."""
+        return []
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""
@@ -59,6 +79,31 @@ class Rule(ABC):
         """Continue from a `state`."""
         if state:
             raise InputError(f"{type(self).__name__} keeps no state, and got {', '.join(state)}")
+
+
+class Combinator(Rule):
+    """A rule made of another one, `inner`."""
+
+    inner: Rule
+
+    @property
+    def fallbacks(self) -> Sequence[str]:
+        """Those of the inner rule."""
+        return self.inner.fallbacks
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """Those of the inner rule."""
+        return self.inner.notes
+
+    @property
+    def reads_dloss(self) -> bool:
+        """True if the inner rule reads loss differences."""
+        return self.inner.reads_dloss
+
+    def unexplained(self, record: Record) -> list[str]:
+        """Return those of the inner rule."""
+        return self.inner.unexplained(record)
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,7 @@ def summarised(
         "rule": config.rule,
         "seed": config.seed,
         "diverged": diverged,
+        "notes": session.notes(),
     }
 
 

@@ -69,6 +69,7 @@ class Progress:
         sample_forwards: so far.
         seconds: so far.
         rows: of metrics.csv.
+        notes: what the estimator has warned of, by kind.
     """
 
     epoch: int = 0
@@ -77,6 +78,7 @@ class Progress:
     sample_forwards: int = 0
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -117,8 +119,15 @@ class Session:
         self.optimiser.step()
         return estimate
 
+    def notes(self) -> list[str]:
+        """Return what the estimator has warned of in this run, also before it was resumed."""
+        for note in getattr(self.estimator, "notes", ()):
+            self.progress.notes.setdefault(note.kind, note.message)
+        return list(self.progress.notes.values())
+
     def state(self) -> dict[str, Any]:
         """Everything that must be kept to continue with the same bits."""
+        self.notes()
         return self._advanced() | {
             "optimiser": self.optimiser.state_dict(),
             "meter": {"sums": self.meter.sums, "count": self.meter.count},

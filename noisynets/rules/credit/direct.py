@@ -6,8 +6,9 @@ from torch import Tensor
 
 from noisynets.core.graph import Graph
 from noisynets.core.record import Record
-from noisynets.rules.credit.delivery import Gates, from_output, is_intrinsic
+from noisynets.rules.credit.delivery import Gates, from_output, graph_of, is_intrinsic, known_calls
 from noisynets.rules.credit.direct_maps import DirectMaps
+from noisynets.rules.credit.explained import Explained
 from noisynets.rules.credit.feedback import Feedback, Sent, UpdateSchedule
 from noisynets.rules.credit.mirror import Maps, mirror_of
 from noisynets.rules.credit.state import nested, unnested
@@ -25,6 +26,32 @@ class DirectFeedback(Feedback):
         self.maps = Maps(mirror_of)
         self._direct = direct
         self._gates = Gates()
+        self._explained = Explained()
+
+    @property
+    def reads_dloss(self) -> bool:
+        """True if loss differences teach the maps."""
+        return self._direct.taught
+
+    def unexplained(self, record: Record) -> list[str]:
+        """Return the paths of all hidden nodes if their credit explains nothing of δL."""
+        graph, known = graph_of(record), known_calls(record)
+        if not self._direct.taught or not known:
+            return []
+        hidden = set(range(len(record.calls))) - graph.top
+        taught, _ = self._direct.credits(record, hidden, self.maps, self._gates, learns=False)
+        top, _ = from_output(record, self._gates)
+        noise = self.maps.innovations(record)
+
+        def share(call: int, credit: Tensor) -> Tensor:
+            return (noise[call] * credit).flatten(2).sum(2)
+
+        residual = record.dloss - sum(share(call, top[call]) for call in known)
+        self._explained.add_(
+            residual, sum((share(*pair) for pair in taught.items()), start=0 * residual)
+        )
+        names = {record.calls[call].node.name for call in hidden}
+        return sorted(names) if self._explained.nothing else []
 
     def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
         """Send credit directly to every hidden call, and learn from the record if `learns`."""

@@ -159,7 +159,7 @@ class DirectMaps:
     """
 
     def __init__(self, new: Callable[[str], DirectMap], taught: bool) -> None:
-        self._new, self._taught = new, taught
+        self._new, self.taught = new, taught
         self._maps: dict[str, DirectMap] = {}
 
     def credits(
@@ -189,7 +189,7 @@ class DirectMaps:
             if direct is None:
                 direct = self._maps[name] = self._new(name)
             gate = gates.of_activity(call, record)
-            if self._taught and learns:
+            if self.taught and learns:
                 if not estimated:
                     top, _ = from_output(record, gates)
                     known = known_calls(record)

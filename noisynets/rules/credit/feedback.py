@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +15,13 @@ from torch import Tensor, nn
 
 from noisynets.core.graph import Graph, Opaque
 from noisynets.core.graph.expressions import activities
+from noisynets.core.notes import Note, Notes
 from noisynets.core.record import Needs, Record
 from noisynets.core.trial import has_state
 from noisynets.core.types import Node
 from noisynets.rules.credit.delivery import Gates, add_, deliver, from_output
 from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
+from noisynets.rules.credit.explained import unexplained_maps
 from noisynets.rules.credit.mirror import Map, Maps
 from noisynets.rules.credit.products import has_mirror
 from noisynets.rules.credit.saturation import SaturationMask
@@ -131,7 +132,22 @@ class LayerwiseFeedback(Feedback):
         self._gates = Gates()
         self._direct = DirectMaps(learned_map, taught=True)
         self._blocked: tuple[Graph, frozenset[int]] | None = None
-        self._warned = False
+        self._fallbacks: tuple[str, ...] = ()
+        self._notes = Notes()
+
+    @property
+    def fallbacks(self) -> Sequence[str]:
+        """Paths of nodes with learned credit, because no credit passes what lies behind them."""
+        return self._fallbacks
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """What the rule has warned of."""
+        return tuple(self._notes)
+
+    def unexplained(self, record: Record) -> list[str]:
+        """Return the paths of nodes whose map explains nothing of a record."""
+        return unexplained_maps(record, self.maps)
 
     def distribute(self, record: Record, graph: Graph, learns: bool) -> Sent:
         """Send credit node by node through the maps, and learn from the record if `learns`."""
@@ -180,13 +196,13 @@ class LayerwiseFeedback(Feedback):
         return self._blocked[1]
 
     def _warn(self, names: set[str]) -> None:
-        if names and not self._warned:
-            warnings.warn(
+        self._fallbacks = tuple(sorted({*self._fallbacks, *names}))
+        if names:
+            self._notes.warn(
+                "learned credit",
                 f"{', '.join(map(repr, sorted(names)))}: what lies behind cannot be mirrored, so "
                 "learned credit is used there",
-                stacklevel=2,
             )
-            self._warned = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is found in the graph again: adjoints cannot be pickled."""

@@ -39,6 +39,8 @@ class Mirror:
         rows: used in one update, at most.
     """
 
+    learns = True
+
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
         self.layer, self.rows = layer, rows
         self._map: Tensor | None = None
@@ -119,7 +121,13 @@ def mirror_of(node: Node) -> Mirror:
 
 
 class Map(Protocol):
-    """A linear map in place of a node's own, for sending credit from its output to its input."""
+    """A linear map in place of a node's own, for sending credit from its output to its input.
+
+    Attributes:
+        learns: it learns from differences; if not, it is fixed.
+    """
+
+    learns: bool
 
     def update_(self, inputs: Tensor, outputs: Tensor) -> None:
         """Learn from differences: of the inputs (N, *in) and the activities (N, *out)."""

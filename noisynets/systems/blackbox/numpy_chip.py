@@ -9,10 +9,16 @@ import numpy as np
 from noisynets.systems.blackbox.contract import Array, Layer, Measured, Reading, Weights
 from noisynets.systems.blackbox.tiles import Distortions, Tiles, trial_noise
 
-UNITS: dict[str, Callable[[Array, float], Array]] = {
-    "leaky": lambda a, slope: np.where(a > 0, a, slope * a).astype(np.float32),
-    "sign": lambda a, slope: np.where(a >= 0, 1, -1).astype(np.float32),
-}
+
+def _leaky(a: Array, slope: float) -> Array:
+    return np.where(a > 0, a, slope * a).astype(np.float32)
+
+
+def _sign(a: Array, slope: float) -> Array:
+    return np.where(a >= 0, 1, -1).astype(np.float32)
+
+
+UNITS: dict[str, Callable[[Array, float], Array]] = {"leaky": _leaky, "sign": _sign}
 
 
 class NumpyChip:

@@ -124,11 +124,16 @@ def task(path: Path) -> Task:
     """
     arrays = read(path)
     n, *sensor, steps = arrays["x_train"].shape
+    classes = int(arrays["y_train"].max()) + 1
+    understood = (
+        f"{n} training and {len(arrays['x_test'])} test examples, sensor {tuple(sensor)}, "
+        f"{steps} time steps, {classes} classes"
+    )
     return Task(
         name="events",
-        summary=f"events of a sensor, from {path.name}",
+        summary=f"events of a sensor, from {path.name}: {understood}",
         input_shape=tuple(sensor),
-        classes=int(arrays["y_train"].max()) + 1,
+        classes=classes,
         load=partial(load, path=path),
         validation=max(1, n // SHARE),
         steps=steps,

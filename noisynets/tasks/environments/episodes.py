@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from torch import Tensor, nn
 
-from noisynets.core.errors import InputError, unknown
+from noisynets.core.errors import Diverged, InputError, unknown
 from noisynets.core.trial import RollOut, Stepped
 from noisynets.core.types import EpisodeLog
 from noisynets.tasks.environments.spaces import Array, action_adapter, observation_adapter
@@ -95,6 +95,7 @@ class Episodes(RollOut):
                 own = slice(i * batch, (i + 1) * batch)
                 with named(self.environment):
                     observations[i], reward, terminated, truncated, _ = env.step(actions[own])
+                self._check_finite(reward, observations[i], rows[:batch], len(rewards))
                 rewards[-1][own] = reward
                 ended[own] = terminated | truncated
             running = running & ~ended
@@ -114,7 +115,30 @@ class Episodes(RollOut):
         if isinstance(self.network, Stepped) and not self._observations.steps:
             x = x[:, None]
         output: Tensor = self.network(x.to(next(self.network.parameters())))
-        return self._actions.convert(output.to("cpu", torch.float64).numpy())
+        needed = self._actions.outputs
+        if output.dim() < 2 or len(output) != len(x) or output[0].numel() != needed:
+            raise InputError(
+                f"{self.environment}: the network gives outputs {tuple(output.shape)} for {len(x)} "
+                f"observations, where its actions need ({len(x)}, {needed}): give the last layer "
+                f"{needed} output{'s' * (needed > 1)}"
+            )
+        numbers = output.flatten(1).to("cpu", torch.float64).numpy()
+        if not np.isfinite(numbers).all():
+            raise Diverged(f"{self.environment}: outputs of the network are not finite: lower --lr")
+        return self._actions.convert(numbers)
+
+    def _check_finite(
+        self, reward: Array, observation: Array, rows: Sequence[int], step: int
+    ) -> None:
+        """Refuse rewards and observations that are not finite."""
+        for what, values in (("reward", reward), ("observation", observation)):
+            numbers = np.asarray(values).reshape(len(rows), -1)
+            wrong = ~np.isfinite(numbers).all(1)
+            if wrong.any():
+                raise InputError(
+                    f"{self.environment}: its {what} is not finite in step {step} of episode "
+                    f"{rows[int(wrong.argmax())]}: mend the environment"
+                )
 
     def _envs(self, n: int, number: int) -> Envs:
         """Return the vector environment of n rows with this number; make it at its first use."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,17 +64,15 @@ def observation_adapter(space: spaces.Space[Any], owner: str) -> ObservationAdap
     """
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         centre, size = _bounds(space)
-        return ObservationAdapter(
-            space.shape, 0, lambda o: ((o - centre) / size).astype(np.float32)
-        )
+        return ObservationAdapter(space.shape, 0, partial(_scaled, centre=centre, size=size))
     if isinstance(space, spaces.MultiBinary):
         timed = len(space.shape) == 2
         shape = space.shape[1:] if timed else space.shape
         steps = space.shape[0] if timed else 0
-        return ObservationAdapter(tuple(shape), steps, lambda o: o.astype(np.float32))
+        return ObservationAdapter(tuple(shape), steps, _floats)
     if isinstance(space, spaces.Discrete):
         n, start = int(space.n), int(space.start)
-        return ObservationAdapter((n,), 0, lambda o: np.eye(n, dtype=np.float32)[o - start])
+        return ObservationAdapter((n,), 0, partial(_one_hot, n=n, start=start))
     raise InputError(
         f"{owner}: observations in {_short(space)} are not supported: wrap the environment so that "
         "they are in a Box of floats, a MultiBinary or a Discrete space"
@@ -102,22 +101,41 @@ def action_adapter(space: spaces.Space[Any], owner: str) -> ActionAdapter:
     [[1.0], [2.0]]
     """
     if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        return ActionAdapter(int(space.n), lambda y: y.argmax(1) + start)
+        return ActionAdapter(int(space.n), partial(_largest, start=int(space.start)))
     if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
-        return ActionAdapter(space.shape[0], lambda y: (y > 0).astype(space.dtype))
+        return ActionAdapter(space.shape[0], partial(_positive, dtype=space.dtype))
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        centre, size = _bounds(space)
-
-        def convert(y: Array) -> Array:
-            scaled = centre + size * y.reshape(-1, *space.shape)
-            return np.clip(scaled, space.low, space.high).astype(space.dtype)
-
-        return ActionAdapter(int(np.prod(space.shape)), convert)
+        return ActionAdapter(int(np.prod(space.shape)), partial(_within, space=space))
     raise InputError(
         f"{owner}: actions in {_short(space)} are not supported: wrap the environment so that they "
         "are in a Discrete space, a Box of floats or a MultiBinary space"
     )
+
+
+def _scaled(o: Array, centre: Array, size: Array) -> Array:
+    return ((o - centre) / size).astype(np.float32)
+
+
+def _floats(o: Array) -> Array:
+    return o.astype(np.float32)
+
+
+def _one_hot(o: Array, n: int, start: int) -> Array:
+    return np.eye(n, dtype=np.float32)[o - start]
+
+
+def _largest(y: Array, start: int) -> Array:
+    return y.argmax(1) + start
+
+
+def _positive(y: Array, dtype: Any) -> Array:
+    return (y > 0).astype(dtype)
+
+
+def _within(y: Array, space: spaces.Box) -> Array:
+    centre, size = _bounds(space)
+    scaled = centre + size * y.reshape(-1, *space.shape)
+    return np.clip(scaled, space.low, space.high).astype(space.dtype)
 
 
 def _bounds(space: spaces.Box) -> tuple[Array, Array]:

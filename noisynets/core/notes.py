@@ -1,0 +1,70 @@
+"""Notes: what an estimator warns of, each kind once, at the user's line."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+NOT_THE_USERS = ("noisynets", "torch")
+"""Packages whose frames are left out in the search for the user's line."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """One warning of an estimator.
+
+    Attributes:
+        kind: what it is about: 'flat loss', 'loss does not move', 'equal losses', 'equal outputs',
+            'shared noise', 'left-over state', 'quiet nodes', 'unexplained map' or
+            'learned credit'.
+        message: one line that says what was found, where, and what to do.
+    """
+
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Notes:
+    """The warnings of one estimator or rule, each kind at most once.
+
+    >>> notes = Notes()
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     notes.warn("shared noise", "the noise is shared")
+    ...     notes.warn("shared noise", "the noise is shared in another batch")
+    >>> len(caught), [str(note) for note in notes]
+    (1, ['the noise is shared'])
+    """
+
+    def __init__(self) -> None:
+        self._notes: dict[str, Note] = {}
+
+    def warn(self, kind: str, message: str) -> None:
+        """Warn at the line that called the package, unless this kind was warned of before."""
+        if kind not in self._notes:
+            self._notes[kind] = Note(kind, message)
+            warnings.warn(message, stacklevel=users_level())
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self._notes
+
+    def __iter__(self) -> Iterator[Note]:
+        return iter(self._notes.values())
+
+
+def users_level() -> int:
+    """Return the `stacklevel` of the innermost frame outside this package and PyTorch.
+
+    It is counted from the caller of this function, as `warnings.warn` counts.
+    """
+    frame, level = inspect.currentframe(), 0
+    while frame is not None:
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in NOT_THE_USERS:
+            break
+        frame, level = frame.f_back, level + 1
+    return max(level, 1)
