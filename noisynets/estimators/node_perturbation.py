@@ -212,7 +212,7 @@ class NodePerturbation:
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection, verify)
         self._surveyed.survey()
-        self._obstacles = Obstacles(system)
+        self._obstacles = Obstacles(system, passes=verify)
 
     @property
     def notes(self) -> tuple[Note, ...]:
