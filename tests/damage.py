@@ -603,7 +603,7 @@ def table(results: list[dict[str, Any]]) -> str:
     alone = sum(r["alone"] for r in results)
     rows += [
         "",
-        f"Longest case {longest:.1f} s of processor time; {alone} in processes of their own; at most ",
+        f"Longest case {longest:.1f} s of processor time; {alone} in own processes; at most ",
     ]
     rows[-1] += f"{memory / 1024:.2g} GiB of memory, of which the imported modules take a third."
     return "\n".join(rows)
