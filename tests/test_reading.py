@@ -70,7 +70,12 @@ def test_toml_may_be_nested_and_marked_but_not_deeply(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes(b"\xef\xbb\xbfa.b = [[1]]")
     assert read_toml(path) == {"a": {"b": [[1]]}}
-    for text in ("a = " + "[" * 5000, ".".join("a" * 60) + " = 1", "a = 1\na = 2"):
+    for text in (
+        "a = " + "[" * 5000,
+        ".".join("a" * 60) + " = 1",
+        ".".join("a" * 9000) + "=1",
+        "a = 1\na = 2",
+    ):
         path.write_text(text)
         with pytest.raises(InputError, match=r"a\.toml: "):
             read_toml(path)

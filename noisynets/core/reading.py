@@ -25,6 +25,8 @@ TEXT = 2**20
 """Bytes of a settings file, at most."""
 DEPTH = 50
 """Levels of lists and tables in JSON and TOML, at most."""
+DOTS = 1000
+"""Dots in a line of TOML, at most: a key of n parts takes time and memory that grow as n²."""
 DICTIONARY = 2**28
 """Bytes that the decoder of .xz files may use for itself."""
 
@@ -114,6 +116,8 @@ def read_toml(path: Path, *, limit: int = TEXT, advice: str = "correct it") -> d
         InputError: if it is too long, cannot be read, is no TOML, or is nested too deeply.
     """
     text = read_text(path, limit=limit, advice=advice)
+    if any(line.count(".") > DOTS for line in text.splitlines()):
+        raise InputError(f"{path}: a line has more than {DOTS} dots: {advice}")
     found: dict[str, Any] = _parsed(lambda: tomllib.loads(text), str(path), advice)
     return found
 
