@@ -19,6 +19,7 @@ from noisynets.core.errors import InputError
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.folder import RunFolder
 from noisynets.run.session import build
+from noisynets.run.trust import Trust
 
 
 def bench(
@@ -88,7 +89,11 @@ def _draw(out: Path, found: list[Group]) -> None:
     found = [group for group in found if group.compared]
     cases: dict[str, dict[str, list[RunFolder]]] = {}
     for group in found:
-        ended = [RunFolder(r.run.path) for r in group.compared if r.summary is not None]
+        ended = [
+            RunFolder(r.run.path, Trust.of(r.run.config))
+            for r in group.compared
+            if r.summary is not None
+        ]
         if ended and not group.config.final_fit:
             cases.setdefault(group.case, {})[group.rule] = ended
     if cases:

@@ -24,6 +24,7 @@ from noisynets.run.folder import RunFolder
 from noisynets.run.plugins import load_plugins
 from noisynets.run.settings import Config, task_of
 from noisynets.run.train import finished
+from noisynets.run.trust import Trust
 
 Phase = Literal["search", "comparison"]
 
@@ -163,7 +164,7 @@ def ended(suite: Suite, out: Path) -> list[Result]:
 
 def _read(run: Run) -> Result | None:
     """Return the result in a run's folder; None if the run is not finished there."""
-    folder = RunFolder(run.path)
+    folder = RunFolder(run.path, Trust.of(run.config))
     summary = folder.summary()
     if summary is None or folder.config() != run.config:
         return None

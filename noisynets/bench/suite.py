@@ -38,6 +38,7 @@ from noisynets.core.registry import Registry
 from noisynets.core.values import fits, made, options
 from noisynets.estimators.methods import BEST, METHODS
 from noisynets.run.settings import Config, resolve, unused
+from noisynets.run.trust import NOBODY, Trust
 
 FOLDER = Path(__file__).parent / "suites"
 SUITES: Registry[Path] = Registry("suite", {p.stem: p for p in sorted(FOLDER.glob("*.toml"))})
@@ -131,15 +132,18 @@ def summaries() -> dict[str, str]:
     return {name: read_toml(path)["summary"] for name, path in SUITES.items()}
 
 
-def read_suite(name: str, changes: dict[str, Any] | None = None) -> Suite:
+def read_suite(name: str, changes: dict[str, Any] | None = None, trust: Trust = NOBODY) -> Suite:
     """Read a suite, and resolve every setting in it.
 
     Args:
         name: of a suite of the package, or path of a TOML file.
         changes: settings that override the file's, in all cases.
+        trust: permission to run the code that the settings of a file name; those of a suite of the
+            package need none.
 
     Raises:
-        InputError: for a file that cannot be read, or names and settings that do not exist.
+        InputError: for a file that cannot be read, names and settings that do not exist, or code
+            for which there is no permission.
 
     >>> suite = read_suite("smoke")
     >>> suite.entries[0].case, suite.entries[0].rule, suite.seeds
@@ -150,19 +154,20 @@ def read_suite(name: str, changes: dict[str, Any] | None = None) -> Suite:
         raise unknown("suite", name, [*SUITES, "a path that ends in .toml"])
     values = read_toml(path)
     try:
-        return _suite(path.stem, values, changes or {})
+        trust = Trust(everything=True) if name in SUITES else trust
+        return _suite(path.stem, values, changes or {}, trust)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
 
 
-def _suite(name: str, values: dict[str, Any], changes: dict[str, Any]) -> Suite:
+def _suite(name: str, values: dict[str, Any], changes: dict[str, Any], trust: Trust) -> Suite:
     _known("key", values, TOP)
     search = _table(values, "search")
     _known("key of [search]", search, {"candidates", "epochs", "seeds"})
     cases = values.get("case", [])
     if not isinstance(cases, list) or not cases:
         raise InputError("there is no [[case]]")
-    entries = tuple(entry for case in cases for entry in _entries(case, values, changes))
+    entries = tuple(entry for case in cases for entry in _entries(case, values, changes, trust))
     if not isinstance(values.get("summary", ""), str):
         raise InputError("the summary must be a text")
     seeds = _seeds(values.get("seeds", [0, 1, 2]))
@@ -210,7 +215,9 @@ def _whole(key: str, value: Any, least: int) -> None:
         raise InputError(f"{key} {value!r} must be a whole number of at least {least}")
 
 
-def _entries(case: Any, values: dict[str, Any], changes: dict[str, Any]) -> list[Entry]:
+def _entries(
+    case: Any, values: dict[str, Any], changes: dict[str, Any], trust: Trust
+) -> list[Entry]:
     name = case.get("name") if isinstance(case, dict) else None
     if not isinstance(name, str) or not 0 < len(name) < 100:
         raise InputError("a [[case]] has no name, or a very long one")
@@ -225,9 +232,9 @@ def _entries(case: Any, values: dict[str, Any], changes: dict[str, Any]) -> list
             raise unknown(f"rule in case {name!r}", rule, METHODS)
     _known(f"tuned rule of case {name!r}", tuned, set(rules))
     common = _table(values, "settings")
-    given = [_table(table, rule) for table in (of_rules, tuned) for rule in table]
+    tables = [_table(table, rule) for table in (of_rules, tuned) for rule in table]
     known = options(Config)
-    for what in (common, own, *given):
+    for what in (common, own, *tables):
         _known(f"setting in case {name!r}", what, known.keys() - OF_A_RUN)
         for setting, value in what.items():
             if not fits(value, known[setting].type):
@@ -243,7 +250,9 @@ def _entries(case: Any, values: dict[str, Any], changes: dict[str, Any]) -> list
         settings |= _table(of_rules, rule) | _table(tuned, rule) | changes
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         try:
-            resolved = resolve(made(Config, {"threads": 1, "rule": rule} | settings))
+            given = made(Config, {"threads": 1, "rule": rule} | settings)
+            trust.check(given)
+            resolved = resolve(given)
         except InputError as error:
             raise InputError(f"case {name!r}, rule {rule!r}: {error}") from error
         found.append(Entry(name, rule, resolved, rule in tuned, at))

@@ -19,15 +19,16 @@ from noisynets.bench.speed import QUICK, Ratio, speed
 from noisynets.bench.speed import markdown as speed_table
 from noisynets.core.errors import InputError
 from noisynets.core.reading import read_text
-from noisynets.core.settings import REQUIRED, Settings, setting
+from noisynets.core.settings import REQUIRED, setting
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.folder import LONGEST
 from noisynets.run.settings import task_of
+from noisynets.run.trust import Trust, TrustSettings
 from noisynets.tasks.data.store import fetch
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchArguments(Settings):
+class BenchArguments(TrustSettings):
     """Arguments of `noisynets bench`."""
 
     suite: str = setting(
@@ -89,7 +90,9 @@ def bench(arguments: BenchArguments) -> None:
 def _chosen(a: BenchArguments) -> Suite:
     """Read the suite, with the changes that the command line makes."""
     changes: dict[str, Any] = {"epochs": a.epochs, "data_dir": a.data_dir and str(a.data_dir)}
-    chosen = read_suite(a.suite, {n: value for n, value in changes.items() if value is not None})
+    changes = {name: value for name, value in changes.items() if value is not None}
+    named = () if a.data_dir is None else (str(a.data_dir.absolute()),)
+    chosen = read_suite(a.suite, changes, Trust(frozenset(named), a.trust))
     if len(set(a.seeds)) < len(a.seeds):
         raise InputError(f"--seeds {' '.join(map(str, a.seeds))}: one is twice")
     candidates = chosen.candidates if a.candidates is None else a.candidates

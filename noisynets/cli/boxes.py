@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import dataclass
 
-from noisynets.core.settings import REQUIRED, Settings, setting
+from noisynets.core.settings import REQUIRED, setting
 from noisynets.run.settings import Config, resolve
 from noisynets.systems.blackbox import BlackBox, Box, ProcessBox, examine, failed
+from noisynets.systems.blackbox.process import TIMEOUT, words
 from noisynets.systems.catalogue import BOXES, SYSTEMS
+from noisynets.systems.settings import BoxSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckArguments(Settings):
+class CheckArguments(BoxSettings):
     """Arguments of `noisynets check-box`."""
 
     box: str = setting(
@@ -23,14 +24,11 @@ class CheckArguments(Settings):
         positional=True,
     )
     rows: int = setting(200, "Random inputs in every trial.", at_least=2)
-    timeout: float = setting(
-        60.0, "Time in which the command has to answer.", unit="seconds", above=0
-    )
 
 
 def check_box(arguments: CheckArguments) -> None:
     """Check that a box keeps the contract (docs/how-to/blackbox.md), and has noise."""
-    box, rows, timeout = arguments.box, arguments.rows, arguments.timeout
+    box, rows, timeout = arguments.box, arguments.rows, arguments.box_timeout
     findings = []
     for finding in examine(_box(box, timeout), rows):
         findings.append(finding)
@@ -40,9 +38,9 @@ def check_box(arguments: CheckArguments) -> None:
         sys.exit(2)
 
 
-def _box(name: str, timeout: float) -> Box:
+def _box(name: str, timeout: float | None) -> Box:
     if name not in BOXES:
-        return ProcessBox(shlex.split(name), timeout=timeout)
+        return ProcessBox(words(name), timeout=timeout or TIMEOUT)
     system = SYSTEMS[name].build((1, 28, 28), 10, resolve(Config(system=name)))
     assert isinstance(system, BlackBox)
     return system.box

@@ -8,24 +8,25 @@ from pathlib import Path
 
 from noisynets.cli.runs import loaded
 from noisynets.core.errors import InputError, unknown
-from noisynets.core.settings import REQUIRED, Settings, setting
+from noisynets.core.settings import REQUIRED, setting
 from noisynets.core.values import options, value
 from noisynets.diagnose import advise, as_json, draw, measure, settled, summary, table, warmed
 from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import open_session
+from noisynets.run.trust import Trust, TrustSettings
 from noisynets.systems.catalogue import SYSTEMS
 
-MINE = ("device", "data_dir")
+MINE = ("device", "data_dir", "box", "box_timeout")
 """Settings that may differ from a run's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseArguments(Settings):
+class DiagnoseArguments(TrustSettings):
     """Arguments of `noisynets diagnose`, beside settings of train.
 
-    Of a run, --device and --data-dir are the only settings that may be given.
+    Of a run, --device, --data-dir, --box and --box-timeout are the only settings that may be given.
     """
 
     target: str = setting(
@@ -52,7 +53,7 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
     """Measure a run or a system layer by layer, and name the setting to change."""
     target, out = arguments.target, arguments.out
     warm_up, trial_steps = arguments.warm_up, arguments.trial_steps
-    folder = RunFolder(Path(target))
+    folder = RunFolder(Path(target), _trust(arguments, config), config.box_timeout)
     is_run = (folder.path / "config.json").is_file()
     if not is_run and target not in SYSTEMS:
         raise unknown("run folder or system", target, SYSTEMS)
@@ -86,6 +87,13 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
     print(f"\n{summary(findings)}\n\n{path}")
     draw(path, found, findings)
     RunFolder(path.parent).write(path.with_suffix(".json").name, as_json(found, findings))
+
+
+def _trust(arguments: DiagnoseArguments, config: Config) -> Trust:
+    """Return permission to run what this command line names."""
+    folder = None if config.data_dir is None else str(Path(config.data_dir).absolute())
+    named = frozenset(name for name in (config.box, folder) if name is not None)
+    return Trust(named, arguments.trust)
 
 
 def _refuse_settings(config: Config, target: str) -> None:

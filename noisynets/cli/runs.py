@@ -18,7 +18,9 @@ from noisynets.run.session import build
 from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
 from noisynets.run.train import Data, load_data, load_test, open_session
 from noisynets.run.train import train as run
+from noisynets.run.trust import Trust, TrustSettings, resuming
 from noisynets.systems.devices import advance_
+from noisynets.systems.settings import BoxSettings
 from noisynets.tasks.data.store import fetch
 
 
@@ -32,10 +34,21 @@ class TrainArguments(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunArguments(Settings):
+class RunArguments(BoxSettings, TrustSettings):
     """Arguments of commands about a run."""
 
     run: Path = setting(REQUIRED, "Folder of the run.", metavar="RUN", positional=True)
+    box: str | None = setting(
+        None,
+        "Command of the run's box, which is run only if it is given here too, or with --trust.",
+        metavar="COMMAND",
+    )
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run, with permission to run what this command line names."""
+        named = frozenset(() if self.box is None else (self.box,))
+        return RunFolder(self.run, Trust(named, self.trust), self.box_timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +110,7 @@ def loaded(config: Config) -> Data:
 
 def resume(arguments: ResumeArguments) -> None:
     """Continue a run that was stopped, with the same bits as if it had not been."""
-    folder = RunFolder(arguments.run)
+    folder = arguments.folder
     summary = folder.summary()
     if summary is not None and not summary["diverged"]:
         _report(folder, summary)
@@ -108,7 +121,7 @@ def resume(arguments: ResumeArguments) -> None:
 def eval_(arguments: EvalArguments) -> None:
     """Evaluate the checkpoint of a run, in the system's own noise."""
     run, split, device = arguments.run, arguments.split, arguments.device
-    folder = RunFolder(run)
+    folder = arguments.folder
     config = folder.config(device)
     if not folder.checkpoint.is_file():
         raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
@@ -139,7 +152,7 @@ def neurobench(arguments: NeurobenchArguments) -> None:
     They also go to neurobench.json in the folder of the run.
     """
     run = arguments.run
-    folder = RunFolder(run)
+    folder = arguments.folder
     config = folder.config("cpu")
     if not folder.checkpoint.is_file():
         raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
@@ -162,7 +175,8 @@ def run_folder(folder: RunFolder, data: Data | None = None, device: str | None =
     try:
         summary = run(folder, data, device=device)
     except KeyboardInterrupt:
-        print(f"\nstopped; continue with: noisynets resume {folder.path}", file=sys.stderr)
+        again = resuming(folder.path, folder.config("auto"))
+        print(f"\nstopped; continue with: {again}", file=sys.stderr)
         sys.exit(130)
     _report(folder, summary)
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.settings import Config, resolve
 from noisynets.run.summary import columns, problems
+from noisynets.run.trust import NOBODY, Trust
 
 LONGEST = 2**26
 """Bytes of a file of results, at most."""
@@ -26,9 +27,17 @@ ADVICE = "restore it, or remove it and resume the run"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run; every one is written whole or not at all."""
+    """The files of a run; every one is written whole or not at all.
+
+    Attributes:
+        path: of the folder.
+        trust: permission to run the code that its settings name: the command of a box, say.
+        box_timeout: instead of the run's own, in seconds.
+    """
 
     path: Path
+    trust: Trust = NOBODY
+    box_timeout: float | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -49,7 +58,8 @@ class RunFolder:
         """Read the settings; `device` replaces the run's own.
 
         Raises:
-            InputError: if this is no run folder, or its settings cannot be read.
+            InputError: if this is no run folder, its settings cannot be read, or they would run
+                code for which there is no permission.
         """
         file = self.path / "config.json"
         if not file.is_file():
@@ -58,7 +68,9 @@ class RunFolder:
         if device is not None and isinstance(values, dict) and "device" in values:
             values["device"] = device
         try:
-            return resolve(read(Config, values))
+            given = read(Config, values)
+            self.trust.check(given)
+            return resolve(replace(given, box_timeout=self.box_timeout or given.box_timeout))
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
 
@@ -140,7 +152,7 @@ def create(out: Path | None, config: Config) -> RunFolder:
         write_atomically(path / "config.json", _json(written(config)))
     except OSError as error:
         raise InputError(f"--out {path}: cannot be written ({error})") from error
-    return RunFolder(path)
+    return RunFolder(path, Trust.of(config))
 
 
 def _free_name(config: Config) -> Path:

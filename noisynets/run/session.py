@@ -91,6 +91,7 @@ class Session:
     progress: Progress
     encoding: Stream | None
     augmentation: Stream | None
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def encode(self, x: Tensor, stream: Stream | None) -> Tensor:
         """Encode inputs (B, ...) for the system; random spikes are drawn from `stream`."""
@@ -102,6 +103,7 @@ class Session:
     def step_(self, x: Tensor, y: Tensor, done: float) -> Estimate:
         """One update of the weights from one batch, after a fraction `done` of the run."""
         c = self.config
+        self.keep_()
         for group in self.optimiser.param_groups:
             group["lr"] = _given(c.lr) * SCHEDULES[c.schedule](done)
         for module in self.decorrelations:
@@ -115,15 +117,36 @@ class Session:
 
     def state(self) -> dict[str, Any]:
         """Everything that must be kept to continue with the same bits."""
-        return {
-            "system": self.system.state_dict(),
+        return self._advanced() | {
             "optimiser": self.optimiser.state_dict(),
-            "estimator": self.estimator.state(),
-            "encoding": None if self.encoding is None else self.encoding.state(),
-            "augmentation": None if self.augmentation is None else self.augmentation.state(),
             "meter": {"sums": self.meter.sums, "count": self.meter.count},
             "progress": asdict(self.progress),
         }
+
+    def _advanced(self) -> dict[str, Any]:
+        """Return the parts of the state that passes advance."""
+        return {
+            "system": self.system.state_dict(),
+            "estimator": self.estimator.state(),
+            "encoding": None if self.encoding is None else self.encoding.state(),
+            "augmentation": None if self.augmentation is None else self.augmentation.state(),
+        }
+
+    def keep_(self) -> None:
+        """Keep the state to which `resumable` returns, if the box of this system should fail.
+
+        Passes advance it before anything is updated, so that a step or an evaluation that fails can
+        be made again with the same bits. It holds until the next update.
+        """
+        if SYSTEMS[self.config.system].boxed:
+            self.kept = self._advanced()
+            buffers = {name for name, _ in self.system.named_buffers()}
+            kept = self.kept["system"]
+            self.kept["system"] = {n: v.clone() if n in buffers else v for n, v in kept.items()}
+
+    def resumable(self) -> dict[str, Any]:
+        """Return the state before the step or the evaluation in which a box has failed."""
+        return self.state() | self.kept
 
     def restore_(self, state: dict[str, Any]) -> None:
         """Continue from a `state`.

@@ -28,6 +28,7 @@ from noisynets.run.folder import RunFolder, create
 from noisynets.run.report import draw_curves, draw_spikes
 from noisynets.run.session import Meter, Session, build
 from noisynets.run.settings import DTYPES, Config, seeds, task_of
+from noisynets.run.trust import Trust, resuming
 from noisynets.systems.spiking import Recording
 from noisynets.tasks.data import Examples
 
@@ -67,13 +68,14 @@ def train(
     with threads(session):
         try:
             _run_epochs(folder, session, train_set, val_set, progress_bar)
+            session.keep_()
+            summary = _judged(folder, session, train_set)
         except Diverged:
             folder.write_summary(_summary(session, {}, diverged=True))
             raise
         except BoxFailed as error:  # the last whole step is kept
-            _save(folder, session)
-            raise BoxFailed(f"{error}; then: noisynets resume {folder.path}") from error
-        summary = _judged(folder, session, train_set)
+            _save(folder, session, session.resumable())
+            raise BoxFailed(f"{error}; then: {resuming(folder.path, session.config)}") from error
         recordings = recorded(session, train_set if val_set is None else val_set)
     if recordings:
         summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
@@ -126,7 +128,8 @@ def finished(path: Path, config: Config) -> dict[str, Any]:
         InputError: if the folder holds a run with other settings.
         Diverged: if the run did, now or earlier.
     """
-    folder = RunFolder(path) if (path / "config.json").is_file() else create(path, config)
+    there = (path / "config.json").is_file()
+    folder = RunFolder(path, Trust.of(config)) if there else create(path, config)
     if folder.config() != config:
         raise InputError(
             f"{path}: was run with other settings: remove it, or choose another folder"
@@ -214,6 +217,7 @@ def _run_epochs(
         while progress.epoch < config.epochs:
             _run_epoch(folder, session, train_set, bar)
             train_loss, train_score = session.meter.read()
+            session.keep_()
             val = evaluate(session, held_out)
             _check_divergence(session, val[0])  # of the last update, too
             progress.epoch, progress.step = progress.epoch + 1, 0
@@ -264,11 +268,11 @@ def _run_epoch(folder: RunFolder, session: Session, train_set: Examples, bar: An
                 saved = now
 
 
-def _save(folder: RunFolder, session: Session) -> None:
+def _save(folder: RunFolder, session: Session, state: dict[str, Any] | None = None) -> None:
     """Write the checkpoint, unless the last update has made a weight infinite or NaN."""
     if not all(bool(p.isfinite().all()) for p in session.system.parameters()):
         _check_divergence(session, math.nan)
-    save_state(folder.checkpoint, session.state())
+    save_state(folder.checkpoint, session.state() if state is None else state)
 
 
 def _order(config: Config, epoch: int, n: int) -> torch.Tensor:

@@ -188,7 +188,7 @@ def box(unit: str, units: str, process: bool) -> System:
     'sign-process-box'
     """
     where = "in a process of its own" if process else "in NumPy"
-    settings = ("spread", "box") if process else ("spread",)
+    settings = ("spread", "box", "box_timeout") if process else ("spread",)
     return System(
         name=("" if unit == "leaky" else f"{unit}-") + ("process-box" if process else "numpy-box"),
         summary=f"{units} on a simulated chip {where}, whose distortions are unknown",

@@ -9,6 +9,7 @@ from noisynets.core.settings import (
     NOISE,
     SPIKING,
     WHAT,
+    Settings,
     TrialSettings,
     derived,
     setting,
@@ -84,7 +85,20 @@ class NeuronSettings(TrialSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings(NeuronSettings):
+class BoxSettings(Settings):
+    """Settings of boxes in other processes."""
+
+    box_timeout: float | None = setting(
+        None,
+        "Time in which the process of a box has to answer. Unset: 60; of a run, its own.",
+        metavar="SECONDS",
+        group=NOISE,
+        above=0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(NeuronSettings, BoxSettings):
     """Settings of a reference network.
 
     Attributes:

@@ -7,7 +7,6 @@ from noisynets.systems.blackbox.contract import (
     Measured,
     Reading,
     Weights,
-    problems,
 )
 from noisynets.systems.blackbox.examine import Finding, examine, failed
 from noisynets.systems.blackbox.model_based import (
@@ -20,6 +19,7 @@ from noisynets.systems.blackbox.module import BlackBox, BoxLayer
 from noisynets.systems.blackbox.nengo_box import NengoBox
 from noisynets.systems.blackbox.numpy_chip import NumpyChip, SpikingChip, layers_of
 from noisynets.systems.blackbox.process import ProcessBox
+from noisynets.systems.blackbox.readings import checked
 from noisynets.systems.blackbox.serve import serve
 from noisynets.systems.blackbox.tiles import PERFECT, Distortions
 
@@ -42,10 +42,10 @@ __all__ = [
     "SpikingChip",
     "Weights",
     "box_model",
+    "checked",
     "examine",
     "failed",
     "layers_of",
-    "problems",
     "serve",
     "tie_weights",
 ]

@@ -49,7 +49,11 @@ class Reading(NamedTuple):
 
 
 class Box(Protocol):
-    """Hardware or a simulator outside PyTorch."""
+    """Hardware or a simulator outside PyTorch.
+
+    A box may have an attribute `rows`, the most rows that `run` takes at a time. More rows are then
+    split into several trials, with a number each.
+    """
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -67,34 +71,8 @@ class Box(Protocol):
                 trial repeated after a crash gives the same bits; hardware can ignore it.
 
         Returns:
-            The measurements.
+            The measurements, as arrays of numbers; float32 is not converted.
 
         Raises:
             BoxFailed: if the box cannot continue.
         """
-
-
-def problems(layers: Sequence[Layer], rows: int, reading: Reading) -> list[str]:
-    """List the faults of a reading: number of layers, shapes, values that are not finite.
-
-    >>> x = np.zeros((2, 3), dtype=np.float32)
-    >>> problems([Layer(3, 4)], 2, Reading([Measured(x, x)]))
-    ['layer 0: activities of shape (2, 3), but (2, 4) was expected']
-    """
-    if len(reading.layers) != len(layers):
-        return [f"the reading has {len(reading.layers)} layers, but the box has {len(layers)}"]
-    parts = []
-    for i, (layer, measured) in enumerate(zip(layers, reading.layers, strict=True)):
-        parts.append((f"layer {i}: inputs", measured.inputs, layer.inputs))
-        parts.append((f"layer {i}: activities", measured.activities, layer.outputs))
-    if reading.output is not None:
-        parts.append(("output", reading.output, layers[-1].outputs))
-    found = []
-    for name, array, width in parts:
-        if np.shape(array) != (rows, width):
-            found.append(f"{name} of shape {np.shape(array)}, but {(rows, width)} was expected")
-        elif not np.isfinite(array).all():
-            row, node = map(int, np.argwhere(~np.isfinite(array))[0])
-            value = array[row, node]
-            found.append(f"{name}: {value} in row {row}, column {node}: not a finite number")
-    return found

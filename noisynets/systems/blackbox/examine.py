@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from noisynets.systems.blackbox.contract import Array, Box, Reading, Weights, problems
+from noisynets.core.errors import BoxFailed
+from noisynets.systems.blackbox.contract import Array, Box, Reading, Weights
+from noisynets.systems.blackbox.readings import checked_layers, checked_rows, run
 
 SHARED = 5.0
 """Noise is shared if its mean's variance exceeds that of independent noise by this factor."""
@@ -39,51 +41,42 @@ def examine(box: Box, rows: int = 200, seed: int = 0) -> Iterator[Finding]:
         seed: of the inputs and the weights, which are He-normal.
 
     Yields:
-        One finding per check.
-
-    Raises:
-        BoxFailed: if the box cannot continue.
+        One finding per check; the last one, if the box fails or breaks the contract.
 
     >>> from noisynets.systems.blackbox import NumpyChip
     >>> {finding.grade for finding in examine(NumpyChip((20, 10, 3)))}
     {'ok'}
     """
-    rng = np.random.default_rng(seed)
-    broken = _check_widths(box)
-    if broken:
-        yield Finding("failed", broken)
-        return
-    widths = "-".join(map(str, (box.layers[0].inputs, *(m for _, m in box.layers))))
-    yield Finding("ok", f"layers {widths}")
-    x = rng.random((rows, box.layers[0].inputs), dtype=np.float32)
-    weights = [_he(n, m, rng) for n, m in box.layers]
+    try:
+        yield from _examine(box, rows, np.random.default_rng(seed))
+    except BoxFailed as error:
+        yield Finding("failed", str(error))
+
+
+def _examine(box: Box, rows: int, rng: np.random.Generator) -> Iterator[Finding]:
+    layers, most = checked_layers(box.layers), checked_rows(getattr(box, "rows", None))
+    widths = "-".join(map(str, (layers[0].inputs, *(m for _, m in layers))))
+    yield Finding("ok", f"layers {widths}" + (f", {most} rows at a time" if most else ""))
+    x = rng.random((rows, layers[0].inputs), dtype=np.float32)
+    weights = [_he(n, m, rng) for n, m in layers]
     start = time.perf_counter()
-    first = box.run(weights, x, 0)
+    first, trials = run(box, weights, x, 0)
     seconds = time.perf_counter() - start
-    breaches = problems(box.layers, rows, first)
-    if breaches:
-        yield from (Finding("failed", breach) for breach in breaches)
-        return
     yield Finding("ok", f"a reading of {rows} rows has the right shapes ({1000 * seconds:.0f} ms)")
-    second, again = box.run(weights, x, 1), box.run(weights, x, 1)
+
+    def measured(programmed: Sequence[Weights], n: int) -> Reading:
+        return run(box, programmed, x, n * trials)[0]
+
+    second, again = measured(weights, 1), measured(weights, 1)
     yield from _check_inputs(x, first)
-    for i in range(len(box.layers)):
+    for i in range(len(layers)):
         yield from _check_noise(i, first, second)
         yield from _check_range(i, first)
-    for i in range(len(box.layers)):
+    for i in range(len(layers)):
         other = [*weights]
-        other[i] = _he(*box.layers[i], rng)
-        yield from _check_weights(i, box.run(other, x, 2), first, second)
+        other[i] = _he(*layers[i], rng)
+        yield from _check_weights(i, measured(other, 2), first, second)
     yield _check_repeatability(second, again)
-
-
-def _check_widths(box: Box) -> str:
-    if not box.layers:
-        return "it has no layers"
-    for i, (lower, upper) in enumerate(zip(box.layers, box.layers[1:], strict=False)):
-        if lower.outputs != upper.inputs:
-            return f"layer {i} has {lower.outputs} outputs, but layer {i + 1} {upper.inputs} inputs"
-    return ""
 
 
 def _he(n: int, m: int, rng: np.random.Generator) -> Weights:

@@ -9,7 +9,54 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from noisynets.core.arrays import read_npz
+from noisynets.core.reading import amount
+
 LENGTH = struct.Struct("<Q")
+LONGEST = 2**36
+"""Bytes of any message, at most."""
+
+
+def pack(arrays: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a message."""
+    body = io.BytesIO()
+    np.savez(body, **arrays)
+    return LENGTH.pack(body.getbuffer().nbytes) + body.getbuffer()
+
+
+def length(head: bytes | bytearray, limit: int = LONGEST) -> int | None:
+    """Return the length that a message's first bytes announce; None: they are not complete.
+
+    Raises:
+        ValueError: if it is no length that a message can have.
+
+    >>> length(pack({})), length(b"hi")
+    (22, None)
+    >>> length(b"hello there", limit=1000)
+    Traceback (most recent call last):
+    ...
+    ValueError: b'hello th' is not the length of a message of at most 1000 bytes
+    """
+    if len(head) < LENGTH.size:
+        return None
+    (found,) = LENGTH.unpack_from(head)
+    if not 0 < found <= limit:
+        first = bytes(head[: LENGTH.size])
+        raise ValueError(f"{first!r} is not the length of a message of at most {amount(limit)}")
+    return int(found)
+
+
+def unpack(body: bytes, limit: int = LONGEST) -> dict[str, Any]:
+    """Return the arrays of a message, which hold numbers or texts.
+
+    Args:
+        body: the message without its length.
+        limit: bytes of all arrays together, at most.
+
+    Raises:
+        ValueError: for bytes that are not a message, or claim more bytes than the limit.
+    """
+    return read_npz(body, limit=limit, what="its message", advice="correct the box")
 
 
 def write(stream: BinaryIO, arrays: Mapping[str, Any]) -> None:
@@ -21,10 +68,7 @@ def write(stream: BinaryIO, arrays: Mapping[str, Any]) -> None:
     >>> read(stream)
     {'x': array([1., 1.])}
     """
-    body = io.BytesIO()
-    np.savez(body, **arrays)
-    stream.write(LENGTH.pack(body.getbuffer().nbytes))
-    stream.write(body.getbuffer())
+    stream.write(pack(arrays))
     stream.flush()
 
 
@@ -34,14 +78,6 @@ def read(stream: BinaryIO) -> dict[str, Any] | None:
     Raises:
         ValueError: for bytes that are not a message.
     """
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    (length,) = LENGTH.unpack(head)
-    if length > 2**36:
-        raise ValueError(f"{head!r} is not the length of a message ({length} bytes is too long)")
-    body = stream.read(length)
-    if len(body) < length:
-        return None
-    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-        return dict(arrays)
+    size = length(stream.read(LENGTH.size))
+    body = b"" if size is None else stream.read(size)
+    return None if size is None or len(body) < size else unpack(body)

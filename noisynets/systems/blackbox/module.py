@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from noisynets.core.errors import BoxFailed, SystemRefused
+from noisynets.core.errors import SystemRefused
 from noisynets.core.trial import Population
 from noisynets.core.types import Sealed
-from noisynets.systems.blackbox.contract import Box, Weights, problems
+from noisynets.systems.blackbox.contract import Box, Weights
+from noisynets.systems.blackbox.readings import LARGEST, checked_layers, run
 from noisynets.systems.blackbox.tiles import Distortions
 
 
@@ -88,9 +89,9 @@ class BlackBox(Sealed):
         expected: Distortions | None = None,
     ) -> None:
         super().__init__()
-        self.box, self.expected = box, expected
-        self.layers = nn.ModuleList(_box_layer(*layer) for layer in box.layers)
-        self.units = nn.ModuleList(BoxUnits() for _ in box.layers)
+        self.box, self.expected, layers = box, expected, checked_layers(box.layers)
+        self.layers = nn.ModuleList(_box_layer(*layer) for layer in layers)
+        self.units = nn.ModuleList(BoxUnits() for _ in layers)
         self.trials = 0
         self.model_draws = 0
         # In a tuple, so that its layers are not registered: they share the weights of box_layers.
@@ -107,10 +108,11 @@ class BlackBox(Sealed):
         return self._model[0]
 
     def measure(self, x: Tensor) -> MeasuredTensors:
-        """Run one trial of the box with inputs (R, ...), one per row.
+        """Run the box with inputs (R, ...), one per row, in as many trials as its `rows` make.
 
         Raises:
-            BoxFailed: for a reading that breaks the contract, naming trial, layer, row and value.
+            BoxFailed: if the box fails, or a reading breaks the contract; the count of trials is
+                then as before.
             SystemRefused: if a layer of the box is wrapped.
         """
         if len(self.box_layers) < len(self.layers):
@@ -123,11 +125,9 @@ class BlackBox(Sealed):
             Weights(*(p.detach().float().cpu().numpy() for p in (layer.weight, layer.bias)))
             for layer in self.box_layers
         ]
-        reading = self.box.run(programmed, rows, self.trials)
-        breaches = problems(self.box.layers, len(rows), reading)
-        if breaches:
-            raise BoxFailed(f"trial {self.trials} of the box: {'; '.join(breaches)}")
-        self.trials += 1
+        largest = torch.finfo(x.dtype).max if x.is_floating_point() else LARGEST
+        reading, trials = run(self.box, programmed, rows, self.trials, largest)
+        self.trials += trials
         inputs, activities = (
             [torch.from_numpy(getattr(layer, part).copy()).to(x) for layer in reading.layers]
             for part in ("inputs", "activities")
@@ -136,7 +136,7 @@ class BlackBox(Sealed):
         return MeasuredTensors(inputs, activities, output)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run one trial: inputs (R, ...) → output of the box (R, outputs)."""
+        """Run the box: inputs (R, ...) → its output (R, outputs)."""
         inputs, activities, output = self.measure(x)
         out = x.detach().flatten(1)
         for i, (layer, entered, activity) in enumerate(

@@ -25,13 +25,15 @@ from noisynets.systems.blackbox.tiles import Distortions
 def serve(box: Box) -> None:
     """Answer requests until standard input is closed; `print` goes to standard error meanwhile."""
     with _streams() as (given, answered):
-        frames.write(answered, {"layers": np.array(box.layers, dtype=np.int64)})
+        greeting = {"layers": np.array(box.layers, dtype=np.int64)}
+        rows = getattr(box, "rows", None)
+        frames.write(answered, greeting if rows is None else greeting | {"rows": np.array(rows)})
         while (message := frames.read(given)) is not None:
             try:
                 answer = respond(box, message)
             except Exception as error:  # any error of the box is sent to the trainer
                 answer = {"error": np.array(f"{type(error).__name__}: {error}")}
-            frames.write(answered, answer)
+            frames.write(answered, answer | {"trial": message["trial"]})
 
 
 def request(weights: list[Weights], x: Any, trial: int) -> dict[str, Any]:
@@ -102,3 +104,4 @@ if __name__ == "__main__":
     for name in ("chip", "seed"):
         parser.add_argument(f"--{name}", type=int, default=0)
     main(**vars(parser.parse_args()))
+    os._exit(0)  # unloading torch would take longer than the second that a box has to end

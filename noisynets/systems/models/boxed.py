@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -24,6 +23,7 @@ from noisynets.systems.blackbox import (
     layers_of,
     tie_weights,
 )
+from noisynets.systems.blackbox.process import TIMEOUT, words
 from noisynets.systems.models.build import initialise_
 from noisynets.systems.models.perceptron import mlp
 from noisynets.systems.models.spiking import spiking
@@ -61,7 +61,8 @@ def boxed(
     if where == "nengo":
         box = NengoBox(widths, noise=build.own_noise, seed=build.noise_seed)
     elif where == "process":
-        box = ProcessBox(shlex.split(build.box) if build.box else _command(widths, build, unit))
+        command = _command(widths, build, unit) if build.box is None else words(build.box)
+        box = ProcessBox(command, timeout=build.box_timeout or TIMEOUT)
         _check(box, widths)
     else:
         box = _chip(widths, build, unit)
