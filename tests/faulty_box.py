@@ -767,13 +767,19 @@ def measured(request: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return answer
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, greets: bool = True) -> None:
     note(folder, os.getpid())
     e = Exchange(folder)
     if found := planned(folder, "start", -1):
         found.act(e)
     else:
         e.frame(npz({"layers": np.array(LAYERS), "rows": np.array(ROWS)}))
+    answer(e)
+
+
+def answer(e: Exchange) -> None:
+    """Answer trials until the input ends."""
+    folder = e.folder
     while True:
         body = read(struct.unpack("<Q", read(8))[0])
         with np.load(io.BytesIO(body)) as file:

@@ -131,21 +131,150 @@ def nan_in_layer_1(reading: Reading) -> Reading:
     return reading
 
 
+def as_type(convert, layer: int = 0):
+    """Convert the activities of a layer."""
+
+    def change(reading: Reading) -> Reading:
+        layers = list(reading.layers)
+        layers[layer] = Measured(layers[layer].inputs, convert(layers[layer].activities))
+        return Reading(layers)
+
+    return change
+
+
+def other(dtype):
+    return as_type(lambda a: a.astype(dtype))
+
+
+def changed(value: float):
+    def change(a: np.ndarray) -> np.ndarray:
+        a = a.astype(np.float64)
+        a[3, 2] = value
+        return a
+
+    return as_type(change)
+
+
+def system_of(change) -> BlackBox:
+    return BlackBox(Broken(change))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda r: Reading(r.layers[:1]), "the reading has 1 layers, but the box has 2"),
         (
             lambda r: Reading([r.layers[0], Measured(r.layers[1].inputs[:, :5], r.layers[1][1])]),
-            r"layer 1: inputs of shape \(40, 5\), but \(40, 8\) was expected",
+            r"layer 1: inputs: shape \(40, 5\), but \(40, 8\) was expected",
         ),
         (nan_in_layer_1, "layer 1: activities: nan in row 3, column 2"),
-        (lambda r: Reading(r.layers, np.zeros((40, 4))), r"output of shape \(40, 4\)"),
+        (lambda r: Reading(r.layers, np.zeros((40, 4))), r"output: shape \(40, 4\)"),
+        (lambda r: None, "it returned a NoneType, not a Reading"),
+        (lambda r: r.layers[0].activities.hex(), "trial 0 of the box: AttributeError: .*hex"),
+        (other(object), "layer 0: activities: objects, but numbers were expected"),
+        (other(str), "layer 0: activities: text, but numbers"),
+        (other("S"), "layer 0: activities: text, but numbers"),
+        (other([("volts", "f4")]), "layer 0: activities: structures, but numbers"),
+        (other(complex), "layer 0: activities: complex numbers, but numbers"),
+        (other("M8[s]"), "layer 0: activities: datetime64"),
+        (changed(np.inf), "layer 0: activities: inf in row 3, column 2: not a finite"),
+        (changed(1e300), r"layer 0: activities: 1e\+300 in row 3, column 2: too large"),
+        (as_type(lambda a: np.ma.masked_greater(a, 0.5)), "layer 0: activities: .* masked"),
+        (as_type(lambda a: [[1.0], [1.0, 2.0]]), "layer 0: activities: cannot be read as numbers"),
     ],
 )
-def test_a_breach_of_the_contract_is_named(change, words) -> None:
+def test_a_breach_of_the_contract_is_named_in_training_and_by_check_box(change, words) -> None:
     with pytest.raises(BoxFailed, match=words):
         BlackBox(Broken(change))(batch()[0])
+    *_, last = examine(Broken(change), rows=40)
+    assert last.grade == "failed" and re.search(words, last.message)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        np.ndarray.tolist,
+        lambda a: tuple(map(tuple, a.tolist())),
+        torch.from_numpy,
+        lambda a: a.astype(">f4"),
+        lambda a: a.astype(">f8"),
+        np.asfortranarray,
+        lambda a: a.astype(np.float64)[::1],
+    ],
+)
+def test_numbers_in_any_form_are_the_same_in_training_and_for_check_box(convert) -> None:
+    def readings(change) -> list:
+        x = batch()[0]
+        output = BlackBox(Broken(change))(x)
+        return [output, *examine(Broken(change), rows=40)][:1] + [
+            f.grade for f in examine(Broken(change), rows=40)
+        ]
+
+    expected, found = readings(lambda reading: reading), readings(as_type(convert))
+    assert torch.equal(found[0], expected[0]) and found[1:] == expected[1:]
+
+
+def test_whole_numbers_of_a_converter_are_converted() -> None:
+    found = BlackBox(Broken(as_type(lambda a: (a * 10).round().astype(">i2"), layer=1)))
+    expected = (system_of(lambda reading: reading)(batch()[0]) * 10).round()
+    assert torch.equal(found(batch()[0]), expected)
+
+
+def test_a_value_that_a_half_precision_system_cannot_hold_is_refused() -> None:
+    box = BlackBox(Broken(changed(1e5)))
+    assert bool(box(batch()[0]).isfinite().all())
+    with pytest.raises(BoxFailed, match="row 3, column 2: too large"):
+        box(batch()[0].half())
+
+
+class Limited(Broken):
+    """Takes few rows at a time, and notes what it got."""
+
+    def __init__(self, rows: int | None, fails: int | None = None) -> None:
+        super().__init__(lambda reading: reading)
+        self.chip = NumpyChip((6, 8, 3), Distortions(0, 0, 0, 0, bits=0, read_noise=0, drift=0))
+        self.rows, self.calls, self.fails = rows, [], fails
+
+    def run(self, weights, x, trial):
+        self.calls.append((trial, x))
+        if trial == self.fails:
+            raise OSError("the instrument has gone")
+        return super().run(weights, x, trial)
+
+
+def test_rows_are_split_into_trials_that_hold_all_passes_of_an_example() -> None:
+    x = torch.cat([batch(40)[0]] * 3)
+    box = Limited(rows=25)
+    limited, whole = BlackBox(box), BlackBox(Limited(rows=None))
+    torch.testing.assert_close(limited(x), whole(x))
+    assert [trial for trial, _ in box.calls] == [0, 1, 2, 3, 4] and limited.trials == 5
+    for _, rows in box.calls:
+        assert len(rows) == 24
+        np.testing.assert_array_equal(rows[:8], rows[8:16])
+        np.testing.assert_array_equal(rows[:8], rows[16:])
+    limited(batch(1000)[0])  # an evaluation
+    assert max(len(rows) for _, rows in box.calls) == 25
+    torch.testing.assert_close(BlackBox(Limited(rows=2))(x), whole(x))  # fewer rows than passes
+
+
+def test_a_failure_in_a_later_part_leaves_the_count_of_trials() -> None:
+    limited = BlackBox(Limited(rows=10, fails=2))
+    with pytest.raises(BoxFailed, match="trial 2 of the box: OSError: the instrument has gone"):
+        limited(batch(40)[0])
+    assert limited.trials == 0
+
+
+@pytest.mark.parametrize("rows", [0, -1, 2.5, "many"])
+def test_rows_must_be_a_whole_number(rows) -> None:
+    with pytest.raises(BoxFailed, match="its rows must be a whole number"):
+        BlackBox(Limited(rows))(batch()[0])
+
+
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_check_box_splits_rows_too(rows) -> None:
+    box = NumpyChip((6, 8, 3))
+    box.rows = rows
+    assert {f.grade for f in examine(box)} == {"ok"}
 
 
 def test_injection_derivatives_and_wrapped_layers_are_refused() -> None:

@@ -4,9 +4,12 @@ import io
 import os
 import shlex
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import box_faults
 import numpy as np
 import pytest
 from boxes import SERVE, inputs, weights
@@ -132,15 +135,17 @@ def test_killing_the_process_ten_times_changes_no_result(own, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "words", "more"),
     [
-        ("crash", r"ended with status 7 \(2 times\); stderr: the supply broke down"),
-        ("sleep", r"no answer in 2 s \(2 times\)"),
-        ("say", "trial 5 .*: too hot"),
+        ("crash", r"ended with status 7 \(2 times\); stderr: the supply broke down", {}),
+        ("sleep", r"no answer in 2 s .*\(2 times\)", {}),
+        ("say", "trial 5 .*: too hot", {"augment": "flip"}),
+        ("say", "trial 5 .*: too hot", {"rule": "spsa"}),  # in the second pass of a step
     ],
 )
-def test_a_run_resumes_after_its_box_failed(fault, words, own, tmp_path, monkeypatch) -> None:
+def test_a_run_resumes_after_its_box_failed(fault, words, more, own, tmp_path, monkeypatch) -> None:
     settings, file = own
+    settings |= more
     start = ProcessBox.__init__
 
     def short_timeout(self, command, **settings) -> None:
@@ -190,3 +195,94 @@ def test_the_widths_of_a_box_must_fit() -> None:
     box = " ".join([*SERVE, "16", "5", "3"])
     with pytest.raises(InputError, match="16-5-3 where .* make 16-8-3: give --hidden 5"):
         build(config(system="process-box", box=box))
+
+
+HELD = """
+import os, sys, time
+import numpy as np
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import faulty_box
+e = faulty_box.Exchange(Path(sys.argv[2]))
+faulty_box.note(e.folder, os.getpid())
+e.frame(faulty_box.npz({"layers": np.array([[5, 3]])}))
+exec(sys.argv[3])
+"""
+"""A box of three rows that greets, and then does something else."""
+
+
+def held(folder: Path, then: str, **settings) -> ProcessBox:
+    return ProcessBox(
+        [sys.executable, "-c", HELD, str(Path(__file__).parent), str(folder), then], **settings
+    )
+
+
+def gone(folder: Path) -> bool:
+    """True if every process of a box ends within seconds."""
+    pids = [int(line.split()[0]) for line in (folder / "pids").read_text().splitlines()]
+    end = time.monotonic() + 10
+    while any(map(box_faults.alive, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(map(box_faults.alive, pids))
+
+
+def test_a_time_out_holds_and_kills_the_child_of_a_wrapper(tmp_path) -> None:
+    box = held(tmp_path, "e.child(); time.sleep(99)", retries=0)
+    box.timeout, start = 0.3, time.monotonic()
+    with pytest.raises(BoxFailed, match="trial 4 of box .*: no answer in 0.3 s"):
+        box.run(weights(5, 3), inputs(3, 5), 4)
+    assert time.monotonic() - start < 5 and gone(tmp_path)
+
+
+def test_a_box_has_time_to_end_when_its_input_is_closed(tmp_path) -> None:
+    box = held(tmp_path, "faulty_box.os.read(0, 1); (e.folder / 'parked').touch()")
+    box.close()
+    assert (tmp_path / "parked").exists() and box.pid is None
+
+
+@pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "os.kill(os.getpid(), 9)"])
+def test_no_process_is_left_when_the_trainer_ends(end, tmp_path) -> None:
+    code = (
+        f"import os, sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"from pathlib import Path\nfrom test_box_process import held\n"
+        f"box = held(Path({str(tmp_path)!r}), 'e.child(); time.sleep(99)')\n{end}"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert gone(tmp_path)
+
+
+def test_an_interrupted_trial_leaves_no_answer_for_the_next(tmp_path, monkeypatch) -> None:
+    box = ProcessBox([*SERVE, "5", "3"])
+    expected = box.run(weights(5, 3), inputs(3, 5), 1).layers[0].activities
+
+    def interrupted(self, *arguments) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("noisynets.systems.blackbox.child._Part.receive", interrupted)
+        box.run(weights(5, 3), inputs(3, 5), 0)
+    assert box.pid is None
+    np.testing.assert_array_equal(
+        box.run(weights(5, 3), inputs(3, 5), 1).layers[0].activities, expected
+    )
+    box.close()
+
+
+def test_an_answer_that_names_no_trial_may_have_been_taken_for_another(tmp_path) -> None:
+    answers = (
+        "faulty_box.LAYERS = [[5, 3]]; send = faulty_box.Exchange.send;"
+        "faulty_box.Exchange.send = lambda e: [send(e, trial=None) for _ in range(2)];"
+        "faulty_box.answer(e)"
+    )
+    box = held(tmp_path, answers)
+    box.run(weights(5, 3), inputs(3, 5), 0)
+    time.sleep(0.1)
+    with pytest.warns(UserWarning, match="let every answer name its trial"):
+        box.run(weights(5, 3), inputs(3, 5), 1)
+    box.close()
+
+
+def test_the_standard_error_is_read_as_it_comes_and_its_end_is_kept(tmp_path) -> None:
+    code = "[os.write(2, b'x' * 9999) for _ in range(5000)]; os.write(2, b'\\nlast'); os._exit(9)"
+    with pytest.raises(BoxFailed, match="ended with status 9; stderr: last$"):
+        held(tmp_path, code, retries=0).run(weights(5, 3), inputs(3, 5), 0)

@@ -166,7 +166,7 @@ def _read(run: Run) -> Result | None:
     """Return the result in a run's folder; None if the run is not finished there."""
     folder = RunFolder(run.path, Trust.of(run.config))
     summary = folder.summary()
-    if summary is None or folder.config() != run.config:
+    if summary is None or not folder.has(run.config):
         return None
     return Result(run, None if summary["diverged"] else summary)
 

@@ -18,7 +18,7 @@ from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.settings import Config, resolve
 from noisynets.run.summary import columns, problems
-from noisynets.run.trust import NOBODY, Trust
+from noisynets.run.trust import NOBODY, NotTrusted, Trust
 
 LONGEST = 2**26
 """Bytes of a file of results, at most."""
@@ -72,7 +72,14 @@ class RunFolder:
             self.trust.check(given)
             return resolve(replace(given, box_timeout=self.box_timeout or given.box_timeout))
         except InputError as error:
-            raise InputError(f"{file}: {error}") from error
+            raise type(error)(f"{file}: {error}") from error
+
+    def has(self, config: Config) -> bool:
+        """Return True if the run has these settings."""
+        try:
+            return self.config() == config
+        except NotTrusted:
+            return False
 
     def write_metrics(self, rows: Sequence[dict[str, Any]], score: str = "accuracy") -> None:
         """Write metrics.csv: a row per epoch."""

@@ -130,7 +130,7 @@ def finished(path: Path, config: Config) -> dict[str, Any]:
     """
     there = (path / "config.json").is_file()
     folder = RunFolder(path, Trust.of(config)) if there else create(path, config)
-    if folder.config() != config:
+    if not folder.has(config):
         raise InputError(
             f"{path}: was run with other settings: remove it, or choose another folder"
         )

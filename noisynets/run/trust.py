@@ -28,6 +28,10 @@ SHOWN = 200
 """Characters of a command that an error message shows."""
 
 
+class NotTrusted(InputError):
+    """Settings would run code for which there is no permission (exit code 2)."""
+
+
 class Code(NamedTuple):
     """Code that settings would run.
 
@@ -64,7 +68,7 @@ class Trust:
     >>> Trust().check(Config(system="process-box", box="rm -r ~"))
     Traceback (most recent call last):
     ...
-    noisynets.core.errors.InputError: would run the command 'rm -r ~', which this command line ...
+    noisynets.run.trust.NotTrusted: would run the command 'rm -r ~', which this command line ...
     """
 
     named: frozenset[str] = frozenset()
@@ -79,14 +83,14 @@ class Trust:
         """Check that all code of settings from a file may be run; call this before `resolve`.
 
         Raises:
-            InputError: if it may not.
+            NotTrusted: if it may not.
         """
         for code in codes(config):
             if not (self.everything or code.name in self.named):
                 name = ascii(code.name)
                 shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
                 own = f"{code.option} with the same text, or " if code.option else ""
-                raise InputError(
+                raise NotTrusted(
                     f"would {code.does} {shown}, which this command line does not name: "
                     f"if you trust it, add {own}--trust"
                 )

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from typing import IO
 
 from noisynets.core.errors import InputError
@@ -69,7 +70,6 @@ class Child:
         for stream in (self._stdin, self._stdout):
             os.set_blocking(stream, False)
             _widen(stream)
-        self._received = bytearray()
         self._stderr = Tail(popen.stderr)
         self._owner = os.getpid()
         guard = subprocess.Popen(
@@ -90,44 +90,47 @@ class Child:
         return os.getpid() != self._owner
 
     def waiting(self) -> int:
-        """Return the number of bytes that it has sent and no `exchange` has returned."""
+        """Return the number of bytes that it has sent and no request asked for, up to a `PIECE`."""
         try:
-            self._received += os.read(self._stdout, PIECE)
+            return len(os.read(self._stdout, PIECE))
         except BlockingIOError:
-            pass
-        return len(self._received)
+            return 0
 
-    def exchange(self, message: bytes, timeout: float, limit: int) -> bytes:
-        """Send a message, and return the next one of the process.
+    def exchange(self, message: Sequence[bytes | memoryview], timeout: float, limit: int) -> bytes:
+        """Send a message, and return the next one of the process, without its length.
 
         Args:
-            message: with its length; empty: send nothing.
+            message: its parts; empty: send nothing.
             timeout: seconds for all of it.
             limit: bytes of the answer, at most.
 
         Raises:
             ChildFailed: if there is no whole answer in time.
         """
-        rest, deadline = memoryview(message), time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
+        unsent = [memoryview(part) for part in message]
+        head, body = _Part(frames.LENGTH.size), None
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
-            if rest:
+            if unsent:
                 selector.register(self._stdin, selectors.EVENT_WRITE)
-            while rest or self._lacks(limit):
+            while selector.get_map():
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise ChildFailed(f"no answer in {timeout:g} s (longer: --box-timeout)")
                 for key, _ in selector.select(min(left, WAIT)):
-                    if key.fd == self._stdout:
-                        self._receive(limit)
+                    if key.fd == self._stdin:
+                        self._send(unsent)
+                        if not unsent:
+                            selector.unregister(self._stdin)
                         continue
-                    rest = rest[self._send(rest) :]
-                    if not rest:
-                        selector.unregister(self._stdin)
-        size = frames.LENGTH.size + (frames.length(self._received) or 0)
-        answer = bytes(self._received[frames.LENGTH.size : size])
-        del self._received[:size]
-        return answer
+                    self._receive(body or head)
+                    if body is None and not head.left:
+                        body = _Part(self._length(head, limit))
+                    elif body is not None and not body.left:
+                        selector.unregister(self._stdout)
+        assert body is not None
+        return bytes(body.content)
 
     def close(self) -> None:
         """Close its standard input, and kill what is left of it after a second."""
@@ -139,38 +142,53 @@ class Child:
             _end(self._processes, self._stderr, self._owner, 0.0)
         return self._stderr.last_line()
 
-    def _lacks(self, limit: int) -> bool:
-        """Return True if the answer is not complete."""
+    def _length(self, head: _Part, limit: int) -> int:
         try:
-            length = frames.length(self._received, limit)
+            return frames.length(bytes(head.content), limit)
         except ValueError as error:
             raise ChildFailed(f"its answer cannot be read: {error}") from error
-        return length is None or len(self._received) < frames.LENGTH.size + length
 
-    def _receive(self, limit: int) -> None:
+    def _receive(self, part: _Part) -> None:
         try:
-            piece = os.read(self._stdout, PIECE)
+            if not part.receive(self._stdout):
+                raise ChildFailed(self._ended("output"))
+        except BlockingIOError:
+            pass
+
+    def _send(self, unsent: list[memoryview]) -> None:
+        try:
+            sent = os.write(self._stdin, unsent[0])
         except BlockingIOError:
             return
-        if not piece:
-            raise ChildFailed(self._ended("output"))
-        self._received += piece
-        if len(self._received) > limit + 2 * PIECE:
-            raise ChildFailed("sends more than one answer to a request")
-
-    def _send(self, rest: memoryview) -> int:
-        try:
-            return os.write(self._stdin, rest[:PIECE])
-        except BlockingIOError:
-            return 0
         except OSError as error:
             raise ChildFailed(self._ended("input")) from error
+        unsent[0] = unsent[0][sent:]
+        if not unsent[0]:
+            unsent.pop(0)
 
     def _ended(self, stream: str) -> str:
         try:
             return f"ended with status {self._popen.wait(GRACE)}"
         except subprocess.TimeoutExpired:
             return f"closed its standard {stream}"
+
+
+class _Part:
+    """Bytes of a message that arrive in pieces, and no more of them.
+
+    Args:
+        size: their number.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.content = bytearray(size)
+        self.left = memoryview(self.content)
+
+    def receive(self, pipe: int) -> int:
+        """Read what is there; return the number of bytes, 0 at the end of the stream."""
+        read = os.readv(pipe, [self.left])
+        self.left = self.left[read:]
+        return read
 
 
 class Tail:

@@ -17,32 +17,29 @@ LONGEST = 2**36
 """Bytes of any message, at most."""
 
 
-def pack(arrays: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a message."""
+def pack(arrays: Mapping[str, Any]) -> tuple[bytes, memoryview]:
+    """Return the two parts of a message."""
     body = io.BytesIO()
     np.savez(body, **arrays)
-    return LENGTH.pack(body.getbuffer().nbytes) + body.getbuffer()
+    return LENGTH.pack(body.getbuffer().nbytes), body.getbuffer()
 
 
-def length(head: bytes | bytearray, limit: int = LONGEST) -> int | None:
-    """Return the length that a message's first bytes announce; None: they are not complete.
+def length(head: bytes, limit: int = LONGEST) -> int:
+    """Return the length that a message's first part announces.
 
     Raises:
         ValueError: if it is no length that a message can have.
 
-    >>> length(pack({})), length(b"hi")
-    (22, None)
-    >>> length(b"hello there", limit=1000)
+    >>> length(pack({})[0])
+    22
+    >>> length(b"hello th", limit=1000)
     Traceback (most recent call last):
     ...
     ValueError: b'hello th' is not the length of a message of at most 1000 bytes
     """
-    if len(head) < LENGTH.size:
-        return None
-    (found,) = LENGTH.unpack_from(head)
+    (found,) = LENGTH.unpack(head)
     if not 0 < found <= limit:
-        first = bytes(head[: LENGTH.size])
-        raise ValueError(f"{first!r} is not the length of a message of at most {amount(limit)}")
+        raise ValueError(f"{head!r} is not the length of a message of at most {amount(limit)}")
     return int(found)
 
 
@@ -50,7 +47,7 @@ def unpack(body: bytes, limit: int = LONGEST) -> dict[str, Any]:
     """Return the arrays of a message, which hold numbers or texts.
 
     Args:
-        body: the message without its length.
+        body: the second part of a message.
         limit: bytes of all arrays together, at most.
 
     Raises:
@@ -68,7 +65,8 @@ def write(stream: BinaryIO, arrays: Mapping[str, Any]) -> None:
     >>> read(stream)
     {'x': array([1., 1.])}
     """
-    stream.write(pack(arrays))
+    for part in pack(arrays):
+        stream.write(part)
     stream.flush()
 
 
@@ -78,6 +76,7 @@ def read(stream: BinaryIO) -> dict[str, Any] | None:
     Raises:
         ValueError: for bytes that are not a message.
     """
-    size = length(stream.read(LENGTH.size))
-    body = b"" if size is None else stream.read(size)
-    return None if size is None or len(body) < size else unpack(body)
+    head = stream.read(LENGTH.size)
+    size = length(head) if len(head) == LENGTH.size else 0
+    body = stream.read(size)
+    return unpack(body) if size and len(body) == size else None

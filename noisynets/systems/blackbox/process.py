@@ -126,7 +126,7 @@ class ProcessBox:
                 self._child = Child(self.command)
             except (OSError, ValueError) as error:
                 raise BoxFailed(f"{self}: cannot be started ({reason(error)})") from error
-            first = _unpacked(self._child.exchange(b"", self.timeout, GREETING), GREETING)
+            first = _unpacked(self._child.exchange((), self.timeout, GREETING), GREETING)
             self._greeting = _greeting(first)
             if self.layers and self._greeting.layers != self.layers:
                 raise ChildFailed("its layers are not those of its first start")
