@@ -18,6 +18,7 @@ from noisynets.cli.parser import arguments
 from noisynets.core.settings import REQUIRED, setting
 from noisynets.run.folder import RunFolder
 from noisynets.run.settings import Config, task_of
+from noisynets.run.trust import Trust
 
 Group = list[RunFolder]
 
@@ -31,13 +32,15 @@ class Comparison:
     )
     picture: Path | None = None
     """PNG to write: validation score against epochs and against sample-forwards."""
+    trust: bool = False
+    """Read runs whose settings name modules or the commands of boxes, too."""
 
 
-def grouped(paths: tuple[Path, ...]) -> dict[Config, Group]:
+def grouped(paths: tuple[Path, ...], trust: bool = False) -> dict[Config, Group]:
     """Group finished runs that have a validation score by settings other than seed, best first."""
     groups: dict[Config, Group] = defaultdict(list)
     for path in paths:
-        folder = RunFolder(path)
+        folder = RunFolder(path, Trust(everything=trust))
         summary = folder.summary() or {}
         if not summary.get("diverged", True) and summary.get(f"val_{score(folder)}") is not None:
             groups[replace(folder.config(), seed=0)].append(folder)
@@ -92,7 +95,7 @@ def table(groups: dict[Config, Group]) -> str:
 
 def main(comparison: Comparison) -> None:
     """Print the table and draw the picture."""
-    groups = grouped(comparison.runs)
+    groups = grouped(comparison.runs, comparison.trust)
     if not groups:
         raise SystemExit("none of these runs has finished with a validation score")
     print(table(groups))

@@ -44,7 +44,7 @@ from noisynets.run.folder import RunFolder
 from noisynets.tasks.data import TASKS
 
 TRIALS = 46
-"""Of a run without faults: 2 in 12 steps, 1 in the last, then 2 of validation, 10 of test, 9 of train."""
+"""Of a run without faults: 25 in 13 steps, 2 of validation, 10 of the test set, 9 of training's."""
 TRIED = 4
 """A trial is repeated so often, at most."""
 LINE = 1500

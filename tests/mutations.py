@@ -665,6 +665,61 @@ SUMS = [
     ),
 ]
 
+PROCESS = "tests/test_box_process.py::test_"
+TRUST = "tests/test_trust.py::test_"
+BOXES = [
+    mutation(
+        "box: only the process is killed, and not its children",
+        "systems/blackbox/child.py",
+        "os.killpg(popen.pid, signal.SIGKILL)",
+        "popen.kill()",
+        f"{PROCESS}a_time_out_holds_and_kills_the_child_of_a_wrapper",
+    ),
+    mutation(
+        "box: an answer may be that of another trial",
+        "systems/blackbox/process.py",
+        'not np.array_equal(np.ravel(answer["trial"]), [trial])',
+        "False",
+        "tests/test_box_faults.py::test_a_fault_loses_nothing[answers the trial before]",
+    ),
+    mutation(
+        "box: an answer too many stays in the pipe",
+        "systems/blackbox/process.py",
+        "if not surplus:",
+        "if surplus:",
+        f"{PROCESS}an_answer_that_names_no_trial_may_have_been_taken_for_another",
+    ),
+    mutation(
+        "box: a failed step has advanced the checkpoint",
+        "run/session.py",
+        "return self.state() | self.kept",
+        "return self.state()",
+        f"{PROCESS}a_run_resumes_after_its_box_failed",
+    ),
+    mutation(
+        "box: passes of an example in different trials",
+        "systems/blackbox/readings.py",
+        "batch = _period(x)",
+        "batch = len(x)",
+        "tests/test_blackbox.py::"
+        "test_rows_are_split_into_trials_that_hold_all_passes_of_an_example",
+    ),
+    mutation(
+        "trust: a run folder needs none",
+        "run/folder.py",
+        "self.trust.check(given)",
+        "pass",
+        f"{TRUST}a_command_in_a_run_folder_is_run_only_if_it_is_named",
+    ),
+    mutation(
+        "trust: a suite needs none",
+        "bench/suite.py",
+        "trust.check(given)",
+        "pass",
+        f"{TRUST}a_suite_runs_and_imports_nothing_without_trust",
+    ),
+]
+
 MUTATIONS = [
     *RULE_SEEDS,
     *RUN_SEEDS,
@@ -675,6 +730,7 @@ MUTATIONS = [
     *SIZES,
     *DRAWS,
     *SUMS,
+    *BOXES,
 ]
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import box_faults
@@ -234,6 +235,18 @@ def test_a_time_out_holds_and_kills_the_child_of_a_wrapper(tmp_path) -> None:
     assert time.monotonic() - start < 5 and gone(tmp_path)
 
 
+def test_a_slow_box_is_given_more_time(own, tmp_path) -> None:
+    settings, _ = own
+    folder = create(tmp_path / "run", config(**settings, box_timeout=1e300))
+    assert folder.config().box_timeout == 1e300
+    box = build(replace(folder, box_timeout=50.0).config()).system.box
+    assert box.timeout == 50
+    box.close()
+    box.timeout = 1e300
+    assert len(box.run(weights(16, 8, 3), inputs(4, 16), 0).layers) == 2
+    box.close()
+
+
 def test_a_box_has_time_to_end_when_its_input_is_closed(tmp_path) -> None:
     box = held(tmp_path, "faulty_box.os.read(0, 1); (e.folder / 'parked').touch()")
     box.close()
@@ -255,11 +268,11 @@ def test_an_interrupted_trial_leaves_no_answer_for_the_next(tmp_path, monkeypatc
     box = ProcessBox([*SERVE, "5", "3"])
     expected = box.run(weights(5, 3), inputs(3, 5), 1).layers[0].activities
 
-    def interrupted(self, *arguments) -> None:
+    def interrupted(*arguments) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("noisynets.systems.blackbox.child._Part.receive", interrupted)
+        patch.setattr(os, "readv", interrupted)
         box.run(weights(5, 3), inputs(3, 5), 0)
     assert box.pid is None
     np.testing.assert_array_equal(

@@ -26,6 +26,7 @@ ALLOWED = {
     "_forward_hooks": "torch has no public reader of a module's hooks; none may be left behind",
     "_forward_pre_hooks": "as above",
     "_python_dispatch": "the only module from which torch exports TorchDispatchMode",
+    "_exit": "public, although underscored: os documents it",
     "_replace": "public, although underscored: every named tuple documents it",
 }
 BY_STRING = {"getattr", "setattr", "hasattr", "delattr", "attrgetter"}

@@ -79,8 +79,8 @@ class Child:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._processes = popen, guard
-        self._end = weakref.finalize(self, _end, self._processes, self._stderr, self._owner, GRACE)
+        self._pair = popen, guard
+        self._end = weakref.finalize(self, _end, self._pair, self._stderr, self._owner, GRACE)
         self.pid = popen.pid
         self.names_trials = False
 
@@ -139,7 +139,7 @@ class Child:
     def kill(self) -> str:
         """Kill it and all its processes; return the last line of its standard error."""
         if self._end.detach() is not None:
-            _end(self._processes, self._stderr, self._owner, 0.0)
+            _end(self._pair, self._stderr, self._owner, 0.0)
         return self._stderr.last_line()
 
     def _length(self, head: _Part, limit: int) -> int:
