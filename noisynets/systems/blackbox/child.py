@@ -243,7 +243,7 @@ def _widen(pipe: int) -> None:
 def printable(text: str) -> str:
     r"""Return a text of a box on one line, without control characters, shortened.
 
-    >>> printable("too\\nhot\\x1b[2J")
+    >>> printable("too\nhot\x1b[2J")
     'too hot [2J'
     """
     return reason(ValueError("".join(c if c.isprintable() else " " for c in text) or "nothing"))
