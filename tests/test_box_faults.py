@@ -17,7 +17,7 @@ SAMPLE = {
     "objects": True,
     "a value of 1e300": True,
     "answers twice": False,
-    "answers the trial before": False,
+    "names another trial": True,
     "says so in many lines": True,
     "greets with other layers": True,
 }
