@@ -186,7 +186,7 @@ def test_what_is_wrong_in_a_suite_is_said_in_a_line(suite, old, new, words, caps
         (["smoke", "--candidates", "0"], "--candidates 0 must be at least 1"),
         (["smoke", "--epochs", "0"], "--epochs 0 must be at least 1"),
         (["smoke", "--quick"], "--quick and --threads are settings of speed alone"),
-        (["speed", "--threads", "0"], "--threads 0: this machine has"),
+        (["speed", "--threads", "0"], "--threads 0 must be at least 1"),
     ],
 )
 def test_bad_arguments_are_named(arguments, words, capsys) -> None:
