@@ -32,7 +32,7 @@ DTYPES: Registry[torch.dtype] = Registry(
 REQUIRED: Any = MISSING
 """The default of a setting that must be given."""
 
-LARGEST, SMALLEST, WHOLE = 1e30, 1e-30, 2**53
+LARGEST, SMALLEST, WHOLE = 1e38, 1e-37, 2**53
 """Limits of every number: of its size, of what is not 0, and of whole numbers.
 
 Numbers within them, and their reciprocals, are finite in every floating-point type, and whole
