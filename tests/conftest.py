@@ -19,6 +19,8 @@ from noisynets.tasks.data import TASKS
 
 torch.set_num_threads(1)
 
+collect_ignore = ["zoo"]  # third-party packages: tests/zoo/run.py runs them
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

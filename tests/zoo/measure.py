@@ -1,0 +1,231 @@
+"""One architecture under `np`, as it is and with parts of it frozen: agreed, refused, wrong, ..."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from architecture import Architecture
+from exact_np import STEP, Agreement, agreements, autograd_gradients, components, np_gradients
+from torch import Tensor, nn
+
+from noisynets.core.errors import InputError
+from noisynets.core.types import Loss
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)
+"""Layers that are trained, by their exact type."""
+SPREAD = 0.1
+"""Standard deviation of what is added to every weight, so that none of them is 0."""
+MOST = 8_000
+"""Components that are perturbed one by one; an architecture with more is declared too large."""
+
+
+@dataclass
+class Attempt:
+    """What one variant of an architecture gave.
+
+    Attributes:
+        variant: what was changed: a key of `VARIANTS`.
+        outcome: 'agrees', 'refused', 'wrong', 'crashed', 'too large' or 'broken' (the architecture
+            itself does not run).
+        message: of the refusal or error.
+        named: the message names a module of the system.
+        trained: parameters that are trained, as numbers.
+        components: of the activities of all nodes.
+        compared: parameters whose gradients are not negligible, and of these the wrong ones.
+        cosine: the lowest of these.
+        ratio: of the norms, furthest from 1.
+        worst: path of the parameter with the lowest cosine.
+    """
+
+    variant: str
+    outcome: str = ""
+    message: str = ""
+    named: bool = True
+    trained: int = 0
+    components: int = 0
+    compared: tuple[int, int] = (0, 0)
+    cosine: float | None = None
+    ratio: float | None = None
+    worst: str = ""
+    seconds: float = 0.0
+    warned: list[str] = field(default_factory=list)
+
+
+def as_it_is(system: nn.Module) -> None:
+    system.train()
+
+
+def evaluating(system: nn.Module) -> None:
+    system.eval()
+
+
+def norms_frozen(system: nn.Module) -> None:
+    system.eval()
+    for module in system.modules():
+        if "norm" in type(module).__name__.lower():
+            module.requires_grad_(False)
+
+
+def layers_alone(system: nn.Module) -> None:
+    """Train what is owned by a layer of PyTorch alone."""
+    system.eval().requires_grad_(False)
+    for module in system.modules():
+        if type(module) in LAYERS:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(True)
+    for module in system.modules():
+        if type(module) not in LAYERS:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)  # tied to a layer's
+
+
+VARIANTS: dict[str, Callable[[nn.Module], None]] = {
+    "as it is": as_it_is,
+    "eval": evaluating,
+    "eval, norms frozen": norms_frozen,
+    "eval, layers of PyTorch alone": layers_alone,
+}
+"""In this order, until one is accepted."""
+
+
+def attempts(architecture: Architecture) -> Iterator[Attempt]:
+    """Try the variants in turn; ends after the first that is not refused."""
+    before = None
+    for variant, change in VARIANTS.items():
+        torch.manual_seed(0)
+        system = _randomised(architecture.build().double())
+        before_training = [p.requires_grad for p in system.parameters()]
+        change(system)
+        if variant != "as it is":
+            for parameter, was in zip(system.parameters(), before_training, strict=True):
+                parameter.requires_grad_(parameter.requires_grad and was)
+        now = [p.requires_grad for p in system.parameters()], [m.training for m in system.modules()]
+        if now == before:
+            continue
+        before = now
+        attempt = _attempt(architecture, system, variant)
+        yield attempt
+        if attempt.outcome != "refused":
+            return
+
+
+def _randomised(system: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for parameter in system.parameters():
+            if parameter.is_floating_point():
+                parameter.add_(SPREAD * torch.randn_like(parameter))
+    return system
+
+
+def _attempt(architecture: Architecture, system: nn.Module, variant: str) -> Attempt:
+    attempt = Attempt(
+        variant, trained=sum(p.numel() for p in system.parameters() if p.requires_grad)
+    )
+    if not attempt.trained:
+        attempt.outcome, attempt.message = "refused", "nothing is left to train"
+        return attempt
+    torch.manual_seed(1)
+    inputs = architecture.inputs()
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    start = time.perf_counter()
+    try:
+        loss, targets = _loss(architecture, system, inputs)
+        find = difference_gradients if architecture.differences else autograd_gradients
+        truth = find(system, loss, inputs, targets)
+    except Exception:
+        attempt.outcome, attempt.message = "broken", _last(traceback.format_exc())
+        return attempt
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            settings = {"rows": architecture.rows, "step": architecture.step}
+            _compare(attempt, system, loss, inputs, targets, truth, **settings)
+        except InputError as error:
+            attempt.outcome, attempt.message = "refused", str(error)
+            attempt.named = _names_module(str(error), system)
+        except Exception:
+            attempt.outcome, attempt.message = "crashed", _last(traceback.format_exc())
+    attempt.warned = sorted({str(w.message) for w in caught if "noisynets" in w.filename})
+    attempt.seconds = round(time.perf_counter() - start, 2)
+    return attempt
+
+
+@torch.no_grad()
+def difference_gradients(
+    system: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor
+) -> dict[str, Tensor]:
+    """The gradient of the mean loss by central differences, weight by weight."""
+    found = {}
+    for name, parameter in system.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        flat, gradient = parameter.data.view(-1), torch.zeros(parameter.numel()).to(parameter)
+        for i in range(len(flat)):
+            before = flat[i].clone()
+            ends = []
+            for step in (STEP, -STEP):
+                flat[i] = before + step
+                ends.append(loss(system(inputs), targets).mean())
+            flat[i] = before
+            gradient[i] = (ends[0] - ends[1]) / (2 * STEP)
+        found[name] = gradient.view_as(parameter)
+    return found
+
+
+def _loss(architecture: Architecture, system: nn.Module, inputs: Tensor) -> tuple[Loss, Tensor]:
+    """Half the squared distance from random targets, and the targets (B, n)."""
+
+    def loss(outputs: Any, targets: Tensor) -> Tensor:
+        found = architecture.tensor(outputs)
+        return (found.flatten(1) - targets).square().sum(1) / 2
+
+    with torch.no_grad():
+        like = architecture.tensor(system(inputs)).flatten(1)
+    assert len(like) == len(inputs), like.shape
+    return loss, torch.randn_like(like, dtype=torch.float64)
+
+
+def _compare(
+    attempt: Attempt,
+    system: nn.Module,
+    loss: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    truth: dict[str, Tensor],
+    **settings: Any,
+) -> None:
+    attempt.components = components(system, loss, inputs, targets)
+    if attempt.components > MOST:
+        attempt.outcome = "too large"
+        return
+    found = agreements(np_gradients(system, loss, inputs, targets, **settings), truth)
+    counted = [a for a in found if not (a.equal and not alike(a))]
+    wrong = [a for a in counted if not a.equal]
+    attempt.compared = len(counted), len(wrong)
+    attempt.outcome = "wrong" if wrong else "agrees"
+    if counted:
+        worst = min(counted, key=lambda a: a.cosine)
+        attempt.cosine, attempt.worst = worst.cosine, worst.name
+        attempt.ratio = max((a.ratio for a in counted), key=lambda r: abs(r - 1))
+
+
+def alike(a: Agreement) -> bool:
+    """Cosine and norm agree; if they do not, an equal gradient is a negligible one."""
+    return a.cosine >= 0.999 and 0.99 <= a.ratio <= 1.01
+
+
+def _names_module(message: str, system: nn.Module) -> bool:
+    named = [f"{name!r}" for name, _ in system.named_modules() if name]
+    return "the system itself" in message or any(name in message for name in named)
+
+
+def _last(trace: str) -> str:
+    lines = [line.strip() for line in trace.strip().splitlines()]
+    places = [line for line in lines if line.startswith("File")]
+    return f"{lines[-1]} ({places[-1] if places else ''})"
