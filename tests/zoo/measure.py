@@ -19,6 +19,8 @@ from noisynets.core.types import Loss
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)
 """Layers that are trained, by their exact type."""
+LARGE = 1e6
+"""The ratio of norms is cut here: where the gradient is 0, an estimate has no ratio to it."""
 SPREAD = 0.1
 """Standard deviation of what is added to every weight, so that none of them is 0."""
 MOST = 8_000
@@ -69,7 +71,8 @@ def norms_frozen(system: nn.Module) -> None:
     system.eval()
     for module in system.modules():
         if "norm" in type(module).__name__.lower():
-            module.requires_grad_(False)
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
 
 
 def layers_alone(system: nn.Module) -> None:
@@ -94,17 +97,16 @@ VARIANTS: dict[str, Callable[[nn.Module], None]] = {
 """In this order, until one is accepted."""
 
 
+AS_TOLD = "eval, as refusals say"
+"""The last variant: what the refusals name is frozen, until nothing is refused."""
+ROUNDS = 8
+
+
 def attempts(architecture: Architecture) -> Iterator[Attempt]:
     """Try the variants in turn; ends after the first that is not refused."""
     before = None
     for variant, change in VARIANTS.items():
-        torch.manual_seed(0)
-        system = _randomised(architecture.build().double())
-        before_training = [p.requires_grad for p in system.parameters()]
-        change(system)
-        if variant != "as it is":
-            for parameter, was in zip(system.parameters(), before_training, strict=True):
-                parameter.requires_grad_(parameter.requires_grad and was)
+        system = _changed(architecture, change)
         now = [p.requires_grad for p in system.parameters()], [m.training for m in system.modules()]
         if now == before:
             continue
@@ -113,6 +115,35 @@ def attempts(architecture: Architecture) -> Iterator[Attempt]:
         yield attempt
         if attempt.outcome != "refused":
             return
+    yield from _as_told(architecture, attempt)
+
+
+def _as_told(architecture: Architecture, refused: Attempt) -> Iterator[Attempt]:
+    """Freeze what each refusal names, and try again."""
+    frozen: set[str] = set()
+    for _ in range(ROUNDS):
+        system = _changed(architecture, layers_alone)
+        named = set(_named(refused.message, system)) - frozen
+        if not named:
+            return
+        frozen |= named
+        for name in frozen:
+            system.get_submodule(name).requires_grad_(False)
+        refused = _attempt(architecture, system, AS_TOLD)
+        if refused.outcome != "refused":
+            yield refused
+            return
+
+
+def _changed(architecture: Architecture, change: Callable[[nn.Module], None]) -> nn.Module:
+    """Build a system and change it; what the package froze stays frozen."""
+    torch.manual_seed(0)
+    system = _randomised(architecture.build().double())
+    trained = [p.requires_grad for p in system.parameters()]
+    change(system)
+    for parameter, was in zip(system.parameters(), trained, strict=True):
+        parameter.requires_grad_(parameter.requires_grad and was)
+    return system
 
 
 def _randomised(system: nn.Module) -> nn.Module:
@@ -136,8 +167,7 @@ def _attempt(architecture: Architecture, system: nn.Module, variant: str) -> Att
     start = time.perf_counter()
     try:
         loss, targets = _loss(architecture, system, inputs)
-        find = difference_gradients if architecture.differences else autograd_gradients
-        truth = find(system, loss, inputs, targets)
+        truth = _truth(architecture, system, loss, inputs, targets)
     except Exception:
         attempt.outcome, attempt.message = "broken", _last(traceback.format_exc())
         return attempt
@@ -154,6 +184,17 @@ def _attempt(architecture: Architecture, system: nn.Module, variant: str) -> Att
     attempt.warned = sorted({str(w.message) for w in caught if "noisynets" in w.filename})
     attempt.seconds = round(time.perf_counter() - start, 2)
     return attempt
+
+
+def _truth(
+    architecture: Architecture, system: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor
+) -> dict[str, Tensor]:
+    """The gradient of the mean loss, by parameter."""
+    if architecture.differences:
+        return difference_gradients(system, loss, inputs, targets)
+    if not loss(system(inputs), targets).requires_grad:
+        return {n: torch.zeros_like(p) for n, p in system.named_parameters() if p.requires_grad}
+    return autograd_gradients(system, loss, inputs, targets)
 
 
 @torch.no_grad()
@@ -212,7 +253,8 @@ def _compare(
     if counted:
         worst = min(counted, key=lambda a: a.cosine)
         attempt.cosine, attempt.worst = worst.cosine, worst.name
-        attempt.ratio = max((a.ratio for a in counted), key=lambda r: abs(r - 1))
+        ratio = max((a.ratio for a in counted), key=lambda r: abs(r - 1))
+        attempt.ratio = min(ratio, LARGE)
 
 
 def alike(a: Agreement) -> bool:
@@ -220,9 +262,13 @@ def alike(a: Agreement) -> bool:
     return a.cosine >= 0.999 and 0.99 <= a.ratio <= 1.01
 
 
+def _named(message: str, system: nn.Module) -> list[str]:
+    """The paths of the modules that a message names."""
+    return [name for name, _ in system.named_modules() if name and f"{name!r}" in message]
+
+
 def _names_module(message: str, system: nn.Module) -> bool:
-    named = [f"{name!r}" for name, _ in system.named_modules() if name]
-    return "the system itself" in message or any(name in message for name in named)
+    return "the system itself" in message or bool(_named(message, system))
 
 
 def _last(trace: str) -> str:
