@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ def _make(module: str, kind: str, **settings: Any) -> Callable[[], nn.Module]:
 
     def build() -> nn.Module:
         made = getattr(importlib.import_module(f"timm.models.{module}"), kind)
-        return made(num_classes=3, **settings)
+        return made(num_classes=3, **deepcopy(settings))  # builders change them
 
     return build
 
