@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from exact_np import STEP
 from torch import Tensor, nn
 
 BATCH = 2
@@ -29,7 +28,6 @@ class Architecture:
         inputs: () → one tensor, (B, ...).
         tensor: output of the module → one tensor, (R, ...), which the loss compares with targets.
         note: what had to be added to the architecture, or changed.
-        step: by which activities are moved; larger where a part is computed in float32.
         differences: the truth is differences of the loss, weight by weight, instead of autograd:
             where a package cuts or replaces derivatives, as spiking ones do.
         rows: of a stacked batch, about; 2 for one noisy pass, as by default in training.
@@ -40,7 +38,6 @@ class Architecture:
     inputs: Callable[[], Tensor]
     tensor: Callable[[Any], Tensor] = whole
     note: str = ""
-    step: float = STEP
     differences: bool = False
     rows: int = 1024
 

@@ -90,7 +90,7 @@ def _recurrent(kind: Any) -> Callable[[], nn.Module]:
     class Read(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.rnn = kind(4, 5, 1)
+            self.rnn = kind(4, 5, 1, surrogate_function1=SMOOTH)
             self.head = nn.Linear(5, 3)
 
         def forward(self, x: Tensor) -> Tensor:

@@ -6,29 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import transformers
-from architecture import STEP, Architecture, With, images, tokens
+from architecture import Architecture, With, images, tokens
 from torch import Tensor, nn
 
 transformers.logging.set_verbosity_error()
 
 VOCABULARY = 12
 LENGTH = 4
-SINGLE = (
-    "Llama",
-    "Mistral",
-    "Qwen2",
-    "Qwen3",
-    "Gemma",
-    "Mixtral",
-    "Olmo",
-    "T5",
-    "Mamba",
-    "GPTNeo",
-    "GPTJ",
-    "CodeGen",
-    "Rwkv",
-)
-"""Families that compute a part of their passes in float32, whatever the dtype of their weights."""
+CUT = ("Reformer", "Rwkv")
+"""Families through which autograd does not go in evaluation mode."""
 
 
 def logits(output: Any) -> Tensor:
@@ -61,7 +47,6 @@ def _text(
     config: str = "",
     call: Any = None,
     name: str = "",
-    note: str = "",
     **settings: Any,
 ) -> Architecture:
     """A model of sequences of tokens, (B, 4)."""
@@ -69,8 +54,7 @@ def _text(
     build = _make(family, head, config, settings, call)
     drawn = images(LENGTH, 8) if call is _embedded else tokens(LENGTH, VOCABULARY)
     name = name or f"{family}{head}"
-    step = 1e-3 if family in SINGLE else STEP
-    return Architecture(name, build, drawn, tensor, note, step)
+    return Architecture(name, build, drawn, tensor, differences=family in CUT)
 
 
 def _picture(

@@ -7,10 +7,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from architecture import Architecture
+from doubled import doubled
 from exact_np import STEP, Agreement, agreements, autograd_gradients, components, np_gradients
 from torch import Tensor, nn
 
@@ -42,6 +44,8 @@ class Attempt:
         compared: parameters whose gradients are not negligible, and of these the wrong ones.
         cosine: the lowest of these.
         ratio: of the norms, furthest from 1.
+        single: of what agrees, in float32: 'accepted', or the refusal; empty where it does not
+            run in float32.
         worst: path of the parameter with the lowest cosine.
     """
 
@@ -55,6 +59,7 @@ class Attempt:
     cosine: float | None = None
     ratio: float | None = None
     worst: str = ""
+    single: str = ""
     seconds: float = 0.0
     warned: list[str] = field(default_factory=list)
 
@@ -155,9 +160,8 @@ def _randomised(system: nn.Module) -> nn.Module:
 
 
 def _attempt(architecture: Architecture, system: nn.Module, variant: str) -> Attempt:
-    attempt = Attempt(
-        variant, trained=sum(p.numel() for p in system.parameters() if p.requires_grad)
-    )
+    trained = sum(p.numel() for p in system.parameters() if p.requires_grad)
+    attempt = Attempt(variant, trained=trained)
     if not attempt.trained:
         attempt.outcome, attempt.message = "refused", "nothing is left to train"
         return attempt
@@ -165,25 +169,36 @@ def _attempt(architecture: Architecture, system: nn.Module, variant: str) -> Att
     inputs = architecture.inputs()
     inputs = inputs.double() if inputs.is_floating_point() else inputs
     start = time.perf_counter()
-    try:
-        loss, targets = _loss(architecture, system, inputs)
-        truth = _truth(architecture, system, loss, inputs, targets)
-    except Exception:
-        attempt.outcome, attempt.message = "broken", _last(traceback.format_exc())
-        return attempt
+    loss = partial(_loss, architecture)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            settings = {"rows": architecture.rows, "step": architecture.step}
-            _compare(attempt, system, loss, inputs, targets, truth, **settings)
-        except InputError as error:
-            attempt.outcome, attempt.message = "refused", str(error)
-            attempt.named = _names_module(str(error), system)
-        except Exception:
-            attempt.outcome, attempt.message = "crashed", _last(traceback.format_exc())
+        with doubled():
+            targets = _judge(attempt, architecture, system, loss, inputs)
+    if attempt.outcome == "agrees":
+        attempt.single = _in_single(system, loss, inputs, targets)
     attempt.warned = sorted({str(w.message) for w in caught if "noisynets" in w.filename})
     attempt.seconds = round(time.perf_counter() - start, 2)
     return attempt
+
+
+def _judge(
+    attempt: Attempt, architecture: Architecture, system: nn.Module, loss: Loss, inputs: Tensor
+) -> Tensor:
+    """Fill in the outcome; returns the targets."""
+    try:
+        targets = _targets(architecture, system, inputs)
+        truth = _truth(architecture, system, loss, inputs, targets)
+    except Exception:
+        attempt.outcome, attempt.message = "broken", _last(traceback.format_exc())
+        return inputs
+    try:
+        _compare(attempt, system, loss, inputs, targets, truth, architecture.rows)
+    except InputError as error:
+        attempt.outcome, attempt.message = "refused", str(error)
+        attempt.named = _names_module(str(error), system)
+    except Exception:
+        attempt.outcome, attempt.message = "crashed", _last(traceback.format_exc())
+    return targets
 
 
 def _truth(
@@ -219,17 +234,38 @@ def difference_gradients(
     return found
 
 
-def _loss(architecture: Architecture, system: nn.Module, inputs: Tensor) -> tuple[Loss, Tensor]:
-    """Half the squared distance from random targets, and the targets (B, n)."""
+def _loss(architecture: Architecture, outputs: Any, targets: Tensor) -> Tensor:
+    """Half the squared distance from the targets, (R,)."""
+    found = architecture.tensor(outputs)
+    return (found.flatten(1) - targets).square().sum(1) / 2
 
-    def loss(outputs: Any, targets: Tensor) -> Tensor:
-        found = architecture.tensor(outputs)
-        return (found.flatten(1) - targets).square().sum(1) / 2
 
-    with torch.no_grad():
-        like = architecture.tensor(system(inputs)).flatten(1)
+@torch.no_grad()
+def _targets(architecture: Architecture, system: nn.Module, inputs: Tensor) -> Tensor:
+    """Random targets for the outputs, (B, n)."""
+    like = architecture.tensor(system(inputs)).flatten(1)
     assert len(like) == len(inputs), like.shape
-    return loss, torch.randn_like(like, dtype=torch.float64)
+    return torch.randn_like(like, dtype=torch.float64)
+
+
+def _in_single(system: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> str:
+    """What the estimator says to the same system in float32."""
+    torch.set_default_dtype(torch.float32)
+    inputs = inputs.to(torch.float32) if inputs.is_floating_point() else inputs
+    system, targets = system.to(torch.float32), targets.to(torch.float32)
+    try:
+        loss(system(inputs), targets)
+    except RuntimeError:
+        return ""  # it does not run
+    try:
+        components(system, loss, inputs, targets)
+    except InputError as error:
+        return str(error)
+    except Exception:
+        return f"crashed: {_last(traceback.format_exc())}"
+    finally:
+        torch.set_default_dtype(torch.float64)
+    return "accepted"
 
 
 def _compare(
@@ -239,13 +275,13 @@ def _compare(
     inputs: Tensor,
     targets: Tensor,
     truth: dict[str, Tensor],
-    **settings: Any,
+    rows: int,
 ) -> None:
     attempt.components = components(system, loss, inputs, targets)
     if attempt.components > MOST:
         attempt.outcome = "too large"
         return
-    found = agreements(np_gradients(system, loss, inputs, targets, **settings), truth)
+    found = agreements(np_gradients(system, loss, inputs, targets, rows=rows), truth)
     counted = [a for a in found if not (a.equal and not alike(a))]
     wrong = [a for a in counted if not a.equal]
     attempt.compared = len(counted), len(wrong)
