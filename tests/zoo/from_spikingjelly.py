@@ -150,8 +150,8 @@ ARCHITECTURES = [
         note="time first",
     ),
     _net("SeqToANNContainer", _contained, note="time folded into rows"),
-    _net("SpikingLSTM", _recurrent(rnn.SpikingLSTM), differences=False),
-    _net("SpikingGRU", _recurrent(rnn.SpikingGRU), differences=False),
+    _net("SpikingLSTM", _recurrent(rnn.SpikingLSTM)),
+    _net("SpikingGRU", _recurrent(rnn.SpikingGRU)),
     _picture(
         "Spike-driven transformer",
         _formed(
