@@ -63,7 +63,9 @@ class Quiet(TorchDispatchMode):
         if self.paused or not random:
             return func(*args, **kwargs)
         name = func.overloadpacket.__name__
-        given = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
+        schema = func._schema.arguments  # arguments that have their defaults are not handed over
+        given = {a.name: a.default_value for a in schema if a.has_default_value()}
+        given |= dict(zip((a.name for a in schema), args, strict=False)) | kwargs
         if not _draws(given):
             return func(*args, **kwargs)
         drawing = self._drawing()

@@ -65,7 +65,8 @@ def _contents(value: Any) -> list[Restore]:
         return []
     if isinstance(value, Tensor):
         return [_tensor(value)]
-    if hasattr(value, "__array_interface__") and getattr(value, "shape", None):
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.ndarray) and value.shape:
         numbers = value.copy()
         return [lambda: value.__setitem__(..., numbers)]
     if type(value) in (list, deque):
@@ -101,13 +102,14 @@ def _tensor(value: Tensor) -> Restore:
 def _streams(module: nn.Module) -> list[Restore]:
     """Return functions that put back the random streams of a module."""
     found: list[Restore] = []
+    numpy = sys.modules.get("numpy")
     if type(module).get_extra_state is not nn.Module.get_extra_state:
         state = module.get_extra_state()
         found.append(partial(_put_back, module, copy.deepcopy(state)))
     for value in vars(module).values():
         if isinstance(value, torch.Generator):
             found.append(_generator(value))
-        elif hasattr(value, "bit_generator"):
+        elif numpy is not None and isinstance(value, numpy.random.Generator):
             found.append(_numpy(value.bit_generator))
         elif isinstance(value, random.Random):
             found.append(_python(value))

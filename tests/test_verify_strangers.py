@@ -1,0 +1,44 @@
+"""The verification of modules that behave in unusual, but sound ways; found in tests/zoo."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noisynets import NodePerturbation
+from noisynets.core.losses import squared_error
+
+
+class Attention(nn.Module):
+    """Self-attention that names the dropout it does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.head = nn.Linear(4, 12), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unsqueeze(1).chunk(3, -1)  # one head
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=0.0)
+        return self.head(mixed).mean((1, 2))
+
+
+class Strict:
+    """Answers no question about attributes that it does not have, not even by AttributeError."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+def test_a_dropout_of_0_draws_nothing() -> None:
+    torch.manual_seed(0)
+    estimator = NodePerturbation(Attention(), squared_error, "np")
+    assert estimator(torch.randn(3, 5, 4), torch.randn(3, 2)).loss.shape == (3,)
+
+
+def test_attributes_may_be_of_any_type() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    net.injector = Strict()
+    estimator = NodePerturbation(net, squared_error, "np")
+    assert estimator(torch.randn(3, 4), torch.randn(3, 2)).loss.shape == (3,)
