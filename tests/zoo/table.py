@@ -1,6 +1,6 @@
 """Writes docs/results/zoo.md from what run.py has appended to its files.
 
-python tests/zoo/table.py AFTER.jsonl --before BEFORE.jsonl --out docs/results/zoo.md
+python tests/zoo/table.py AFTER.jsonl ... --before BEFORE.jsonl --out docs/results/zoo.md
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def counts(results: Sequence[Result], before: dict[tuple[str, str], Result]) -> 
     packages = list(dict.fromkeys(r["package"] for r in results))
     rows = [
         "| package | architectures | agrees, unchanged | agrees, with parts frozen | refused | "
-        "wrong | crashed or hung | wrong before the checks |",
-        "|---|---|---|---|---|---|---|---|",
+        "wrong | crashed or hung | agrees, but refused in float32 | wrong before the checks |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for package in [*packages, None]:
         mine = [r for r in results if package in (None, r["package"])]
@@ -77,7 +77,9 @@ def counts(results: Sequence[Result], before: dict[tuple[str, str], Result]) -> 
         numbers = [sum(kind(r) == k for r in mine) for k in KINDS]
         earlier = [before[key] for r in mine if (key := (r["package"], r["name"])) in before]
         wrong = sum(kind(r) == "wrong" for r in earlier) if earlier else "–"
-        rows.append("| " + " | ".join(map(str, [version, len(mine), *numbers, wrong])) + " |")
+        single = sum(last(r).get("single", "") not in ("", "accepted") for r in mine)
+        cells = [version, len(mine), *numbers, single, wrong]
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
     return rows
 
 
@@ -133,12 +135,13 @@ def page(results: Sequence[Result], before: dict[tuple[str, str], Result]) -> st
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--before", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/zoo.md"))
     settings = parser.parse_args()
     before = read(settings.before) if settings.before else {}
-    settings.out.write_text(page(list(read(settings.results).values()), before))
+    results = [r for path in settings.results for r in read(path).values()]
+    settings.out.write_text(page(results, before))
 
 
 if __name__ == "__main__":
