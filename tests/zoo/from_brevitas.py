@@ -17,6 +17,8 @@ from brevitas.quant import (
 )
 from torch import Tensor, nn
 
+from noisynets.core.outer import outer
+
 
 def _perceptron(quant: Any, act: Callable[[], nn.Module] = nn.Tanh) -> Callable[[], nn.Module]:
     """Quantised layers with a smooth unit between them."""
@@ -144,6 +146,16 @@ def _transposed() -> nn.Module:
     )
 
 
+def _registered(quant: Any) -> Callable[[], nn.Module]:
+    """Quantised layers, with the product of their parent as a refusal advises."""
+
+    def build() -> nn.Module:
+        outer.register(qnn.QuantLinear, outer.dispatch(nn.Linear))
+        return _perceptron(quant)()
+
+    return build
+
+
 def _net(name: str, build: Callable[[], nn.Module], *shape: int) -> Architecture:
     return Architecture(name, build, images(*shape))
 
@@ -155,6 +167,9 @@ ARCHITECTURES = [
     _net("QuantLinear, binary", _perceptron(SignedBinaryWeightPerTensorConst), 4),
     _net("QuantLinear, ternary", _perceptron(SignedTernaryWeightPerTensorConst), 4),
     _net("QuantLinear, weights as they are", _perceptron(None), 4),
+    _net("QuantLinear, 8 bits, registered", _registered(Int8WeightPerTensorFloat), 4),
+    _net("QuantLinear, binary, registered", _registered(SignedBinaryWeightPerTensorConst), 4),
+    _net("QuantLinear, weights as they are, registered", _registered(None), 4),
     _net(
         "LeNet, 4 bits", _convolutional(lambda: qnn.QuantLinear(8, 3, weight_bit_width=4)), 1, 6, 6
     ),

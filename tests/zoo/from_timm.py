@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import no_torchvision
 from architecture import Architecture, images, whole
 from torch import nn
+
+from noisynets.core.outer import outer
 
 no_torchvision.install()
 import timm  # noqa: E402,F401
@@ -39,6 +42,17 @@ def _net(
 ) -> Architecture:
     """An architecture for pictures of 3 × size × size."""
     return Architecture(name, _make(module, kind, **settings), images(3, size, size), tensor, note)
+
+
+def _registered(*names: Any, **settings: Any) -> Architecture:
+    """An architecture whose norms have the product of their parent, as a refusal advises."""
+    net = _net(*names, **settings)
+
+    def build() -> nn.Module:
+        outer.register(timm.layers.LayerNorm, outer.dispatch(nn.LayerNorm))
+        return net.build()
+
+    return replace(net, build=build)
 
 
 def _cfg(name: str, module: str, kind: str, cfg: str, size: int, **settings: Any) -> Architecture:
@@ -212,6 +226,17 @@ ARCHITECTURES = [
     ),
     _net(
         "PVT v2",
+        "pvt_v2",
+        "PyramidVisionTransformerV2",
+        16,
+        depths=(1, 1),
+        embed_dims=(4, 8),
+        num_heads=(1, 2),
+        sr_ratios=(2, 1),
+        mlp_ratios=(2.0, 2.0),
+    ),
+    _registered(
+        "PVT v2, norms registered",
         "pvt_v2",
         "PyramidVisionTransformerV2",
         16,

@@ -67,8 +67,9 @@ def counts(results: Sequence[Result], before: dict[tuple[str, str], Result]) -> 
     """A table of outcomes by package."""
     packages = list(dict.fromkeys(r["package"] for r in results))
     rows = [
-        "| package | architectures | agrees, unchanged | agrees, with parts frozen | refused | "
-        "wrong | crashed or hung | agrees, but refused in float32 | wrong before the checks |",
+        "| package | architectures | agrees, unchanged | agrees, in eval mode or with parts frozen "
+        "| refused | wrong | crashed or hung | agrees, but refused in float32 "
+        "| wrong before the checks |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for package in [*packages, None]:
@@ -105,20 +106,32 @@ def refusal(result: Result) -> str:
     """The first sentence of the first refusal, or of what went wrong."""
     for attempt in result.get("attempts", [last(result)]):
         if attempt["outcome"] != "agrees" and attempt["message"]:
-            sentence = attempt["message"].split("; ")[0].split("\n")[0]
+            first = attempt["message"].split("; ")[0].split("\n")[0]
+            sentence = ": ".join(first.split(": ")[:2])  # without what to do
             return sentence if len(sentence) < 200 else sentence[:197] + "..."
     return ""
 
 
+def earlier(results: Sequence[Result], before: dict[tuple[str, str], Result]) -> str:
+    """What the checks of the first batch changed."""
+    wrong = sum(kind(r) == "wrong" for r in before.values())
+    cautious = [
+        f"{r['package']} {r['name']}"
+        for r in results
+        if kind(r) == "refused"
+        and kind(before.get((r["package"], r["name"]), r)) in ("unchanged", "changed")
+    ]
+    return (
+        f"Before the checks at the first batch, {wrong} of {len(before)} were accepted and trained "
+        f"wrongly. The checks are cautious: {len(cautious)} that agreed before are refused now "
+        f"({'; '.join(cautious)}). A subclass can be registered, and `verify=False` goes on "
+        "without the passes of the first batch.\n\n"
+    )
+
+
 def page(results: Sequence[Result], before: dict[tuple[str, str], Result]) -> str:
     """The whole page."""
-    wrong = sum(kind(r) == "wrong" for r in before.values())
-    text = (
-        f"Before the checks at the first batch, {wrong} of {len(before)} were accepted and trained "
-        "wrongly.\n\n"
-        if before
-        else ""
-    )
+    text = earlier(results, before) if before else ""
     parts = [HEAD.format(before=text), *counts(results, before)]
     for package in dict.fromkeys(r["package"] for r in results):
         parts += [
