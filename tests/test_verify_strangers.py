@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noisynets import NodePerturbation
+from noisynets.core.errors import SystemRefused
 from noisynets.core.losses import squared_error
 
 
@@ -42,3 +44,17 @@ def test_attributes_may_be_of_any_type() -> None:
     net.injector = Strict()
     estimator = NodePerturbation(net, squared_error, "np")
     assert estimator(torch.randn(3, 4), torch.randn(3, 2)).loss.shape == (3,)
+
+
+class Linear(nn.Linear):
+    """A layer of the same name, as packages have them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+def test_a_layer_with_its_parents_name_is_told_apart() -> None:
+    with pytest.raises(SystemRefused) as refusal:
+        NodePerturbation(nn.Sequential(Linear(4, 2)), squared_error, "np")
+    advice = f"outer.register({__name__}.Linear, outer.dispatch(nn.Linear))"
+    assert "'0' (Linear)" in str(refusal.value) and advice in str(refusal.value)

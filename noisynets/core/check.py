@@ -212,9 +212,15 @@ def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
         return (
             f"is a {parent.__name__} with its own {', '.join(changed)}, so that its product may "
             "differ: register it with outer.register, or, if it is that of its parent, by "
-            f"outer.register({kind.__name__}, outer.dispatch({parent.__name__}))"
+            f"outer.register({_class(kind)}, outer.dispatch({_class(parent)}))"
         )
     return (
         f"trains {', '.join(names)}, which no rule reaches ({TRAINABLE} are): use one of these, "
         "register its product with noisynets.core.outer, or freeze it with requires_grad_(False)"
     )
+
+
+def _class(kind: type) -> str:
+    """Return the name of a class, with its module: packages have a Linear of their own."""
+    inherited = kind.__module__.startswith("torch.nn.modules.")
+    return f"nn.{kind.__name__}" if inherited else f"{kind.__module__}.{kind.__qualname__}"
