@@ -46,6 +46,34 @@ def test_attributes_may_be_of_any_type() -> None:
     assert estimator(torch.randn(3, 4), torch.randn(3, 2)).loss.shape == (3,)
 
 
+class Rare(nn.Module):
+    """Noise that changes one row in fifty, or fewer."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        self.operation = operation
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        match self.operation:
+            case "dropout":
+                h = torch.native_dropout(h, 0.003, True)[0]
+            case "bernoulli":
+                h = h * torch.full_like(h, 0.997).bernoulli()
+            case "poisson":
+                h = h * (1 + torch.poisson(torch.full_like(h, 0.003)))
+        return self.last(h.tanh())
+
+
+@pytest.mark.parametrize("operation", ["dropout", "bernoulli", "poisson"])
+def test_noise_that_is_rare_is_refused(operation: str) -> None:
+    torch.manual_seed(0)
+    estimator = NodePerturbation(Rare(operation), squared_error, "np")
+    with pytest.raises(SystemRefused, match="the system itself.*draws random numbers"):
+        estimator(torch.randn(20, 4), torch.randn(20, 2))
+
+
 class Linear(nn.Linear):
     """A layer of the same name, as packages have them."""
 

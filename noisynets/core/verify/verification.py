@@ -12,6 +12,7 @@ from noisynets.core.errors import SystemRefused
 from noisynets.core.noise import declares_noise
 from noisynets.core.types import Loss, Node, Sealed, Wrapper
 from noisynets.core.verify.passes import Passes, names
+from noisynets.core.verify.quiet import has_ends
 from noisynets.core.verify.snapshot import global_streams
 from noisynets.core.verify.trace import Call, Comparison, Trace
 from noisynets.core.verify.weights import Moves
@@ -71,7 +72,7 @@ class _Verification:
     def run(self) -> None:
         plain = self.passes(self.moves.measuring)
         draws, centred = self.passes.draws, self.passes.centred
-        idle = not any(
+        idle = has_ends(operation for _, _, operation in draws) and not any(
             Comparison(self.passes(other=i), plain, plain, _zero(plain)).differs()
             for i in (1, 2, 3)
             if draws
