@@ -22,7 +22,21 @@ NUMBERS = [
     *("0", "1", "-inf", "1e-3", "-1e-3", "1e5", "1e38", "1e308", "1e-37", "1e-300"),
     *("100000", "1000000000", "9" * 5000, "0x10", "1_0", "１２", "None", "True"),
 ]
-WORDS = ["", "a\nb", "--", "../" * 2000, " ", "x", "\x1b[2J", "\udcff", "%s", "{0}", "-", "Ω" * 300]
+WORDS = [
+    "",
+    "a\nb",
+    "--",
+    "../" * 2000,
+    " ",
+    "x",
+    "\x1b[2J",
+    "\udcff",
+    "%s",
+    "{0}",
+    "-",
+    "Ω" * 300,
+    "'",
+]
 EVERYTHING = os.environ.get("NOISYNETS_HOSTILE") == "all"
 SOME, ALL = NUMBERS[:8] + WORDS[:4], NUMBERS + WORDS
 SYSTEMS = {

@@ -81,10 +81,11 @@ def _explained(error: BaseException) -> tuple[str, int] | None:
     words = " ".join(str(error).split())
     if isinstance(error, OSError):
         return words, 1 if error.errno in DISK else 2
-    if isinstance(error, MemoryError | RuntimeError) and any(part in words for part in MEMORY):
+    spent = isinstance(error, RuntimeError) and any(part in words for part in MEMORY)
+    if spent or isinstance(error, MemoryError):
         return (
-            f"not enough memory ({words[:150]}): make --hidden, --batch-size, --resamples or "
-            "--steps smaller",
+            f"not enough memory ({words[:150] or 'for the program'}): make --hidden, --batch-size, "
+            "--resamples or --steps smaller",
             2,
         )
     return None

@@ -95,6 +95,7 @@ class BoxSettings(Settings):
         metavar="SECONDS",
         group=NOISE,
         above=0,
+        changeable=True,
     )
 
 

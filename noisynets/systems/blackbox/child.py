@@ -222,7 +222,10 @@ class Tail:
             for fd in (self._stream.fileno(), self._woken):
                 selector.register(fd, selectors.EVENT_READ)
             while self._woken not in {key.fd for key, _ in selector.select()}:
-                piece = os.read(self._stream.fileno(), PIECE)
+                try:
+                    piece = os.read(self._stream.fileno(), PIECE)
+                except MemoryError:  # nothing more is read: a box that still writes has to wait
+                    return
                 if not piece:
                     return
                 self._kept += piece
