@@ -116,9 +116,9 @@ RULE_SEEDS = [
     ),
     seed(
         "rule of node perturbation",
-        "estimators/node_perturbation.py",
-        "RULES[rule].make(seed)",
-        "RULES[rule].make(0)",
+        "estimators/named.py",
+        "RULES[name].make(seed)",
+        "RULES[name].make(0)",
         MAPS,
     ),
     seed(

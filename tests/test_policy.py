@@ -247,6 +247,7 @@ def test_weights_that_are_not_finite_end_a_run(tmp_path, capsys) -> None:
     assert end.value.code == 3 and "lower --lr" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default:the (system's own noise|output)")  # so short is the run
 @pytest.mark.parametrize(
     ("name", "system", "more"),
     [
@@ -360,7 +361,7 @@ def test_the_programs_in_the_docs_run() -> None:
 def test_the_examples_learn() -> None:
     before, after = own_environment.main(updates=30)
     assert after > before / 2
-    assert spiking_policy.main(updates=12, pairs=10) > 30  # 9 by doing nothing
+    assert spiking_policy.main(updates=25, pairs=10) > 30  # 9 by doing nothing
     assert own_instrument.main(steps=200) > 0.6
 
 

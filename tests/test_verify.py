@@ -9,6 +9,7 @@ from torch import nn
 
 from noisynets import (
     AdditiveGaussian,
+    InputError,
     NodePerturbation,
     Noisy,
     SystemRefused,
@@ -102,8 +103,9 @@ def test_it_costs_six_passes_once() -> None:
     estimator = NodePerturbation(system, cross_entropy, "anp")
     estimator(X, Y)
     estimator(X, Y)
-    assert sum(rows[:-2]) == 6 * len(X)
-    assert rows[-2:] == [len(X)] * 2  # one row per sample before the passes split
+    assert sum(rows[:5]) == 6 * len(X)
+    # one row per sample before the passes split; between the steps, the look for left-over state
+    assert rows[5:] == [len(X), 2 * len(X), len(X)]
 
 
 def test_a_box_makes_no_trial_for_it() -> None:
@@ -174,7 +176,8 @@ def test_chaos_is_no_error() -> None:
 def test_what_is_not_finite_says_nothing() -> None:
     x = X.clone()
     x[0, 0] = float("nan")
-    NodePerturbation(net(nn.ReLU()), cross_entropy, "anp")(x, Y)
+    with pytest.raises(InputError, match="^inputs of row 0 contain NaN"):  # and no refused system
+        NodePerturbation(net(nn.ReLU()), cross_entropy, "anp")(x, Y)
 
 
 def test_spikes_carried_over_a_trial_are_reset() -> None:

@@ -121,10 +121,7 @@ class RollOutPerturbation:
         verify: bool = True,
     ) -> None:
         form = _form(rule)
-        if resamples < 1:
-            raise InputError(f"resamples {resamples} must be at least 1")
-        if not 0 <= discount <= 1:
-            raise InputError(f"discount {discount:g} must be within 0..1")
+        _check_ranges(resamples, discount)
         self.discount = discount
         scaled, factor = "scaling" in form.options, find_scaling(scaling)
         self.scaling = factor if scaled else None
@@ -132,10 +129,7 @@ class RollOutPerturbation:
         self.rule, self.entered = form.make(seed, **options), form.entered
         self.needs = self.rule.needs(system)
         if sigma is None and self.needs.injection:
-            raise InputError(
-                f"rule {rule!r}, scaling {scaling!r}: nothing is injected in intrinsic mode: use "
-                "'innovation', or give a sigma"
-            )
+            raise _needs_injection(rule, scaling)
         self.system = system
         self.loss = loss
         self.resamples = resamples
@@ -268,6 +262,20 @@ def verify_network(
 def weighted(outputs: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of outputs (R, *out) → (R,)."""
     return (outputs * weights).flatten(1).sum(1)
+
+
+def _check_ranges(resamples: int, discount: float) -> None:
+    if resamples < 1:
+        raise InputError(f"resamples {resamples} must be at least 1")
+    if not 0 <= discount <= 1:
+        raise InputError(f"discount {discount:g} must be within 0..1")
+
+
+def _needs_injection(rule: str, scaling: str) -> InputError:
+    return InputError(
+        f"rule {rule!r}, scaling {scaling!r}: nothing is injected in intrinsic mode: use "
+        "'innovation', or give a sigma"
+    )
 
 
 def _form(rule: str) -> RollOutForm:

@@ -198,7 +198,7 @@ def check_settings(state: dict[str, Any], config: Config) -> None:
     recorded, now = state.get("settings", {}), written(config)
     wrong = [f"{n} was {recorded[n]!r}, is {now[n]!r}" for n in differing(recorded, config)]
     done = state.get("progress", {}).get("epoch", 0)
-    if config.epochs < done:
+    if isinstance(done, int) and config.epochs < done:
         wrong.append(f"epochs is {config.epochs}, of which {done} were made")
     if wrong:
         raise InputError(

@@ -131,7 +131,8 @@ class Passes:
             size = output.detach().float().square().mean().sqrt()
             z = torch.randn(output.shape, generator=generator).to(output)
             mask = rows.to(output.device).view(-1, *[1] * (output.dim() - 1))
-            return output + NOISE * (size + (size == 0)).to(output) * z * mask
+            noisy = output + NOISE * (size + (size == 0)).to(output) * z
+            return torch.where(mask, noisy, output)
 
         return self._changing(added, seed=1)
 

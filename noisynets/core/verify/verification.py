@@ -221,8 +221,8 @@ def _mixing(found: Call) -> str:
     return (
         f"{_named(found)}: mixes the rows of a batch: noise in some rows changed others, and every "
         "row's loss would be taken for an effect of its own noise: compute each row by itself "
-        "(GroupNorm or LayerNorm for a normalisation), and keep nodes of a graph, time and heads "
-        f"out of the first dimension {ANYWAY}"
+        "(GroupNorm or LayerNorm for a normalisation), reset states that are kept from batch to "
+        f"batch, and keep nodes of a graph, time and heads out of the first dimension {ANYWAY}"
     )
 
 
