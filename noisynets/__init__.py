@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from noisynets.run.plugins import load_plugins, register
     from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "noisynets.core.check": ("check",),
