@@ -609,16 +609,21 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def prepare_once(sound: Path) -> None:
+    """Make the sound files, unless they are there."""
+    if not (sound / "bench" / "results.md").exists():
+        shutil.rmtree(sound, ignore_errors=True)
+        sound.mkdir(parents=True)
+        with contextlib.redirect_stdout(io.StringIO()):
+            prepare(sound)
+
+
 def campaign(options: argparse.Namespace) -> int:
     """Make all cases that are missing, print the table, and return the number of broken ones."""
     options.work.mkdir(parents=True, exist_ok=True)
     log = options.work / "results.jsonl"
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    if not (options.work / "sound" / "bench" / "results.md").exists():
-        shutil.rmtree(options.work / "sound", ignore_errors=True)
-        (options.work / "sound").mkdir()
-        with contextlib.redirect_stdout(io.StringIO()):
-            prepare(options.work / "sound")
+    prepare_once(options.work / "sound")
     made = {r["number"] for r in results}
     with log.open("a") as file:
         for found in supervised(options, [n for n in range(options.cases) if n not in made]):
@@ -650,6 +655,7 @@ def main() -> None:
         folder = options.work / "only"
         shutil.rmtree(folder, ignore_errors=True)
         alone = options.only % SHARE == 0
+        prepare_once(options.work / "sound")
         found = carry_out(options.only, options.seed, folder, options.work / "sound", alone)
         print(json.dumps(found, indent=2))
     elif options.numbers is not None:

@@ -166,6 +166,17 @@ def test_matrices_are_read_and_bombs_are_not(tmp_path: Path) -> None:
             read_matrix(path, "a", limit=10**6, advice="")
 
 
+def test_a_crash_of_scipy_is_an_error_in_one_line(tmp_path: Path, monkeypatch) -> None:
+    """Some damaged files make it crash; a program that always does takes its place here."""
+    savemat(tmp_path / "a.mat", {"a": np.ones((2, 2))})
+    program = tmp_path / "crash"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    with pytest.raises(InputError, match=r"a\.mat: cannot be read \(SciPy crashed on it\)"):
+        read_matrix(tmp_path / "a.mat", "a", limit=10**6, advice="")
+
+
 def test_archives_with_anything_but_plain_files_are_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(store, "MEMBERS", 50)
     monkeypatch.setattr(damages, "MANY", 60)

@@ -78,7 +78,8 @@ def missing(folder: RunFolder, summary: dict[str, Any]) -> list[str]:
     """Name the pictures of a finished run that are not in its folder."""
     drawn = [folder.curves.name]  # by versions that did not write down what they had drawn
     drawn += [folder.spikes.name] if "spikes_per_step" in summary else []
-    names = [] if summary["diverged"] else summary.get("pictures", drawn)
+    names = summary.get("pictures")
+    names = [] if summary["diverged"] else drawn if names is None else names
     return [name for name in names if not (folder.path / name).is_file()]
 
 
