@@ -49,7 +49,7 @@ def read_matrix(path: Path, name: str, *, limit: int, advice: str) -> NDArray[An
 
 def _read_apart(plain: bytes, name: str) -> NDArray[Any]:
     """Read a matrix from the bytes of a file without compression, in a process of its own."""
-    command = [sys.executable, "-P", "-m", "noisynets.tasks.data.matlab", name]
+    command = [sys.executable, "-P", __file__, name]  # without the packages of this room
     child = subprocess.run(command, input=plain, capture_output=True, timeout=SECONDS, check=False)
     if child.returncode < 0:
         raise ValueError("SciPy crashed on it")
