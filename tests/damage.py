@@ -33,10 +33,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import damages
 import numpy as np
-from damages import BYTES, npz
+import spoil
 from PIL import Image
+from spoil import BYTES, npz
 
 CODES = {0, 2, 3, 130}
 LINES = 2
@@ -102,16 +102,16 @@ def of_npz(rng: random.Random, folder: Path, sound: Path) -> Case:
     if way == "bytes":
         data = rng.choice(BYTES)(rng, data)
     elif way == "array":
-        data = damages.odd_npz(rng, found)
+        data = spoil.odd_npz(rng, found)
     elif way == "header":
-        data = damages.odd_header(rng, found)
+        data = spoil.odd_header(rng, found)
     elif way == "directory":
-        data = damages.odd_directory(rng, data)
+        data = spoil.odd_directory(rng, data)
     elif way == "bomb":
-        data = damages.zip_bomb(rng, rng.choice([*found, "further"]) + ".npy")
+        data = spoil.zip_bomb(rng, rng.choice([*found, "further"]) + ".npy")
     path.write_bytes(data)
     if way == "path":
-        damages.no_file(rng, path)
+        spoil.no_file(rng, path)
     return trained(rng, task, path, folder)
 
 
@@ -120,15 +120,15 @@ def of_mat(rng: random.Random, folder: Path, sound: Path) -> Case:
     array = np.concatenate([both["x"], both["y"]], 1)
     names = ["sarcos_inv", "sarcos_inv_test"]
     for name in names:
-        (folder / "in" / f"{name}.mat").write_bytes(damages.mat(random.Random(0), name, array))
+        (folder / "in" / f"{name}.mat").write_bytes(spoil.mat(random.Random(0), name, array))
     chosen = rng.choice(names)
     path = folder / "in" / f"{chosen}.mat"
     if rng.random() < 0.5:
-        path.write_bytes(damages.odd_mat(rng, chosen, array))
+        path.write_bytes(spoil.odd_mat(rng, chosen, array))
     elif rng.random() < 0.9:
-        path.write_bytes(rng.choice(BYTES)(rng, damages.mat(rng, chosen, array)))
+        path.write_bytes(rng.choice(BYTES)(rng, spoil.mat(rng, chosen, array)))
     else:
-        damages.no_file(rng, path)
+        spoil.no_file(rng, path)
     return trained(rng, "sarcos", folder / "in", folder)
 
 
@@ -138,11 +138,11 @@ def of_checkpoint(rng: random.Random, folder: Path, sound: Path) -> Case:
     if rng.random() < 0.6:
         path.write_bytes(rng.choice(BYTES)(rng, path.read_bytes()))
     elif rng.random() < 0.8:
-        path.write_bytes(damages.odd_safetensors(rng, path.read_bytes()))
+        path.write_bytes(spoil.odd_safetensors(rng, path.read_bytes()))
     elif rng.random() < 0.5:
         shutil.copy(sound / "other" / path.name, path)
     else:
-        damages.no_file(rng, path)
+        spoil.no_file(rng, path)
     words = [rng.choice(["eval", "eval", "diagnose"]), str(run)]
     more = ["--trial-steps", "0"] if words[0] == "diagnose" else []
     return Case([*words, *more], [path.name, "no checkpoint"], [run])
@@ -153,11 +153,11 @@ def of_json(rng: random.Random, folder: Path, sound: Path) -> Case:
     command, name = rng.choice([("eval", "config.json"), ("resume", "summary.json")])
     path = run / name
     if rng.random() < 0.7:
-        path.write_bytes(damages.odd_json(rng, path.read_bytes()))
+        path.write_bytes(spoil.odd_json(rng, path.read_bytes()))
     elif rng.random() < 0.9:
         path.write_bytes(rng.choice(BYTES)(rng, path.read_bytes()))
     else:
-        damages.no_file(rng, path)
+        spoil.no_file(rng, path)
     return Case([command, str(run)], [name, path.parent.name], [run])
 
 
@@ -165,11 +165,11 @@ def of_toml(rng: random.Random, folder: Path, sound: Path) -> Case:
     path = folder / "in" / "suite.toml"
     path.write_bytes(_suite().encode())
     if rng.random() < 0.7:
-        path.write_bytes(damages.odd_toml(rng, path.read_bytes()))
+        path.write_bytes(spoil.odd_toml(rng, path.read_bytes()))
     elif rng.random() < 0.9:
         path.write_bytes(rng.choice(BYTES)(rng, path.read_bytes()))
     else:
-        damages.no_file(rng, path)
+        spoil.no_file(rng, path)
     # names no rule of the suite: refused once the suite has been read
     words = ["bench", str(path), "--rules", "none", "--out", str(folder / "out")]
     return Case(words, [path.name, "unknown rule of the suite"], [folder / "out"])
@@ -184,11 +184,11 @@ def of_results(rng: random.Random, folder: Path, sound: Path) -> Case:
     path = rng.choice(runs) / rng.choice(names)
     data = path.read_bytes()
     if path.suffix == ".json" and rng.random() < 0.7:
-        path.write_bytes(damages.odd_json(rng, data))
+        path.write_bytes(spoil.odd_json(rng, data))
     elif rng.random() < 0.9:
         path.write_bytes(rng.choice(BYTES)(rng, data))
     else:
-        damages.no_file(rng, path)
+        spoil.no_file(rng, path)
     suite = str(folder / "in" / "suite.toml")
     words = ["bench", suite, "--jobs", "1", "--out", str(folder / "out")]
     return Case(words, [path.name, path.parent.name, "other settings"], [folder / "out"])
@@ -201,7 +201,7 @@ def of_frames(rng: random.Random, folder: Path, sound: Path) -> Case:
     gen = np.random.default_rng(1)
     for i, (n, m) in enumerate(widths):
         answer |= {f"inputs{i}": gen.random((rows, n)), f"activities{i}": gen.random((rows, m))}
-    path.write_bytes(damages.odd_frames(rng, np.array(widths), answer))
+    path.write_bytes(spoil.odd_frames(rng, np.array(widths), answer))
     words = ["check-box", f"cat {path}", "--rows", "4", "--box-timeout", "5"]
     return Case(words, ["cat", "failed"])
 
@@ -218,13 +218,13 @@ def of_archive(rng: random.Random, folder: Path, sound: Path) -> Case:
     def make(into: Path) -> None:
         if way == "tar":
             content = {"inside/train.bin": b"a" * 5000, "inside/test.bin": b"b" * 900}
-            (into / "a.tar.gz").write_bytes(damages.odd_tar(rng, content))
+            (into / "a.tar.gz").write_bytes(spoil.odd_tar(rng, content))
             store.unpack(into / "a.tar.gz", into)
             for file in (into / "inside").iterdir():
                 file.rename(into / file.name)
         elif way == "gz":
             for part in files.md5:
-                (into / f"{part}.gz").write_bytes(damages.odd_packed(rng, bytes(9000), ".gz"))
+                (into / f"{part}.gz").write_bytes(spoil.odd_packed(rng, bytes(9000), ".gz"))
                 target = into / part
                 store.expand_file(into / f"{part}.gz", target, ".gz", limit=mnist.LONGEST)
         else:
@@ -249,7 +249,7 @@ def of_pictures(rng: random.Random, folder: Path, sound: Path) -> Case:
             head += (28).to_bytes(4, "big") * 2 if n else b""
             data = head + bytes(60 * (784 if n else 1))
             sums = hashlib.md5(data).hexdigest()
-            (folder / "in" / f"{name}{suffix}").write_bytes(damages.odd_packed(rng, data, suffix))
+            (folder / "in" / f"{name}{suffix}").write_bytes(spoil.odd_packed(rng, data, suffix))
         load = partial(mnist.load, md5=dict.fromkeys(mnist.MD5, sums))
         task = replace(TASKS["mnist"], load=load, validation=10)
         return trained(rng, "mnist", folder / "in", folder, mnist=task)
@@ -357,7 +357,7 @@ def _package(rng: random.Random, package: Path) -> None:
     (package / "test_lables.json").write_text(json.dumps([3, 4]))
     path = rng.choice(sorted(package.iterdir()))
     if path.suffix == ".json":
-        odd = json.dumps(rng.choice(damages.ODD)).encode()
+        odd = json.dumps(rng.choice(spoil.ODD)).encode()
         path.write_bytes(rng.choice([odd, rng.choice(BYTES)(rng, path.read_bytes())]))
     elif rng.random() < 0.2:
         _sheet(path, rng.choice([1, 3, 400]))
@@ -393,7 +393,7 @@ def _imagenet(rng: random.Random) -> bytes:
     elif way == "name":
         members[rng.choice(["train/n03/images/n03_0.JPEG", "train/n01/x.JPEG", "train"])] = jpeg
     elif way == "bomb":
-        return damages.zip_bomb(rng, f"{root}/{rng.choice(['wnids.txt', chosen])}", damages.BOMB)
+        return spoil.zip_bomb(rng, f"{root}/{rng.choice(['wnids.txt', chosen])}", spoil.BOMB)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as out:
         for name, content in members.items():
@@ -401,7 +401,7 @@ def _imagenet(rng: random.Random) -> bytes:
     data = file.getvalue()
     if way == "bytes":
         return rng.choice(BYTES)(rng, data)
-    return damages.odd_directory(rng, data) if way == "directory" else data
+    return spoil.odd_directory(rng, data) if way == "directory" else data
 
 
 # --- one case ------------------------------------------------------------------------------------

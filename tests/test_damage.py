@@ -6,8 +6,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import damage
-import damages
 import pytest
+import spoil
 
 from noisynets.tasks.data import events, mnist, sarcos, store
 
@@ -27,7 +27,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_damaged_files_end_in_one_line(batch: int, sound, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(damages, "BOMB", 2**25)  # so that they are made quickly
+    monkeypatch.setattr(spoil, "BOMB", 2**25)  # so that they are made quickly
     for module in (events, sarcos):
         monkeypatch.setattr(module, "memory", lambda: 2**25)
     for module in (mnist, store):

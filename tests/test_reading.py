@@ -9,11 +9,11 @@ import tarfile
 import tracemalloc
 from pathlib import Path
 
-import damages
 import numpy as np
 import pytest
-from damages import npz
+import spoil
 from scipy.io import savemat
+from spoil import npz
 
 from noisynets.core.arrays import read_npz
 from noisynets.core.errors import InputError
@@ -135,10 +135,18 @@ def test_arrays_of_other_things_than_plain_numbers_are_refused(array: np.ndarray
 
 
 def test_arrays_that_claim_more_than_they_hold_take_no_memory(monkeypatch) -> None:
-    monkeypatch.setattr(damages, "BOMB", 2**20)
+    monkeypatch.setattr(spoil, "BOMB", 2**20)
     for data, limit, words in (
-        (damages.odd_header(_Lies("(50000000000,)"), {"x": np.zeros(9)}), 2**20, "header claims"),
-        (damages.zip_bomb(random.Random(0), "x.npy", 2**31), 2**31, "2 GiB, which it cannot hold"),
+        (
+            spoil.odd_header(_Lies("(50000000000,)"), {"x": np.zeros(9)}),
+            2**20,
+            "header claims",
+        ),
+        (
+            spoil.zip_bomb(random.Random(0), "x.npy", 2**31),
+            2**31,
+            "2 GiB, which it cannot hold",
+        ),
         (npz({"x": np.zeros(10**6)}, compressed=True), 2**20, "it claims 7.63 MiB, more than"),
     ):
         tracemalloc.start()
@@ -179,7 +187,7 @@ def test_a_crash_of_scipy_is_an_error_in_one_line(tmp_path: Path, monkeypatch) -
 
 def test_archives_with_anything_but_plain_files_are_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(store, "MEMBERS", 50)
-    monkeypatch.setattr(damages, "MANY", 60)
+    monkeypatch.setattr(spoil, "MANY", 60)
     files = {"inside/train.bin": b"a" * 5000, "inside/test.bin": b"b"}
     (tmp_path / "escaped").write_text("mine")
     refused = 0
@@ -187,7 +195,7 @@ def test_archives_with_anything_but_plain_files_are_refused(tmp_path: Path, monk
         folder = tmp_path / str(seed)
         folder.mkdir()
         rng = random.Random(seed)
-        (folder / "a.tgz").write_bytes(damages.odd_tar(rng, files, bombs=False))
+        (folder / "a.tgz").write_bytes(spoil.odd_tar(rng, files, bombs=False))
         try:
             store.unpack(folder / "a.tgz", folder)
         except SourceFailed as error:

@@ -9,6 +9,8 @@ from time import perf_counter
 import torch
 from torch import nn
 
+from noisynets.core.notes import users_level
+
 SLOW = 1.5
 """A product that takes this much longer than in the weights' dtype is warned of."""
 
@@ -29,7 +31,7 @@ def warn_slow_products(system: nn.Module, dtype: torch.dtype | None) -> None:
         warnings.warn(
             f"product_dtype {name}: a product takes {ratio:.1f} times as long as in {own} on this "
             f"processor: leave product_dtype (--product-dtype) out",
-            stacklevel=3,
+            stacklevel=users_level(),
         )
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import os
 from itertools import pairwise
-from pathlib import Path
 
 from noisynets.core.errors import InputError
+from noisynets.core.reading import memory
 from noisynets.estimators.methods import METHODS
 from noisynets.run.settings import DTYPES, Config
-
-CGROUP = Path("/sys/fs/cgroup/memory.max")
-"""Linux writes a container's limit here."""
 
 
 def check_memory(config: Config, rows: int = 0) -> None:
@@ -36,7 +31,7 @@ def check_memory(config: Config, rows: int = 0) -> None:
     """
     if config.device != "cpu":
         return
-    size, there = DTYPES[config.dtype].itemsize, available()
+    size, there = DTYPES[config.dtype].itemsize, memory()
     weights = 2 * size * sum(n * m for n, m in pairwise(config.widths))
     passes = 1 if METHODS[config.rule].perturbs == "nothing" else 1 + config.resamples
     batch = min(config.batch_size, rows)
@@ -49,15 +44,3 @@ def check_memory(config: Config, rows: int = 0) -> None:
             f"--hidden {widths}{also}: needs at least {needed / 1e9:.3g} GB of memory; this "
             f"machine has {there / 1e9:.3g}"
         )
-
-
-def available() -> float:
-    """Return this machine's memory, or that of the container, in bytes; infinite if unknown."""
-    try:
-        physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        physical = math.inf
-    try:
-        return min(physical, float(CGROUP.read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return physical

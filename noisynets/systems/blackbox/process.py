@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from noisynets.core.errors import BoxFailed
+from noisynets.core.notes import users_level
 from noisynets.core.reading import reason
 from noisynets.systems.blackbox import frames
 from noisynets.systems.blackbox.child import Child, ChildFailed, printable
@@ -150,7 +151,7 @@ class ProcessBox:
             warnings.warn(
                 f"{self} sent {surplus} bytes that no request asked for, and is restarted; an "
                 "earlier trial may have got another's answer: let every answer name its trial",
-                stacklevel=2,
+                stacklevel=users_level(),
             )
         raise ChildFailed(f"sent {surplus} bytes that no request asked for")
 
