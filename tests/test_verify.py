@@ -5,7 +5,7 @@ import pytest
 import torch
 from own_effect import TwoLevels
 from tiny import config
-from torch import nn
+from torch import Tensor, nn
 
 from noisynets import (
     AdditiveGaussian,
@@ -96,9 +96,17 @@ def test_no_system_of_the_catalogue_is_refused(system: str) -> None:
     NodePerturbation(made, cross_entropy, "anp", sigma=0.1)(x, torch.arange(8) % 3)
 
 
-def test_it_costs_six_passes_once() -> None:
+class Idle(nn.Module):
+    """Draws random numbers that change nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0 * torch.randint(0, 9, x.shape) + 0 * torch.bernoulli(torch.full_like(x, 0.5))
+
+
+@pytest.mark.parametrize("unit", [nn.ReLU, Idle])
+def test_it_costs_six_passes_once(unit: type[nn.Module]) -> None:
     rows = []
-    system = net(nn.ReLU())
+    system = net(unit())
     system[0].register_forward_hook(lambda m, i, o: rows.append(len(o)))
     estimator = NodePerturbation(system, cross_entropy, "anp")
     estimator(X, Y)
@@ -106,6 +114,29 @@ def test_it_costs_six_passes_once() -> None:
     assert sum(rows[:5]) == 6 * len(X)
     # one row per sample before the passes split; between the steps, the look for left-over state
     assert rows[5:] == [len(X), 2 * len(X), len(X)]
+
+
+class Rare(nn.Module):
+    """Changes an activity where a random number is beyond a threshold."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.rand_like(x)
+        return x + 0.1 * ((z < self.low) | (z > self.high))
+
+
+@pytest.mark.parametrize("unit", [Rare(1e-7, 2), Rare(-1, 0.998)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_random_numbers_that_rarely_matter_are_found(unit: nn.Module, frozen: bool) -> None:
+    system = net(unit)
+    if frozen:  # nothing to move: the pass with the highest numbers is one of its own
+        system[2].requires_grad_(False)
+        system[0].weight.requires_grad_(False)
+    with pytest.raises(SystemRefused, match=r"'1' \(Rare\): draws random numbers"):
+        NodePerturbation(system, cross_entropy, "anp")(X, Y)
 
 
 def test_a_box_makes_no_trial_for_it() -> None:

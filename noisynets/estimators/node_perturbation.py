@@ -164,8 +164,9 @@ class NodePerturbation:
             alone, for a loss without a derivative.
         product_dtype: in which credit and inputs are multiplied, bfloat16 for example; the passes,
             whose differences are small, keep their dtype. None: as the passes.
-        verify: check on the first batch, in 6 more passes, that rows do not mix, that no noise is
-            unknown, and that weights act through their layers alone; see `noisynets.core.verify`.
+        verify: check on the first batch, in at most 6 more passes, that rows do not mix, that no
+            noise is unknown, and that weights act through their layers alone; see
+            `noisynets.core.verify`.
 
     Raises:
         InputError: for an unknown name or an impossible setting.

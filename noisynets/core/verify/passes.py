@@ -15,7 +15,7 @@ from noisynets.core.errors import SystemRefused
 from noisynets.core.losses import losses
 from noisynets.core.trial import trial
 from noisynets.core.types import Loss, Node
-from noisynets.core.verify.quiet import Quiet
+from noisynets.core.verify.quiet import Other, Quiet
 from noisynets.core.verify.snapshot import Snapshot
 from noisynets.core.verify.trace import Recorder, Trace, epsilon
 
@@ -66,7 +66,7 @@ class Passes:
         passes: int = 1,
         everything: bool = False,
         streams: bool = True,
-        other: int = 0,
+        other: Other = "seeded",
     ) -> Trace:
         """Make a pass, from the state in which the system was given.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ HIDDEN = ("random", "random_", "binomial")
 """Operations that draw, although PyTorch does not tag them."""
 
 
+Other = Literal["seeded", "lowest", "highest"]
+
+
 class Quiet(TorchDispatchMode):
     """While it is active, declared noise is replaced by its centre, and any other repeats.
 
@@ -26,8 +29,8 @@ class Quiet(TorchDispatchMode):
 
     Args:
         system: whose modules draw.
-        other: what stands for random numbers that are not declared: 0, numbers of one seed; 1,
-            those of another; 2, the lowest that there are, about; 3, the highest.
+        other: what stands for random numbers that are not declared: those of one seed, or, about,
+            the lowest or the highest that there are.
 
     Attributes:
         found: what drew without declaring it: path of the module, its type, and the operation.
@@ -35,7 +38,7 @@ class Quiet(TorchDispatchMode):
         centred: every draw of declared noise was replaced by its centre.
     """
 
-    def __init__(self, system: nn.Module, other: int = 0) -> None:
+    def __init__(self, system: nn.Module, other: Other = "seeded") -> None:
         super().__init__()
         self._other = other
         self.found: dict[tuple[str, str, str], None] = {}
@@ -74,8 +77,8 @@ class Quiet(TorchDispatchMode):
             path = self._names[id(inner)] if inner is not None else ""
             self.found[path, type(inner).__name__ if inner is not None else "", name] = None
             ends = ENDS.get(name.removesuffix("_"))
-            if ends is not None and self._other >= 2:
-                return _filled(func, args, kwargs, given, ends[self._other - 2])
+            if ends is not None and self._other != "seeded":
+                return _filled(func, args, kwargs, given, ends[self._other == "highest"])
             return self._repeatable(func, args, kwargs)
         centre = CENTRES.get(name.removesuffix("_"))
         if centre is None:
@@ -100,9 +103,7 @@ class Quiet(TorchDispatchMode):
         named = [a.name for a in func._schema.arguments]
         tensors = [a for a in args if isinstance(a, Tensor)]
         device = torch.device(kwargs.get("device") or (tensors[0].device if tensors else "cpu"))
-        generator = self._generators.setdefault(
-            device, torch.Generator(device).manual_seed(self._other)
-        )
+        generator = self._generators.setdefault(device, torch.Generator(device).manual_seed(0))
         if "generator" in named and named.index("generator") >= len(args):
             return func(*args, **{**kwargs, "generator": generator})
         with torch.random.fork_rng(_cuda(device)):
