@@ -116,6 +116,16 @@ def _product(layer: nn.Module) -> nn.Module:
     return layer.core[1] if isinstance(layer, Wrapper) else layer
 
 
+def parameters_between(system: nn.Module, nodes: Sequence[Node]) -> dict[str, nn.Parameter]:
+    """Return the trained parameters that belong to no node, by path."""
+    inside = {id(p) for node in nodes for p in node.layer.parameters()}
+    return {
+        name: parameter
+        for name, parameter in system.named_parameters()
+        if parameter.requires_grad and id(parameter) not in inside
+    }
+
+
 @dataclass(frozen=True)
 class Survey:
     """What the modules of a system say about it before any pass.
@@ -126,6 +136,7 @@ class Survey:
         populations: by path.
         stateful: modules that keep a state from step to step.
         split: node at which the passes split; None: they are separate from the start.
+        parameters: trained parameters that belong to no node, by path.
         builtin: per node, True if its outlet is a layer of PyTorch, whose fresh output may be
             changed in place.
     """
@@ -135,6 +146,7 @@ class Survey:
     populations: dict[str, Population]
     stateful: Sequence[Stateful]
     split: Node | None
+    parameters: dict[str, nn.Parameter]
     builtin: tuple[bool, ...]
 
 
@@ -156,5 +168,6 @@ def survey(system: nn.Module, nodes: Sequence[Node] | None = None) -> Survey:
         populations(system),
         stateful(system),
         split_point(system, nodes) if nodes else None,
+        parameters_between(system, nodes),
         tuple(is_builtin(node.outlet) for node in nodes),
     )

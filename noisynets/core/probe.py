@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import InputError, SystemRefused
-from noisynets.core.graph import Graph, Tracer
+from noisynets.core.graph import Applied, Graph, Tracer
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.record import Needs, NodeRecord, PopulationRecord, Record, Trajectory
@@ -301,7 +301,9 @@ class Probe:
         inside = survey.populations if needs.averages else None
         self._tracer = None
         if needs.graph:
-            self._tracer = Tracer(survey.nodes, (1 + self.passes) * batch, inside)
+            self._tracer = Tracer(
+                survey.nodes, (1 + self.passes) * batch, inside, survey.parameters
+            )
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Tensor) -> Tensor:
@@ -332,9 +334,11 @@ class Probe:
             if found is not None:
                 populations[mean.name] = found
         values: dict[int, Tensor] = {}
+        applied: dict[int, Applied] = {}
         if self._tracer is not None:
-            graph, values = self._tracer.graph(outputs), self._tracer.values.stored
-        return Record(self.calls, dloss, populations, graph, values, error, exact)
+            graph, traced = self._tracer.graph(outputs), self._tracer.values
+            values, applied = traced.stored, traced.applied
+        return Record(self.calls, dloss, populations, graph, values, applied, error, exact)
 
     def __enter__(self) -> Probe:
         for module in self._survey.stateful:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from noisynets.core.graph import Graph
+from noisynets.core.graph import Applied, Graph
 from noisynets.core.types import Node
 
 
@@ -134,6 +134,7 @@ class Record:
         populations: of a record of means, by path.
         graph: what lies between the calls, if the rule needs it.
         values: values between the calls, (rows, ...), by key, as far as credit needs them.
+        applied: digital operations between the calls with their values, by key.
         error: ∂(mean loss)/∂output in the reference pass, (B, ...), if the rule needs it.
         exact: the error is the loss's derivative. If not, it was estimated from this very δL.
     """
@@ -143,5 +144,6 @@ class Record:
     populations: Mapping[str, PopulationRecord] = field(default_factory=dict)
     graph: Graph | None = None
     values: Mapping[int, Tensor] = field(default_factory=dict)
+    applied: Mapping[int, Applied] = field(default_factory=dict)
     error: Tensor | None = None
     exact: bool = True

@@ -1,19 +1,24 @@
 """The graph: what lies between the nodes, read off the operations of one traced pass."""
 
+from noisynets.core.graph.applied import Applied, whole
 from noisynets.core.graph.expressions import (
     Activity,
+    Digital,
     Expression,
     Graph,
     LinearOp,
     MaxPool,
     Opaque,
     Sum,
+    Trained,
     Unit,
 )
 from noisynets.core.graph.tracer import Tracer
 
 __all__ = [
     "Activity",
+    "Applied",
+    "Digital",
     "Expression",
     "Graph",
     "LinearOp",
@@ -21,5 +26,7 @@ __all__ = [
     "Opaque",
     "Sum",
     "Tracer",
+    "Trained",
     "Unit",
+    "whole",
 ]

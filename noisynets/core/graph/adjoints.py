@@ -71,7 +71,7 @@ def moved(
             return None
         windows = [n // k for n, k in zip(inner[1:], size, strict=True)]
         return [(lambda c: _avg_pool_adjoint(c, inner, (windows,)), False)]
-    if name in ("unbind", "split", "split_with_sizes", "chunk"):
+    if name in ("unbind", "split", "split_with_sizes", "unsafe_split", "chunk"):
         return _pieces(name, args, tensor, results)
     return None
 
@@ -81,14 +81,16 @@ def names(expression: Expression) -> str:
     return expression.operation if isinstance(expression, Unit) else "·"
 
 
-def factor_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+def factor_of(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], live: Tensor
+) -> float | None:
     """Return the factor of an activity in an affine operation; None for any other operation."""
     if name == "neg":
         return -1.0
     if len(args) < 2 or kwargs or not isinstance(args[0], Tensor):
         return None
     if name in ("add", "sub") or (name == "rsub" and len(args) == 2):
-        return -1.0 if name == "rsub" else 1.0
+        return -1.0 if name == "rsub" or (name == "sub" and args[1] is live) else 1.0
     if name in ("mul", "div") and isinstance(args[1], int | float):
         return float(args[1]) if name == "mul" else 1 / args[1]
     return None

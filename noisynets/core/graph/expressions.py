@@ -1,12 +1,14 @@
 """Expressions: how the input of a node, or the output, is computed from activities.
 
 Credit flows from a node's input back to the activities that it was computed from. The tracer
-records every operation that PyTorch carries out in one pass (see `tracer`). No operation is
-differentiated, and no unit is recognised by its type:
+records every operation that PyTorch carries out in one pass (see `tracer`). No unit is
+differentiated, or recognised by its type:
 
 - an element-wise operation is a *unit*; its gain is measured (see `rules.credit.gate`);
 - an operation that moves, scales or averages numbers is a `LinearOp` with an exact adjoint;
-- anything else is *opaque*: no credit passes it.
+- any other deterministic operation is *digital*: its adjoint is its own vector-Jacobian product at
+  the measured values;
+- what is random, has no derivative or is declared physical is *opaque*: no credit passes it.
 
 Expressions share their parts, as the steps of a trial do. `parts` visits each part once, and
 expressions are compared by identity.
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +103,36 @@ class MaxPool:
 
 
 @dataclass(frozen=True, eq=False)
+class Digital:
+    """One result of a deterministic operation, whose adjoint is its vector-Jacobian product.
+
+    Attributes:
+        of: its arguments that are made of activities or parameters, in order.
+        operation: its name.
+        key: of the values on which it was carried out (see `Record.applied`).
+        result: index among its results.
+    """
+
+    of: tuple[Expression, ...]
+    operation: str
+    key: int
+    result: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained parameter that belongs to no node, and is used between the nodes.
+
+    Attributes:
+        parameter: the parameter.
+        name: its path.
+    """
+
+    parameter: nn.Parameter
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
 class Opaque:
     """Any other operation on activities.
 
@@ -113,16 +145,16 @@ class Opaque:
     operation: str
 
 
-Expression = Activity | Unit | LinearOp | Sum | MaxPool | Opaque
+Expression = Activity | Unit | LinearOp | Sum | MaxPool | Digital | Trained | Opaque
 
 
 def inner(expression: Expression) -> tuple[Expression, ...]:
     """Return the direct arguments of an expression."""
-    if isinstance(expression, Activity):
+    if isinstance(expression, Activity | Trained):
         return ()
     if isinstance(expression, Sum):
         return tuple(term for term, _ in expression.terms)
-    return expression.of if isinstance(expression, Opaque) else (expression.of,)
+    return expression.of if isinstance(expression, Opaque | Digital) else (expression.of,)
 
 
 def parts(*expressions: Expression | None) -> list[Expression]:
@@ -216,7 +248,7 @@ class Graph:
 
     @cached_property
     def unmeasured(self) -> frozenset[Expression]:
-        """Units and poolings of which nothing was measured; no credit passes them."""
+        """Parts of which nothing was measured; no credit passes them."""
         return frozenset(self.unrecorded if self.over_trial else ())
 
     @cached_property
@@ -258,13 +290,14 @@ class Graph:
 
     @cached_property
     def unrecorded(self) -> set[Expression]:
-        """Units and poolings whose input or output is in no call's record."""
+        """Parts that need values which are in no call's record."""
         seen = {part for made in self.inputs if (part := unit_before(made)) is not None}
         return {
             part
             for part in self.parts
             if (isinstance(part, Unit) and part not in seen and not part.population)
             or (isinstance(part, MaxPool) and not _pools_spikes(part))
+            or isinstance(part, Digital)
         }
 
     @property

@@ -18,7 +18,9 @@ from noisynets.core.graph.adjoints import (
     selected,
     with_constant,
 )
+from noisynets.core.graph.applied import Applied, mapped
 from noisynets.core.graph.expressions import (
+    Digital,
     Expression,
     LinearOp,
     MaxPool,
@@ -28,7 +30,8 @@ from noisynets.core.graph.expressions import (
     base,
     constants,
 )
-from noisynets.core.graph.values import Values
+from noisynets.core.draws import draws
+from noisynets.core.graph.values import Values, tensors_in
 
 
 @dataclass(frozen=True)
@@ -37,23 +40,51 @@ class Operation:
 
     Attributes:
         name: as in `torch.ops.aten`, without the underscore of in-place forms.
+        func: the operation.
         args: its positional arguments.
         kwargs: its other arguments.
-        pointwise: it acts element by element.
         given: all tensors among the arguments.
-        live: those that were computed from activities, with their expressions.
+        live: those that were computed from activities or parameters, with their expressions.
         results: tensors, in order.
         rows: of the stacked batch.
+        row_dims: of those of activities: along which dimension the rows lie; None: unknown.
+        physical: it was declared physical.
     """
 
     name: str
+    func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    pointwise: bool
     given: list[Tensor]
     live: list[tuple[Tensor, Expression]]
     results: list[Tensor]
     rows: int
+    row_dims: tuple[int | None, ...]
+    physical: bool = False
+
+    @property
+    def pointwise(self) -> bool:
+        """True if PyTorch tags it as element-wise."""
+        return torch.Tag.pointwise in self.func.tags
+
+    @property
+    def random(self) -> bool:
+        """True if it draws random numbers."""
+        return draws(self.func, self.args, self.kwargs) or self.name in RANDOM
+
+    @property
+    def of_parameters(self) -> bool:
+        """True if it acts on parameters alone."""
+        return not self.row_dims
+
+    @property
+    def row_by_row(self) -> bool:
+        """True if activities and results alike have one row per sample, in their first dimension.
+        """
+        if len(self.row_dims) < len(self.live) or any(dim != 0 for dim in self.row_dims):
+            return False
+        tensors = [*self.results, *(t for t, _ in self.live)]
+        return bool(self.shape) and all(len(t) == self.rows for t in tensors if t.dim())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,26 +96,62 @@ def expressions_of(op: Operation, values: Values) -> list[Expression | None]:
     """Return the expression of every result of an operation; None: no activity went into it."""
     if op.name.endswith("_like") or op.name.startswith("new_") or not op.live:
         return [None] * len(op.results)
-    opaque: list[Expression | None] = [Opaque(tuple(e for _, e in op.live), op.name)]
-    opaque *= len(op.results)
-    (tensor, expression), shape = op.live[0], op.shape
-    if any(len(r) != op.rows for r in op.results if r.dim()) or not shape:
-        return opaque
+    known = _row_by_row(op, values) if op.row_by_row else None
+    if known is None and not op.physical:
+        known = _digital(op, values)
+    return known or [Opaque(tuple(e for _, e in op.live), op.name) for _ in op.results]
+
+
+def _row_by_row(op: Operation, values: Values) -> list[Expression | None] | None:
+    """Return the expressions of an operation on rows of activities; None: it is of no such kind."""
+    tensor, expression = op.live[0]
     copied = op.name in COPIES and not isinstance(expression, Unit)
     if op.name in RANDOM or (op.pointwise and not copied):
         made = _pointwise(op, values)
-        return opaque if made is None or len(op.results) > 1 else [made]
+        return None if made is None or len(op.results) > 1 else [made]
     if op.name == "max_pool2d_with_indices" and tensor.dim() == 4:
         return [MaxPool(expression, values.store(tensor), _frozen(op.args[1:])), None]
     if op.name in ("cat", "stack"):
-        return [_joined(op, values)]
+        joined = _joined(op, values)
+        return None if joined is None else [joined]
     adjoints = moved(op.name, op.args, tensor, op.results)
     if adjoints is None:
-        return opaque
+        return None
     what = f"{op.name}{op.args[1:]}"
     return [
         LinearOp(expression, adjoint, f"{what}[{i}]", invertible)
         for i, (adjoint, invertible) in enumerate(adjoints)
+    ]
+
+
+ARITHMETIC = ("mul", "div", "pow", "square", "sqrt", "rsqrt", "reciprocal")
+"""Products and powers: of activities, not units."""
+
+FLAT = (
+    *("sign", "round", "floor", "ceil", "trunc", "heaviside", "floor_divide", "fmod", "remainder"),
+    *("frexp", "nextafter", "bucketize", "searchsorted"),
+)
+"""Operations whose derivative is 0 almost everywhere."""
+
+
+def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
+    """Return the expressions of a deterministic operation's results; None: it has no derivative."""
+    live = [(t, e) for t, e in op.live if t.is_floating_point() or t.is_complex()]
+    unary_unit = op.pointwise and op.name not in ARITHMETIC and not op.of_parameters and (
+        len(live) == 1 and not [t for t in op.given if t.dim() and t is not live[0][0]]
+    )
+    if not live or op.random or op.name in FLAT or unary_unit:
+        return None
+    chosen = {id(t) for t, _ in live}
+    tensors = tensors_in((op.args, op.kwargs))
+    at = tuple(i for i, t in enumerate(tensors) if id(t) in chosen)
+    args, kwargs = mapped((op.args, op.kwargs), lambda i, t: values.before(t).detach())
+    shapes = tuple(r.shape for r in op.results)
+    key = values.apply(Applied(op.func, args, kwargs, at, shapes))
+    of = tuple(e for t in tensors if id(t) in chosen for e in [values.expression(t)] if e)
+    return [
+        Digital(of, op.name, key, i) if r.is_floating_point() or r.is_complex() else Opaque(of, op.name)
+        for i, r in enumerate(op.results)
     ]
 
 
@@ -100,9 +167,11 @@ def _pointwise(op: Operation, values: Values) -> Expression | None:
     if fixed and op.name not in RANDOM:
         return with_constant(op.name, op.args, op.kwargs, op.live, fixed[0], op.rows, op.shape)
     if len(op.live) == 1 and not isinstance(expression, Unit):
-        factor = factor_of(op.name, op.args, op.kwargs)
+        factor = factor_of(op.name, op.args, op.kwargs, tensor)
         if factor is not None:
             return Sum(((expression, factor),), _added(op))
+    if op.name in ARITHMETIC and not any(isinstance(e, Unit) for _, e in op.live):
+        return None
     before = values.store_base(whole, op.live) if alike else None
     if before is None and len(op.live) == 1:
         whole, before = expression, values.store(tensor)
@@ -128,17 +197,17 @@ def _numbers(op: Operation) -> str:
     return ",".join(map(repr, [*given, *scalars]))
 
 
-def _joined(op: Operation, values: Values) -> Expression:
+def _joined(op: Operation, values: Values) -> Expression | None:
     """Return a concatenation as a sum of parts that were each moved to their place."""
     dim = (op.args[1] if len(op.args) > 1 else 0) % op.results[0].dim()
+    if dim == 0 or any(part.dim() != op.args[0][-1].dim() for part in op.args[0]):
+        return None
     terms: list[tuple[Expression, float]] = []
     start, stacks = 0, op.name == "stack"
     for part in op.args[0]:
         expression = values.expression(part)
         width = 1 if stacks else part.shape[dim]
         if expression is not None:
-            if dim == 0:
-                return Opaque((expression,), op.name)
             take = selected(dim, start) if stacks else narrowed(dim, start, width)
             terms.append((LinearOp(expression, take, f"{op.name} {start}"), 1.0))
         start += width
@@ -147,8 +216,3 @@ def _joined(op: Operation, values: Values) -> Expression:
 
 def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
-
-
-def is_pointwise(func: Any) -> bool:
-    """True if PyTorch tags an operator as element-wise."""
-    return torch.Tag.pointwise in func.tags

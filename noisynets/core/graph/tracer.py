@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from noisynets.core.graph.expressions import Activity, Expression, Graph, Unit
-from noisynets.core.graph.operations import Operation, expressions_of, is_pointwise
+from noisynets.core.graph.expressions import Activity, Expression, Graph, Trained, Unit
+from noisynets.core.graph.operations import Operation, expressions_of
+from noisynets.core.graph.rows import row_dim
 from noisynets.core.graph.values import Values, tensors_in
 from noisynets.core.trial import Population
 from noisynets.core.types import Node
@@ -24,6 +26,7 @@ class Tracer(TorchDispatchMode):
         rows: of the stacked batch.
         populations: by path, where the record holds means over a trial: what is inside them is
             not traced, and only the first step is. None: every call is traced.
+        parameters: trained parameters that belong to no node, by path.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Tracer(TorchDispatchMode):
         nodes: Sequence[Node],
         rows: int,
         populations: Mapping[str, Population] | None = None,
+        parameters: Mapping[str, nn.Parameter] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.values = Values()
@@ -43,6 +47,9 @@ class Tracer(TorchDispatchMode):
         self._units: dict[str, Unit] = {}
         self._entered: dict[Node, Expression | None] = {}
         self._calls: list[tuple[Node, Expression | None]] = []
+        self._physical = 0  # modules declared physical that are running
+        for name, parameter in parameters.items():
+            self.values.set_(parameter, Trained(parameter, name), None, parametric=True)
 
     def hooks(self) -> list[RemovableHandle]:
         """Register hooks on nodes and populations; the caller removes them."""
@@ -78,7 +85,7 @@ class Tracer(TorchDispatchMode):
     ) -> Any:
         """Carry out one operation, and record the expressions of its results."""
         kwargs = kwargs or {}
-        if self._finished or self._inside:
+        if self._finished or self._inside or self._entered:
             return func(*args, **kwargs)
         mutates = func._schema.is_mutable
         given = tensors_in((args, kwargs))
@@ -97,24 +104,27 @@ class Tracer(TorchDispatchMode):
         mutates: bool,
     ) -> None:
         values = self.values
-        name = str(func.overloadpacket).removeprefix("aten.")
-        live = [(t, e) for t in given if (e := values.expression(t)) is not None]
+        held = [(t, h) for t in given if (h := values.held(t)) is not None]
+        measured = [(t, h.row_dim) for t, h in held if not h.parametric]
+        name = str(func.overloadpacket).removeprefix("aten.").removesuffix("_")
         op = Operation(
-            name.removesuffix("_"),
+            name,
+            func,
             args,
             kwargs,
-            is_pointwise(func),
             given,
-            live,
+            [(t, h.expression) for t, h in held],
             results,
             self._rows,
+            row_dims=tuple(dim for _, dim in measured),
+            physical=self._physical > 0,
         )
         for tensor, expression in zip(results, expressions_of(op, values), strict=True):
+            row = row_dim(name, args, measured, tensor, self._rows)
             if mutates:
-                values.changed_in_place(tensor)
-            elif values.expression(tensor) is not None:
-                continue  # a view of the whole: the same numbers in the same place
-            values.set_(tensor, expression)
+                values.overwrite(tensor, expression, row, parametric=not measured)
+            elif values.held(tensor) is None:  # else a view: the same numbers in the same place
+                values.set_(tensor, expression, row, parametric=not measured)
 
     def _node_enters(self, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:

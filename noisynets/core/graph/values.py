@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from noisynets.core.graph.expressions import Activity, Expression, Opaque, Unit
+from noisynets.core.graph.applied import Applied
+from noisynets.core.graph.expressions import Activity, Digital, Expression, Opaque, Unit
 
 Key = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a tensor holds.
+
+    Attributes:
+        expression: whose value it is.
+        key: of the value.
+        row_dim: dimension along which the rows of all passes lie; None: unknown, or none.
+        parametric: it is made of parameters alone.
+    """
+
+    expression: Expression
+    key: int
+    row_dim: int | None = 0
+    parametric: bool = False
+
+
 class Values:
-    """The expressions of all tensors made in a pass, and copies of the values that gates need.
+    """The expressions of all tensors made in a pass, and the values that credit needs.
 
     A tensor is identified by its place in memory, so that views of equal shape count as one. All
     tensors with an expression are kept alive until the pass ends, so that no other tensor takes
@@ -21,29 +41,42 @@ class Values:
 
     Attributes:
         stored: copies of values, (rows, ...), by key.
+        applied: digital operations with the values on which they were carried out, by key. These
+            are no copies, until an operation changes them in place.
     """
 
     def __init__(self) -> None:
         self.stored: dict[int, Tensor] = {}
+        self.applied: dict[int, Applied] = {}
         self._keys = itertools.count()
-        self._expressions: dict[Key, Expression] = {}
-        self._key_of: dict[Key, int] = {}
+        self._held: dict[Key, Held] = {}
         self._before: dict[Key, Tensor] = {}
         self._alive: list[Tensor] = []
+        self._users: dict[int, list[Applied]] = {}  # by storage
+
+    def held(self, tensor: Tensor) -> Held | None:
+        """Return what a tensor holds; None if no activity and no parameter went into it."""
+        return self._held.get(place(tensor))
 
     def expression(self, tensor: Tensor) -> Expression | None:
-        """Return the expression whose value a tensor holds; None if no activity went into it."""
-        return self._expressions.get(place(tensor))
+        """Return the expression whose value a tensor holds; None if there is none."""
+        held = self.held(tensor)
+        return None if held is None else held.expression
 
-    def set_(self, tensor: Tensor, expression: Expression | None) -> None:
-        """State that a tensor now holds the value of an expression."""
+    def set_(
+        self,
+        tensor: Tensor,
+        expression: Expression | None,
+        row_dim: int | None = 0,
+        parametric: bool = False,
+    ) -> None:
+        """State what a tensor holds from now on."""
         if expression is None:
-            self._expressions.pop(place(tensor), None)
+            self._held.pop(place(tensor), None)
             return
         self._alive.append(tensor)
-        self._expressions[place(tensor)] = expression
         key = expression.after if isinstance(expression, Unit) else next(self._keys)
-        self._key_of[place(tensor)] = key
+        self._held[place(tensor)] = Held(expression, key, row_dim, parametric)
         if isinstance(expression, Unit):
             self.stored[key] = tensor.detach().clone()
 
@@ -53,9 +86,9 @@ class Values:
 
     def store(self, tensor: Tensor) -> int:
         """Copy a value as it was before the present operation, and return its key."""
-        key = self._key_of[place(tensor)]
+        key = self._held[place(tensor)].key
         if key not in self.stored:
-            self.stored[key] = self._before.get(place(tensor), tensor).detach().clone()
+            self.stored[key] = self.before(tensor).detach().clone()
         return key
 
     def store_base(self, whole: Expression, live: list[tuple[Tensor, Expression]]) -> int | None:
@@ -67,17 +100,74 @@ class Values:
                 return self.store(tensor)
         return -1 if isinstance(whole, Activity) else None  # activities are in the record
 
+    def apply(self, applied: Applied) -> int:
+        """Keep a digital operation, and return its key."""
+        key = next(self._keys)
+        self.applied[key] = applied
+        for tensor in tensors_in((applied.args, applied.kwargs)):
+            self._users.setdefault(place(tensor)[0], []).append(applied)
+        return key
+
+    def before(self, tensor: Tensor) -> Tensor:
+        """Return the values of a tensor as they were before the present operation."""
+        return self._before.get(place(tensor), tensor)
+
     def begin(self, tensors: list[Tensor]) -> None:
         """Keep the values of tensors that the next operation may change in place."""
-        self._before = {
-            place(t): t.detach().clone() for t in tensors if self.expression(t) is not None
-        }
+        self._before = {}
+        for tensor in tensors:
+            storage = place(tensor)[0]
+            for applied in self._users.pop(storage, ()):
+                applied.keep_before_change(storage)
+        if any(self.held(t) for t in tensors):
+            self._before = {place(t): t.detach().clone() for t in tensors}
 
-    def changed_in_place(self, tensor: Tensor) -> None:
-        """Make other views of a changed tensor opaque."""
-        storage, key = place(tensor)[0], place(tensor)
-        for other in [k for k in self._expressions if k[0] == storage and k != key]:
-            self._expressions[other] = Opaque((self._expressions[other],), "a change in place")
+    def overwrite(
+        self, tensor: Tensor, expression: Expression | None, row_dim: int | None, parametric: bool
+    ) -> None:
+        """State what a tensor holds that was changed in place, and what its other views hold."""
+        base = tensor if tensor._base is None else tensor._base
+        key, storage = place(tensor), place(tensor)[0]
+        views = [
+            other
+            for other in self._held
+            if other[0] == storage and other not in (key, place(base)) and _overlap(tensor, other)
+        ]
+        known = self.held(base)
+        self.set_(tensor, expression, row_dim, parametric)
+        if place(base) != key and (known is not None or expression is not None):
+            self._write_into(base, known, tensor, expression, row_dim)
+        whole = self.expression(base)
+        for other in views:
+            _, offset, shape, strides = other
+            old = self._held.pop(other)
+            if whole is not None:
+                view = torch.ops.aten.as_strided.default
+                again = Applied(view, (base, shape, strides, offset), {}, (0,), (torch.Size(shape),))
+                seen = Digital((whole,), "a change in place", self.apply(again))
+                self._held[other] = Held(seen, next(self._keys), old.row_dim, old.parametric)
+
+    def _write_into(
+        self,
+        base: Tensor,
+        known: Held | None,
+        view: Tensor,
+        expression: Expression | None,
+        row_dim: int | None,
+    ) -> None:
+        """State what a tensor holds of which a view was overwritten."""
+        scatter = torch.ops.aten.as_strided_scatter.default
+        where = (tuple(view.shape), view.stride(), int(view.storage_offset()))
+        old = None if known is None else known.expression
+        live = tuple(i for i, part in enumerate((old, expression)) if part is not None)
+        made = self.apply(Applied(scatter, (base, view, *where), {}, live, (base.shape,)))
+        of = tuple(part for part in (old, expression) if part is not None)
+        if known is None and row_dim is not None:
+            line = view.shape[row_dim], view.stride(row_dim)
+            lines = list(zip(base.shape, base.stride(), strict=True))
+            row_dim = lines.index(line) if line in lines else None
+        row_dim = row_dim if known is None else known.row_dim
+        self.set_(base, Digital(of, "a change in place", made), row_dim)
 
 
 def place(tensor: Tensor) -> Key:
@@ -88,6 +178,15 @@ def place(tensor: Tensor) -> Key:
         tuple(tensor.shape),
         tensor.stride(),
     )
+
+
+def _overlap(tensor: Tensor, other: Key) -> bool:
+    """Return True if a tensor shares numbers with a view of the same storage."""
+    _, offset, shape, strides = other
+    size = tensor.untyped_storage().nbytes() // tensor.element_size()
+    seen = torch.zeros(size, dtype=torch.bool)
+    seen.as_strided(tensor.shape, tensor.stride(), int(tensor.storage_offset())).fill_(True)
+    return bool(seen.as_strided(shape, strides, offset).any())
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -11,11 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from noisynets.core.draws import by_name, draws
 from noisynets.core.noise import declares_noise
-
-HIDDEN = ("random", "random_", "binomial")
-"""Operations that draw, although PyTorch does not tag them."""
-
 
 Other = Literal["seeded", "lowest", "highest"]
 
@@ -43,7 +40,6 @@ class Quiet(TorchDispatchMode):
         self._other = other
         self.found: dict[tuple[str, str, str], None] = {}
         self.paused, self.centred = False, True
-        self._random: dict[Any, bool] = {}
         self._names = {id(module): name for name, module in system.named_modules()}
         self._own = {module: declares_noise(module) for module in system.modules()}
         self._generators: dict[torch.device, torch.Generator] = {}
@@ -58,19 +54,9 @@ class Quiet(TorchDispatchMode):
     ) -> Any:
         """Carry out one operation; one that draws random numbers, without noise or with its own."""
         kwargs = kwargs or {}
-        random = self._random.get(func)
-        if random is None:
-            name = func.overloadpacket.__name__
-            random = torch.Tag.nondeterministic_seeded in func.tags or name in HIDDEN
-            self._random[func] = random
-        if self.paused or not random:
+        if self.paused or not draws(func, args, kwargs):
             return func(*args, **kwargs)
-        name = func.overloadpacket.__name__
-        schema = func._schema.arguments  # arguments that have their defaults are not handed over
-        given = {a.name: a.default_value for a in schema if a.has_default_value()}
-        given |= dict(zip((a.name for a in schema), args, strict=False)) | kwargs
-        if not _draws(given):
-            return func(*args, **kwargs)
+        name, given = func.overloadpacket.__name__, by_name(func, args, kwargs)
         drawing = self._drawing()
         if not any(self._own[module] for module in drawing):
             inner = drawing[0] if drawing else None
@@ -116,14 +102,6 @@ def _cuda(device: torch.device) -> list[int]:
     if device.type != "cuda":
         return []
     return [torch.cuda.current_device() if device.index is None else device.index]
-
-
-def _draws(given: dict[str, Any]) -> bool:
-    """Return False for a call of a random operation that draws nothing, as dropout with p = 0."""
-    for name in ("training", "train"):
-        if given.get(name) is False:
-            return False
-    return given.get("dropout_p", given.get("dropout", 1)) != 0
 
 
 Centre = Callable[[dict[str, Any]], Any]

@@ -1,7 +1,8 @@
 """Delivery: sending credit from the output, or from a node's input, to the activities behind it.
 
-Between nodes credit passes linear operations by their exact adjoints, maximum poolings by the
-position of the maximum, and units by measured gates. Nothing is written into the record: `deliver`
+Between nodes credit passes linear operations by their exact adjoints, digital ones by their
+vector-Jacobian products, maximum poolings by the position of the maximum, and units by measured
+gates. Nothing is written into the record: `deliver`
 returns what arrived.
 """
 
@@ -14,7 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from noisynets.core.graph import Activity, Expression, Graph, LinearOp, MaxPool, Sum, Unit
+from noisynets.core.graph import (
+    Activity,
+    Digital,
+    Expression,
+    Graph,
+    LinearOp,
+    MaxPool,
+    Opaque,
+    Sum,
+    Trained,
+    Unit,
+    whole,
+)
 from noisynets.core.record import NodeRecord, Record
 from noisynets.rules.credit.gate import Gate
 from noisynets.rules.credit.state import nested, unnested
@@ -27,10 +40,12 @@ class Delivered:
     Attributes:
         calls: credit of activities, (B, *out), by call.
         populations: credit of the mean spikes of populations, (B, *out), by path.
+        parameters: gradients of parameters between the nodes.
     """
 
     calls: dict[int, Tensor] = field(default_factory=dict)
     populations: dict[str, Tensor] = field(default_factory=dict)
+    parameters: dict[Trained, Tensor] = field(default_factory=dict)
 
 
 class NamedGates:
@@ -88,17 +103,26 @@ def deliver(made: Expression | None, credit: Tensor, record: Record, gates: Gate
         gates: gains of the units.
     """
     graph, delivered = graph_of(record), Delivered()
-    found: dict[Expression, Tensor] = {} if made is None else {made: credit}
+    found: dict[Expression, Tensor] = {}
 
     def send(to: Expression, c: Tensor) -> None:
+        c = _placed(to, c, record)
         found[to] = found[to] + c if to in found else c
 
+    if made is not None:
+        send(made, credit)
     for part in () if made is None else graph.backward[made]:
         if part not in found or part in graph.unmeasured:
             continue
         c = found.pop(part)
         if isinstance(part, Activity):
             delivered.calls[part.call] = c
+        elif isinstance(part, Trained):
+            delivered.parameters[part] = c
+        elif isinstance(part, Digital):
+            below = record.applied[part.key].adjoint(part.result, c)
+            for term, share in zip(part.of, below, strict=True):
+                send(term, share)
         elif isinstance(part, Sum):
             for term, factor in part.terms:
                 send(term, factor * c)
@@ -111,6 +135,17 @@ def deliver(made: Expression | None, credit: Tensor, record: Record, gates: Gate
                 delivered.populations[part.population] = c
             send(part.of, c * gates(part, record))
     return delivered
+
+
+def _placed(to: Expression, c: Tensor, record: Record) -> Tensor:
+    """Return credit for the rows of all passes if `to` is digital, else of the reference pass."""
+    if isinstance(to, Digital):
+        return whole(c, record.applied[to.key].shapes[to.result])
+    if isinstance(to, Trained | Opaque):
+        return c
+    passes = 1 + len(record.dloss)
+    rows = len(c) // passes if len(c) == passes * record.dloss.shape[1] else len(c)
+    return c[:rows]
 
 
 def add_(credits: list[Tensor], delivered: Delivered) -> None:
