@@ -243,7 +243,7 @@ def test_passes_are_made_where_the_rule_is_due_and_give_the_same_credit(rule: st
     twin = copy.deepcopy(made)
     alone, paired = made.credit(*batch(), always=False), twin.credit(*batch())
     assert alone.estimate.sample_forwards == count < paired.estimate.sample_forwards
-    for one, other in zip(alone.credits, paired.credits, strict=True):
+    for one, other in zip(alone.assigned.calls, paired.assigned.calls, strict=True):
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other)

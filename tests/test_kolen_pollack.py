@@ -104,7 +104,7 @@ def test_nodes_at_the_end_of_their_converters_get_no_credit() -> None:
     for _ in range(150):
         estimator(torch.randn(64, 6), torch.randn(64, 3))
     found = estimator.credit(torch.randn(64, 6), torch.randn(64, 3))
-    hidden = list(found.credits)[1]
+    hidden = list(found.assigned.calls)[1]
     assert isinstance(hidden, Tensor)
     a = found.calls[1].a
     cut = a.abs() >= 0.99
@@ -120,7 +120,7 @@ def test_where_nothing_ends_all_nodes_keep_their_credit() -> None:
     for _ in range(100):
         estimator(torch.randn(64, 6), torch.randn(64, 3))
     found = estimator.credit(torch.randn(64, 6), torch.randn(64, 3))
-    for credit in found.credits:
+    for credit in found.assigned.calls:
         assert isinstance(credit, Tensor) and float((credit == 0).float().mean()) < 0.01
 
 

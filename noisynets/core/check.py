@@ -221,6 +221,10 @@ def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
     ]
     if not names:
         return ""
+    if not isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention) and (
+        registered_parent(type(module)) is None
+    ):
+        return ""  # between the nodes: credit from the trace, or weight perturbation
     kind, parent = type(module), registered_parent(type(module))
     changed = overridden(kind, parent) if parent is not None else []
     if parent is not None and changed:

@@ -160,8 +160,13 @@ def accumulate_(
         if name not in gradients:
             kind = type(layer).__name__
             raise SystemRefused(f"outer() of {kind} gives nothing for its parameter {name!r}")
-        gradient = gradients[name].to(parameter.dtype)
-        if parameter.grad is None:
-            parameter.grad = gradient
-        else:
-            parameter.grad.add_(gradient)
+        add_gradient_(parameter, gradients[name])
+
+
+def add_gradient_(parameter: nn.Parameter, gradient: Tensor) -> None:
+    """Add a gradient to `.grad` of a parameter."""
+    gradient = gradient.to(parameter.dtype)
+    if parameter.grad is None:
+        parameter.grad = gradient
+    else:
+        parameter.grad.add_(gradient)

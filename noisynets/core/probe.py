@@ -11,9 +11,9 @@ or the mean over the calls of each node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import torch
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import InputError, SystemRefused
-from noisynets.core.graph import Applied, Graph, Tracer
+from noisynets.core.graph import Adjoint, Graph, Tracer
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
+from noisynets.core.own_values import OwnValues
 from noisynets.core.record import Needs, NodeRecord, PopulationRecord, Record, Trajectory
 from noisynets.core.recorders import NodeMean, PopulationMean, Step, trajectory
 from noisynets.core.types import Node
@@ -257,6 +258,7 @@ class Probe:
         resamples: K; 0 records x alone.
         injection: noise to add at the nodes; None where the noise is the system's own.
         needs: what is recorded; with `graph`, the operations of the pass are traced.
+        shifts: by how much parameters differ in each noisy pass, (P, *parameter).
 
     Attributes:
         passes: P, the noisy passes.
@@ -282,6 +284,7 @@ class Probe:
         resamples: int,
         injection: Injection | None = None,
         needs: Needs = NOTHING,
+        shifts: Mapping[nn.Parameter, Tensor] = MappingProxyType({}),
     ) -> None:
         self.calls: list[NodeRecord] = []
         self.trajectories: list[Trajectory] = []
@@ -289,7 +292,8 @@ class Probe:
         self.passes = resamples * len(survey.nodes) if needs.per_node else resamples
         self.sigma = None if injection is None else injection.sigma
         insertion = Insertion(injection, self.passes, batch) if injection and self.passes else None
-        self._split = None if insertion is None else survey.split
+        self._split = None if insertion is None or shifts else survey.split
+        self._own = OwnValues(shifts, batch, survey.nodes) if shifts else None
         self._sites = _sites(survey, resamples, needs.per_node, self._split)
         self._survey, self._needs = survey, needs
         self._hooks = NodeHooks(self._sites, self.passes, batch, insertion, self.sigma, needs)
@@ -308,7 +312,10 @@ class Probe:
 
     def stack(self, inputs: Tensor) -> Tensor:
         """Return the rows to feed in: the batch, once for every pass that is separate there."""
-        return inputs if self._split is not None else torch.cat([inputs] * (1 + self.passes))
+        stacked = inputs if self._split is not None else torch.cat([inputs] * (1 + self.passes))
+        if self._own is not None:
+            self._own.mark(stacked)
+        return stacked
 
     def record(
         self,
@@ -334,7 +341,7 @@ class Probe:
             if found is not None:
                 populations[mean.name] = found
         values: dict[int, Tensor] = {}
-        applied: dict[int, Applied] = {}
+        applied: dict[int, Adjoint] = {}
         if self._tracer is not None:
             graph, traced = self._tracer.graph(outputs), self._tracer.values
             values, applied = traced.stored, traced.applied
@@ -347,9 +354,10 @@ class Probe:
         for mean in self._populations:
             handle = mean.population.register_forward_hook(mean.hook(), with_kwargs=True)
             self._handles.append(handle)
-        if self._tracer is not None:
-            self._handles += self._tracer.hooks()
-            self._tracer.__enter__()
+        for mode in (self._own, self._tracer):
+            if mode is not None:
+                self._handles += mode.hooks()
+                mode.__enter__()
         return self
 
     def __exit__(
@@ -358,8 +366,9 @@ class Probe:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._tracer is not None:
-            self._tracer.__exit__(kind, error, trace)
+        for mode in (self._tracer, self._own):
+            if mode is not None:
+                mode.__exit__(kind, error, trace)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

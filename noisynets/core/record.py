@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from noisynets.core.graph import Applied, Graph
+from noisynets.core.graph import Adjoint, Graph
 from noisynets.core.types import Node
 
 
@@ -144,6 +144,6 @@ class Record:
     populations: Mapping[str, PopulationRecord] = field(default_factory=dict)
     graph: Graph | None = None
     values: Mapping[int, Tensor] = field(default_factory=dict)
-    applied: Mapping[int, Applied] = field(default_factory=dict)
+    applied: Mapping[int, Adjoint] = field(default_factory=dict)
     error: Tensor | None = None
     exact: bool = True

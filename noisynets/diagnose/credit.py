@@ -121,7 +121,7 @@ def _repeats(
         if isinstance(estimator, NodePerturbation):
             made = estimator.credit(x, y)
             given: dict[str, list[Tensor]] = {}
-            credits = list(made.credits)
+            credits = list(made.assigned.calls)
             type(made)(made.estimate, made.calls, credits).accumulate_()
             for call, c in zip(made.calls, credits, strict=True):
                 if c is not None:

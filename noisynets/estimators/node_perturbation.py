@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,16 +25,17 @@ from noisynets.core.losses import KnownError, OutputError, losses
 from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note, Notes
-from noisynets.core.outer import accumulate_
+from noisynets.core.outer import accumulate_, add_gradient_
 from noisynets.core.probe import Probe, batch_size, reference
-from noisynets.core.record import Needs, NodeRecord
+from noisynets.core.record import Needs, NodeRecord, Record
 from noisynets.core.speed import warn_slow_products
 from noisynets.core.trial import RollOut, Stepped
 from noisynets.core.types import Estimate, Loss, Sampler
 from noisynets.core.verify import verify
 from noisynets.estimators.named import rule_of
 from noisynets.estimators.obstacles import EVERY, LOOKS, Batch, Obstacles
-from noisynets.rules import Credit, Rule, StepCredit
+from noisynets.estimators.weight_share import WeightShare
+from noisynets.rules import Assigned, Rule, StepCredit
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +45,28 @@ class Credited:
     Attributes:
         estimate: losses and outputs.
         calls: one record per node and call.
-        credits: one per call, each computed when it is asked for: iterate once.
+        assigned: credit of the calls, each computed when it is asked for: iterate once; and
+            gradients of parameters between the nodes.
+        survey: of the system.
         dtype: in which credit and x are multiplied; None: their own.
     """
 
     estimate: Estimate
     calls: Sequence[NodeRecord]
-    credits: Iterable[Credit]
+    assigned: Assigned
+    survey: Survey
     dtype: torch.dtype | None = None
 
     def accumulate_(self) -> None:
-        """Add credit ⊗ x to `.grad` of every node's parameters."""
-        for call, credit in zip(self.calls, self.credits, strict=True):
+        """Add credit ⊗ x to `.grad` of every node's parameters, and gradients to all others."""
+        for call, credit in zip(self.calls, self.assigned.calls, strict=True):
             if isinstance(credit, StepCredit):
                 x, credit = credit.x.flatten(0, 1), credit.credit.flatten(0, 1)
                 accumulate_(call.node.layer, x, credit, self.dtype)
             elif credit is not None:
                 accumulate_(call.node.layer, call.x, credit, self.dtype)
+        for name, gradient in self.assigned.parameters.items():
+            add_gradient_(self.survey.parameters[name], gradient)
 
 
 class Surveyed:
@@ -214,6 +220,8 @@ class NodePerturbation:
         self._surveyed = Surveyed(system, self.rule, self.injection, verify)
         self._surveyed.survey()
         self._obstacles = Obstacles(system, passes=verify)
+        self._share = WeightShare(seed)
+        self._reached: set[str] = set()
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -249,12 +257,14 @@ class NodePerturbation:
             self._surveyed.verify(self.loss, inputs, targets)
         needs, graph = self._surveyed.needs, self._surveyed.graph(inputs.shape[1:])
         alone = not (always or self.rule.due or self.error.needs_pairs)
+        shifts = {} if alone else self._shifts(current, needs)
         probe = Probe(
             current,
             batch=batch,
             resamples=0 if alone else self.resamples,
             injection=self.injection,
             needs=needs if graph is None else replace(needs, graph=False),
+            shifts={current.parameters[name]: xi for name, xi in shifts.items()},
         )
         with probe:
             outputs = self.system(probe.stack(inputs))
@@ -277,13 +287,44 @@ class NodePerturbation:
             found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(found, self.rule, record)
         estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
-        return Credited(estimate, record.calls, self.rule(record), self.product_dtype)
+        assigned = self._assign(record, shifts)
+        return Credited(estimate, record.calls, assigned, current, self.product_dtype)
+
+    def _shifts(self, current: Survey, needs: Needs) -> dict[str, Tensor]:
+        """Return the shifts of the parameters that no credit reaches, (P, *parameter)."""
+        if needs.graph and not self._obstacles.steps:
+            return {}  # the first batch shows what credit reaches
+        left = {n: p for n, p in current.parameters.items() if n not in self._reached}
+        if left:
+            self._obstacles.notes.warn(
+                "weight perturbation",
+                f"{', '.join(map(repr, left))}: no credit reaches it, so that it is trained by "
+                "weight perturbation within the same pairs",
+            )
+        return self._share.draw(left, self.resamples * (len(current.nodes) ** needs.per_node))
+
+    def _assign(self, record: Record, shifts: Mapping[str, Tensor]) -> Assigned:
+        """Return the credit of the calls, and gradients of all other parameters."""
+        if not shifts:
+            assigned = self.rule.assign(record)
+            self._reached.update(assigned.parameters)
+            return assigned
+        record = replace(record, dloss=self._share.taken_out(record, shifts))
+        assigned = self.rule.assign(record)
+        self._reached.update(assigned.parameters)
+        assigned.calls = list(assigned.calls)
+        found = self._share.gradients(
+            self._surveyed.survey().parameters, record, assigned, shifts, self.rule.uses_dloss
+        )
+        return replace(assigned, parameters={**found, **assigned.parameters})
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the injected noise, and what the rule has learnt."""
         found = {} if self.injection is None else {"stream": self.injection.stream.state()}
         found |= {f"rule|{name}": value for name, value in self.rule.state().items()}
         found |= {f"error|{name}": value for name, value in self.error.state().items()}
+        found |= {f"share|{name}": value for name, value in self._share.state().items()}
+        found |= {f"reached|{name}": torch.ones(()) for name in self._reached}
         return found | {"looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -292,6 +333,8 @@ class NodePerturbation:
             self.injection.stream.restore(state["stream"])
         self.rule.restore(_part(state, "rule|"))
         self.error.restore(_part(state, "error|"))
+        self._share.restore(_part(state, "share|"))
+        self._reached = set(_part(state, "reached|"))
         self._obstacles.restore(state.get("looks"))
 
 

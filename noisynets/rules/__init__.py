@@ -25,7 +25,7 @@ from noisynets.rules.in_time import InTime
 from noisynets.rules.inp import INP
 from noisynets.rules.np import NP
 from noisynets.rules.over_trial import OverTrial
-from noisynets.rules.rule import Credit, Rule, RuleEntry, StepCredit, Traits
+from noisynets.rules.rule import Assigned, Credit, Rule, RuleEntry, StepCredit, Traits
 from noisynets.rules.scaling import SCALINGS
 
 RULES: Registry[RuleEntry] = Registry(
@@ -52,6 +52,7 @@ __all__ = [
     "NP",
     "RULES",
     "SCALINGS",
+    "Assigned",
     "Corrected",
     "Credit",
     "InTime",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -12,7 +13,7 @@ from noisynets.core.record import Needs, Record
 from noisynets.rules.credit.delivery import estimates, is_intrinsic
 from noisynets.rules.credit.mirror import Maps, mirror_of
 from noisynets.rules.credit.state import nested, unnested
-from noisynets.rules.rule import Combinator, Rule, StepCredit
+from noisynets.rules.rule import Assigned, Combinator, Credit, Rule, StepCredit
 
 
 class Corrected(Combinator):
@@ -46,8 +47,12 @@ class Corrected(Combinator):
         """Return what the inner rule needs."""
         return replace(self.inner.needs(system), exact_error=True)
 
-    def __call__(self, record: Record) -> list[Tensor | None]:
-        """Return one credit (B, *out) per call; None for calls that the inner rule leaves out.
+    def __call__(self, record: Record) -> Iterable[Credit]:
+        """Return one credit (B, *out) per call; None for calls that the inner rule leaves out."""
+        return self.assign(record).calls
+
+    def assign(self, record: Record) -> Assigned:
+        """Return the corrected credit of every call, and what the inner rule gives parameters.
 
         Raises:
             InputError: for credit in steps.
@@ -55,14 +60,17 @@ class Corrected(Combinator):
         if is_intrinsic(record):
             self.maps.update_(record)
         given: list[Tensor | None] = []
-        for credit in self.inner(record):
+        assigned = self.inner.assign(record)
+        for credit in assigned.calls:
             if isinstance(credit, StepCredit):
                 raise InputError("credit in steps has no δL correction: use --credit-over trial")
             given.append(credit)
         zeros = [torch.zeros_like(call.delta[0]) for call in record.calls]
         known = [zero if g is None else g for g, zero in zip(given, zeros, strict=True)]
         more = estimates(record, self.maps.innovations(record), known, range(len(known)))
-        return [None if g is None else g + self.share * m for g, m in zip(given, more, strict=True)]
+        pairs = zip(given, more, strict=True)
+        calls = [None if g is None else g + self.share * m for g, m in pairs]
+        return Assigned(calls, assigned.parameters)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from noisynets.rules.credit.delivery import graph_of
 from noisynets.rules.credit.eligibility import Eligibility
 from noisynets.rules.credit.feedback import Feedback
 from noisynets.rules.credit.state import nested, unnested
-from noisynets.rules.rule import Combinator, Credit, StepCredit
+from noisynets.rules.rule import Assigned, Combinator, Credit, StepCredit
 
 
 class InTime(Combinator):
@@ -38,10 +39,14 @@ class InTime(Combinator):
         """True if the inner rule needs noisy passes in the next step."""
         return self.inner.due
 
-    def __call__(self, record: Record) -> list[Credit]:
+    def __call__(self, record: Record) -> Iterable[Credit]:
         """Return one credit per call."""
+        return self.assign(record).calls
+
+    def assign(self, record: Record) -> Assigned:
+        """Return one credit per call, and what the inner rule gives parameters."""
         learns = self.inner.due
-        sent = self.inner.send(record)
+        sent = self.inner.assign(record)
         credits: list[Credit] = list(sent.calls)
         for name, population in record.populations.items():
             if population.pairs is None:
@@ -62,7 +67,7 @@ class InTime(Combinator):
                 )
             gain, traces = self._eligibilities[name](steps, x)
             credits[call] = StepCredit(arrived.unsqueeze(1) * gain / x.shape[1], traces)
-        return credits
+        return Assigned(credits, sent.parameters)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""

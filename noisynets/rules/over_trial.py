@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from noisynets.core.record import Needs, Record
-from noisynets.rules.rule import Combinator, Credit, Rule
+from noisynets.rules.rule import Assigned, Combinator, Credit, Rule
 
 
 class OverTrial(Combinator):
@@ -33,6 +33,10 @@ class OverTrial(Combinator):
     def __call__(self, record: Record) -> Iterable[Credit]:
         """Return one credit per node."""
         return self.inner(record)
+
+    def assign(self, record: Record) -> Assigned:
+        """Return what the inner rule assigns."""
+        return self.inner.assign(record)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""

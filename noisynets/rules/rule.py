@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,6 +29,20 @@ class StepCredit:
 
 Credit = Tensor | StepCredit | None
 """Credit of one call: (B, *out), or one for every step. None: the node is not trained."""
+
+
+@dataclass
+class Assigned:
+    """The credit of one record.
+
+    Attributes:
+        calls: one credit per call of the record.
+        parameters: gradients of trained parameters that belong to no node, by path, as far as the
+            rule reaches them.
+    """
+
+    calls: Iterable[Credit]
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Rule(ABC):
@@ -66,6 +80,10 @@ class Rule(ABC):
     @abstractmethod
     def __call__(self, record: Record) -> Iterable[Credit]:
         """Return one credit per call of the record; linear in δL where δL is used."""
+
+    def assign(self, record: Record) -> Assigned:
+        """Return the credit of every call, and of parameters between the nodes."""
+        return Assigned(self(record))
 
     def unexplained(self, record: Record) -> list[str]:
         """Return the paths of nodes at which what was learnt explains nothing of a record."""

@@ -1,6 +1,6 @@
 """The graph: what lies between the nodes, read off the operations of one traced pass."""
 
-from noisynets.core.graph.applied import Applied, whole
+from noisynets.core.graph.applied import Adjoint, whole
 from noisynets.core.graph.expressions import (
     Activity,
     Digital,
@@ -17,7 +17,7 @@ from noisynets.core.graph.tracer import Tracer
 
 __all__ = [
     "Activity",
-    "Applied",
+    "Adjoint",
     "Digital",
     "Expression",
     "Graph",

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from noisynets.core.errors import SystemRefused
+
+
+class Adjoint(Protocol):
+    """The adjoint of one operation in one pass.
+
+    Attributes:
+        shapes: of its results.
+    """
+
+    @property
+    def shapes(self) -> tuple[torch.Size, ...]: ...
+
+    def adjoint(self, result: int, credit: Tensor) -> tuple[Tensor, ...]:
+        """Return the credit of every live argument, from that of a result, of its shape."""
 
 
 @dataclass
@@ -44,10 +60,15 @@ class Applied:
             leaves.append(tensor.detach().requires_grad_())
             return leaves[-1].clone() if mutates else leaves[-1]
 
-        args, kwargs = mapped((self.args, self.kwargs), leaf)
         with torch.inference_mode(False), torch.enable_grad():
+            args, kwargs = mapped((self.args, self.kwargs), leaf)
             found = self.func(*args, **kwargs)
             made = [found] if isinstance(found, Tensor) else list(found)
+            if not made[result].requires_grad:
+                raise SystemRefused(
+                    f"{self.func}: has no derivative: wrap the module in physical(), so that its "
+                    "credit is learned"
+                )
             return torch.autograd.grad(
                 made[result],
                 leaves,
@@ -64,6 +85,87 @@ class Applied:
             return tensor.detach().clone() if same else tensor
 
         self.args, self.kwargs = mapped((self.args, self.kwargs), kept)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A view of a tensor: where its numbers are.
+
+    Attributes:
+        shape: of the view.
+        strides: of the view.
+        offset: of the view, from the start of the tensor.
+        whole: shape of the tensor.
+        whole_strides: of the tensor.
+    """
+
+    shape: torch.Size
+    strides: tuple[int, ...]
+    offset: int
+    whole: torch.Size
+    whole_strides: tuple[int, ...]
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return the view of a tensor with these strides."""
+        return tensor.as_strided(self.shape, self.strides, self.offset)
+
+    def empty(self, like: Tensor) -> Tensor:
+        """Return zeros of the tensor's shape and strides."""
+        return like.new_empty(0).new_empty_strided(self.whole, self.whole_strides).zero_()
+
+
+@dataclass(frozen=True)
+class Overwritten:
+    """A tensor of which a view was overwritten.
+
+    Attributes:
+        region: that was overwritten.
+        kept: the tensor held something made of activities before.
+        written: what was written is made of activities.
+
+    >>> region = Region(torch.Size([1]), (1,), 1, torch.Size([3]), (1,))
+    >>> Overwritten(region, True, True).adjoint(0, torch.tensor([1.0, 2.0, 3.0]))
+    (tensor([1., 0., 3.]), tensor([2.]))
+    """
+
+    region: Region
+    kept: bool
+    written: bool
+
+    @property
+    def shapes(self) -> tuple[torch.Size, ...]:
+        """Shape of the tensor."""
+        return (self.region.whole,)
+
+    def adjoint(self, result: int, credit: Tensor) -> tuple[Tensor, ...]:
+        """Return the credit of what was there before, and of what was written."""
+        left = self.region.empty(credit).copy_(credit)
+        part = self.region.of(left)
+        taken = part.clone()
+        part.zero_()
+        return (left,) * self.kept + (taken,) * self.written
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A view that was taken before its tensor was overwritten.
+
+    Attributes:
+        region: that the view shows.
+    """
+
+    region: Region
+
+    @property
+    def shapes(self) -> tuple[torch.Size, ...]:
+        """Shape of the view."""
+        return (self.region.shape,)
+
+    def adjoint(self, result: int, credit: Tensor) -> tuple[Tensor, ...]:
+        """Return the credit of the whole tensor."""
+        spread = self.region.empty(credit)
+        self.region.of(spread).copy_(credit)
+        return (spread,)
 
 
 def mapped(value: Any, change: Callable[[int, Tensor], Tensor]) -> Any:

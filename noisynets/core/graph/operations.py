@@ -79,8 +79,7 @@ class Operation:
 
     @property
     def row_by_row(self) -> bool:
-        """True if activities and results alike have one row per sample, in their first dimension.
-        """
+        """True if activities and results alike have one row per sample, in their first dimension."""
         if len(self.row_dims) < len(self.live) or any(dim != 0 for dim in self.row_dims):
             return False
         tensors = [*self.results, *(t for t, _ in self.live)]
@@ -94,7 +93,8 @@ class Operation:
 
 def expressions_of(op: Operation, values: Values) -> list[Expression | None]:
     """Return the expression of every result of an operation; None: no activity went into it."""
-    if op.name.endswith("_like") or op.name.startswith("new_") or not op.live:
+    constant = op.name.endswith("_like") or op.name.startswith("new_") or op.name in CONSTANT
+    if constant or not op.live:
         return [None] * len(op.results)
     known = _row_by_row(op, values) if op.row_by_row else None
     if known is None and not op.physical:
@@ -124,6 +124,9 @@ def _row_by_row(op: Operation, values: Values) -> list[Expression | None] | None
     ]
 
 
+CONSTANT = ("zero", "fill", "normal", "uniform")
+"""Operations in place whose results do not depend on what was there."""
+
 ARITHMETIC = ("mul", "div", "pow", "square", "sqrt", "rsqrt", "reciprocal")
 """Products and powers: of activities, not units."""
 
@@ -134,23 +137,31 @@ FLAT = (
 """Operations whose derivative is 0 almost everywhere."""
 
 
+def _is_unit(op: Operation) -> bool:
+    """Return True for an element-wise function of one activity, which may only be measured."""
+    known = op.name in ARITHMETIC or op.name in COPIES or op.of_parameters
+    others = [t for t in op.given if t.dim() and t is not op.live[0][0]]
+    return op.pointwise and not known and not others
+
+
 def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
     """Return the expressions of a deterministic operation's results; None: it has no derivative."""
     live = [(t, e) for t, e in op.live if t.is_floating_point() or t.is_complex()]
-    unary_unit = op.pointwise and op.name not in ARITHMETIC and not op.of_parameters and (
-        len(live) == 1 and not [t for t in op.given if t.dim() and t is not live[0][0]]
-    )
-    if not live or op.random or op.name in FLAT or unary_unit:
+    if not live or op.random or op.name in FLAT or _is_unit(op):
         return None
     chosen = {id(t) for t, _ in live}
     tensors = tensors_in((op.args, op.kwargs))
     at = tuple(i for i, t in enumerate(tensors) if id(t) in chosen)
     args, kwargs = mapped((op.args, op.kwargs), lambda i, t: values.before(t).detach())
     shapes = tuple(r.shape for r in op.results)
-    key = values.apply(Applied(op.func, args, kwargs, at, shapes))
+    applied = Applied(op.func, args, kwargs, at, shapes)
+    key = values.apply(applied)
+    values.watch(applied)
     of = tuple(e for t in tensors if id(t) in chosen for e in [values.expression(t)] if e)
     return [
-        Digital(of, op.name, key, i) if r.is_floating_point() or r.is_complex() else Opaque(of, op.name)
+        Digital(of, op.name, key, i)
+        if r.is_floating_point() or r.is_complex()
+        else Opaque(of, op.name)
         for i, r in enumerate(op.results)
     ]
 

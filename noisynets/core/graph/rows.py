@@ -42,7 +42,9 @@ def row_dim(
     assert dim is not None
     found = _moved(name, args, tensor, dim, shape, rows)
     if found is None and len(live) > 1:
-        ends = {d - t.dim() for t, d in live if d is not None}  # broadcasting aligns last dimensions
+        ends = {
+            d - t.dim() for t, d in live if d is not None
+        }  # broadcasting aligns last dimensions
         found = len(shape) + ends.pop() if len(ends) == 1 and name not in ("bmm", "mm") else None
         found = 0 if found is None and all(d == 0 for _, d in live) else found
     if found is None or not 0 <= found < len(shape) or not shape[found] or shape[found] % rows:

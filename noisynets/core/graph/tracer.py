@@ -91,7 +91,9 @@ class Tracer(TorchDispatchMode):
         given = tensors_in((args, kwargs))
         self.values.begin(given if mutates else [])
         out = func(*args, **kwargs)
-        self._note(func, args, kwargs, given, tensors_in(out), mutates)
+        results = tensors_in(out)
+        if results:
+            self._note(func, args, kwargs, given, results, mutates)
         return out
 
     def _note(
@@ -104,9 +106,10 @@ class Tracer(TorchDispatchMode):
         mutates: bool,
     ) -> None:
         values = self.values
-        held = [(t, h) for t in given if (h := values.held(t)) is not None]
-        measured = [(t, h.row_dim) for t, h in held if not h.parametric]
         name = str(func.overloadpacket).removeprefix("aten.").removesuffix("_")
+        read = given[1:] if name == "copy" else given
+        held = [(t, h) for t in read if (h := values.held(t)) is not None]
+        measured = [(t, h.row_dim) for t, h in held if not h.parametric]
         op = Operation(
             name,
             func,

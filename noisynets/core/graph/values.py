@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisynets.core.graph.applied import Applied
-from noisynets.core.graph.expressions import Activity, Digital, Expression, Opaque, Unit
+from noisynets.core.graph.applied import Adjoint, Applied, Overwritten, Region, Seen
+from noisynets.core.graph.expressions import Activity, Digital, Expression, Unit
 
 Key = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
@@ -47,7 +47,7 @@ class Values:
 
     def __init__(self) -> None:
         self.stored: dict[int, Tensor] = {}
-        self.applied: dict[int, Applied] = {}
+        self.applied: dict[int, Adjoint] = {}
         self._keys = itertools.count()
         self._held: dict[Key, Held] = {}
         self._before: dict[Key, Tensor] = {}
@@ -100,13 +100,16 @@ class Values:
                 return self.store(tensor)
         return -1 if isinstance(whole, Activity) else None  # activities are in the record
 
-    def apply(self, applied: Applied) -> int:
-        """Keep a digital operation, and return its key."""
+    def apply(self, applied: Adjoint) -> int:
+        """Keep the adjoint of a digital operation, and return its key."""
         key = next(self._keys)
         self.applied[key] = applied
+        return key
+
+    def watch(self, applied: Applied) -> None:
+        """Let an operation keep its values when they are about to be changed in place."""
         for tensor in tensors_in((applied.args, applied.kwargs)):
             self._users.setdefault(place(tensor)[0], []).append(applied)
-        return key
 
     def before(self, tensor: Tensor) -> Tensor:
         """Return the values of a tensor as they were before the present operation."""
@@ -142,10 +145,9 @@ class Values:
             _, offset, shape, strides = other
             old = self._held.pop(other)
             if whole is not None:
-                view = torch.ops.aten.as_strided.default
-                again = Applied(view, (base, shape, strides, offset), {}, (0,), (torch.Size(shape),))
-                seen = Digital((whole,), "a change in place", self.apply(again))
-                self._held[other] = Held(seen, next(self._keys), old.row_dim, old.parametric)
+                seen = Seen(_region(shape, strides, offset, base))
+                made = Digital((whole,), "a change in place", self.apply(seen))
+                self._held[other] = Held(made, next(self._keys), old.row_dim, old.parametric)
 
     def _write_into(
         self,
@@ -156,11 +158,9 @@ class Values:
         row_dim: int | None,
     ) -> None:
         """State what a tensor holds of which a view was overwritten."""
-        scatter = torch.ops.aten.as_strided_scatter.default
-        where = (tuple(view.shape), view.stride(), int(view.storage_offset()))
         old = None if known is None else known.expression
-        live = tuple(i for i, part in enumerate((old, expression)) if part is not None)
-        made = self.apply(Applied(scatter, (base, view, *where), {}, live, (base.shape,)))
+        region = _region(view.shape, view.stride(), int(view.storage_offset()), base)
+        made = self.apply(Overwritten(region, old is not None, expression is not None))
         of = tuple(part for part in (old, expression) if part is not None)
         if known is None and row_dim is not None:
             line = view.shape[row_dim], view.stride(row_dim)
@@ -178,6 +178,11 @@ def place(tensor: Tensor) -> Key:
         tuple(tensor.shape),
         tensor.stride(),
     )
+
+
+def _region(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, base: Tensor) -> Region:
+    start = offset - int(base.storage_offset())
+    return Region(torch.Size(shape), tuple(strides), start, base.shape, base.stride())
 
 
 def _overlap(tensor: Tensor, other: Key) -> bool:

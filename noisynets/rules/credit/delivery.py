@@ -40,12 +40,21 @@ class Delivered:
     Attributes:
         calls: credit of activities, (B, *out), by call.
         populations: credit of the mean spikes of populations, (B, *out), by path.
-        parameters: gradients of parameters between the nodes.
+        parameters: gradients of trained parameters between the nodes, by path.
     """
 
     calls: dict[int, Tensor] = field(default_factory=dict)
     populations: dict[str, Tensor] = field(default_factory=dict)
-    parameters: dict[Trained, Tensor] = field(default_factory=dict)
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+
+    def add_(self, other: Delivered) -> None:
+        """Add what arrived at populations and parameters from elsewhere."""
+        for mine, more in (
+            (self.populations, other.populations),
+            (self.parameters, other.parameters),
+        ):
+            for name, c in more.items():
+                mine[name] = mine[name] + c if name in mine else c
 
 
 class NamedGates:
@@ -118,7 +127,7 @@ def deliver(made: Expression | None, credit: Tensor, record: Record, gates: Gate
         if isinstance(part, Activity):
             delivered.calls[part.call] = c
         elif isinstance(part, Trained):
-            delivered.parameters[part] = c
+            delivered.parameters[part.name] = c
         elif isinstance(part, Digital):
             below = record.applied[part.key].adjoint(part.result, c)
             for term, share in zip(part.of, below, strict=True):

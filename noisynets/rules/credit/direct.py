@@ -64,7 +64,7 @@ class DirectFeedback(Feedback):
         taught, populations = self._direct.credits(record, hidden, self.maps, self._gates, learns)
         for call, credit in taught.items():
             credits[call] = credit
-        return Sent(list(credits), delivered.populations | populations)
+        return Sent(list(credits), delivered.parameters, delivered.populations | populations)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""

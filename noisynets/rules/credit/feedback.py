@@ -26,7 +26,7 @@ from noisynets.rules.credit.mirror import Map, Maps
 from noisynets.rules.credit.products import has_mirror
 from noisynets.rules.credit.saturation import SaturationMask
 from noisynets.rules.credit.state import nested, unnested
-from noisynets.rules.rule import Rule
+from noisynets.rules.rule import Assigned, Rule
 
 
 class UpdateSchedule:
@@ -63,11 +63,12 @@ class UpdateSchedule:
 
 
 @dataclass
-class Sent:
+class Sent(Assigned):
     """Credit that a feedback rule sends.
 
     Attributes:
         calls: one credit (B, *out) per call; None: the node is not trained.
+        parameters: see `Assigned`.
         populations: credit of the mean spikes of populations, (B, *out), by path, as far as the
             rule sends it.
     """
@@ -99,9 +100,9 @@ class Feedback(Rule):
 
     def __call__(self, record: Record) -> list[Tensor | None]:
         """Return one credit (B, *out) per call; None: the node is not trained."""
-        return self.send(record).calls
+        return self.assign(record).calls
 
-    def send(self, record: Record) -> Sent:
+    def assign(self, record: Record) -> Sent:
         """Send the error at the output down, and learn from the record if it is time to."""
         assert record.graph is not None and record.error is not None, "stated in the needs"
         return self.distribute(record, record.graph, self.schedule.advance())
@@ -157,13 +158,13 @@ class LayerwiseFeedback(Feedback):
             if self._saturation is not None:
                 self._saturation.update_(record, self.maps)
         credits, delivered = from_output(record, self._gates)
-        top, populations = list(credits), delivered.populations
+        top, arrived = list(credits), delivered
         blocked, taught = self._blocked_calls(graph, record), dict[int, Tensor]()
         if blocked:
             taught, learnt = self._direct.credits(
                 record, set(blocked), self.maps, self._gates, learns
             )
-            populations |= learnt
+            arrived.populations |= learnt
         for call in reversed(range(len(credits))):
             if call in taught:
                 credits[call] = top[call] + taught[call]
@@ -175,10 +176,8 @@ class LayerwiseFeedback(Feedback):
                 below = known(credits[call], measured.raw.shape)
                 found = deliver(made, below, record, self._gates)
                 add_(credits, found)
-                for name, c in found.populations.items():
-                    before = populations.get(name)
-                    populations[name] = c if before is None else before + c
-        return Sent(list(credits), populations)
+                arrived.add_(found)
+        return Sent(list(credits), arrived.parameters, arrived.populations)
 
     def _blocked_calls(self, graph: Graph, record: Record) -> frozenset[int]:
         """Return the calls whose activities enter something that no credit passes."""

@@ -1,0 +1,119 @@
+"""Parameters that have a value of their own in every noisy pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
+
+from noisynets.core.graph.applied import mapped
+from noisynets.core.graph.values import Key, place, tensors_in
+from noisynets.core.types import Node
+
+
+class OwnValues(TorchDispatchMode):
+    """While it is active, noisy pass p sees parameters at θ + ξ_p, and the reference pass at θ.
+
+    All passes are rows of one stacked batch. What is computed from parameters alone is computed
+    once for every pass; where it meets rows of activities, the rows of every pass are computed with
+    its own values.
+
+    Args:
+        shifts: ξ of every parameter, (P, *parameter).
+        batch: B.
+        nodes: whose outputs have rows.
+
+    >>> gain = nn.Parameter(torch.ones(2))
+    >>> rows, own = torch.ones(4, 2), OwnValues({gain: torch.full((1, 2), 0.5)}, 2, ())
+    >>> own.mark(rows)
+    >>> with torch.no_grad(), own:
+    ...     made = rows * gain
+    >>> made[:, 0].tolist()
+    [1.0, 1.0, 1.5, 1.5]
+    """
+
+    def __init__(
+        self,
+        shifts: Mapping[nn.Parameter, Tensor],
+        batch: int,
+        nodes: Sequence[Node],
+    ) -> None:
+        super().__init__()
+        self._passes = 1 + len(next(iter(shifts.values())))
+        self._rows, self._nodes = self._passes * batch, nodes
+        self._alive: list[Tensor] = []
+        self._own: dict[Key, list[Tensor]] = {}  # of tensors made of parameters alone
+        self._with_rows: set[Key] = set()
+        for parameter, shift in shifts.items():
+            self._keep(parameter, [parameter.detach() + s for s in shift])
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Register hooks that mark the outputs of nodes as rows; the caller removes them."""
+
+        def leaves(module: nn.Module, args: Any, output: Any) -> None:
+            for tensor in tensors_in(output):
+                self.mark(tensor)
+
+        return [node.outlet.register_forward_hook(leaves) for node in self._nodes]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Carry out one operation; with parameters, once for every pass."""
+        kwargs = kwargs or {}
+        given = tensors_in((args, kwargs))
+        own = any(place(t) in self._own for t in given)
+        with_rows = any(place(t) in self._with_rows for t in given)
+        mutates = func._schema.is_mutable
+        others = []
+        if own:
+            others = [self._again(func, args, kwargs, p) for p in range(self._passes - 1)]
+        out = func(*args, **kwargs)
+        results = tensors_in(out)
+        for i, result in enumerate(results):
+            rows = with_rows and result.dim() and len(result) and not len(result) % self._rows
+            if own and rows:
+                results[i] = self._joined(result, [o[i] for o in others], mutates)
+            elif own:
+                self._keep(result, [o[i] for o in others])
+            if with_rows:
+                self.mark(results[i])
+        return mapped(out, lambda i, t: results[i]) if own else out
+
+    def _again(self, func: Any, args: Any, kwargs: Any, noisy: int) -> list[Tensor]:
+        """Carry out an operation with the values of a noisy pass."""
+        mutates = func._schema.is_mutable
+
+        def value(position: int, tensor: Tensor) -> Tensor:
+            found = self._own.get(place(tensor))
+            if found is None:
+                return tensor.clone() if mutates else tensor
+            return found[noisy]
+
+        args, kwargs = mapped((args, kwargs), value)
+        return tensors_in(func(*args, **kwargs))
+
+    def _joined(self, result: Tensor, others: Sequence[Tensor], mutates: bool) -> Tensor:
+        """Return the rows of every pass, each computed with its own values."""
+        each = len(result) // self._passes
+        pieces = [result, *others]
+        joined = torch.cat([t[p * each : (p + 1) * each] for p, t in enumerate(pieces)])
+        return result.copy_(joined) if mutates else joined
+
+    def _keep(self, tensor: Tensor, others: list[Tensor]) -> None:
+        self._alive.append(tensor)
+        self._own[place(tensor)] = others
+
+    def mark(self, tensor: Tensor) -> None:
+        """State that a tensor has rows of all passes, in its first dimension or elsewhere."""
+        self._alive.append(tensor)
+        self._with_rows.add(place(tensor))

@@ -1,0 +1,131 @@
+"""Trained parameters that belong to no node: exact credit by the trace, or a share of the pair."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import TrueMap, cosine, gradients
+from torch import Tensor, nn
+
+from noisynets import NodePerturbation, squared_error
+from noisynets.core.own_values import OwnValues
+from noisynets.rules.credit.feedback import LayerwiseFeedback
+
+F64 = torch.float64
+
+
+class Tokens(nn.Module):
+    """A class token, positions, a scale per channel, mixing weights and a slope."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+        self.positions = nn.Parameter(torch.randn(1, 5, 4))
+        self.scale = nn.Parameter(torch.rand(4))
+        self.mixing = nn.Parameter(torch.randn(5))
+        self.tau = nn.Parameter(torch.zeros(()))
+        self.slope = nn.PReLU(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x.view(-1, 4, 3))
+        h = torch.cat([self.token.expand(len(h), -1, -1), h], 1) + self.positions
+        h = h + self.scale * self.second(F.layer_norm(h, (4,)))
+        h = self.slope(h.flatten(0, 1)).view_as(h) * torch.sigmoid(self.tau)
+        return self.last((h * self.mixing.softmax(0)[:, None]).sum(1))
+
+
+def batch(rows: int = 6) -> tuple[Tensor, Tensor]:
+    return torch.randn(rows, 12, dtype=F64), torch.randn(rows, 3, dtype=F64)
+
+
+def test_what_is_added_or_multiplied_gets_exact_credit() -> None:
+    torch.manual_seed(0)
+    net, (x, y) = Tokens().double(), batch()
+    rule = LayerwiseFeedback(lambda node: TrueMap(node.product))
+    estimator = NodePerturbation(net, squared_error, rule, sigma=1e-3)
+    for _ in range(2):
+        estimator(x, y)
+        found = gradients(net)
+        squared_error(net(x), y).mean().backward()
+        true = gradients(net)
+        assert found.keys() == true.keys()
+        for name, gradient in true.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-9)
+    assert not estimator.notes and not estimator.fallbacks
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_every_pass_has_its_own_values(passes: int) -> None:
+    """Against passes that run one by one, with the parameters moved."""
+    torch.manual_seed(0)
+    net, (x, _) = Tokens().double(), batch()
+    between = [net.token, net.positions, net.scale, net.mixing, net.tau, net.slope.weight]
+    shifts = {p: 0.1 * torch.randn(passes, *p.shape, dtype=F64) for p in between}
+    stacked = torch.cat([x] * (1 + passes))
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    nodes = [type("Node", (), {"outlet": layer})() for layer in layers]
+    own = OwnValues(shifts, len(x), nodes)
+    own.mark(stacked)
+    handles = own.hooks()
+    with torch.no_grad(), own:
+        found = net(stacked).unflatten(0, (1 + passes, len(x)))
+    for handle in handles:
+        handle.remove()
+    with torch.no_grad():
+        torch.testing.assert_close(found[0], net(x))
+        for p in range(passes):
+            for parameter, xi in shifts.items():
+                parameter.add_(xi[p])
+            torch.testing.assert_close(found[1 + p], net(x))
+            for parameter, xi in shifts.items():
+                parameter.sub_(xi[p])
+
+
+class Rounded(nn.Module):
+    """A gain that is rounded before it is used: no derivative leads to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(12, 8), nn.Linear(8, 3)
+        self.gain = nn.Parameter(torch.linspace(0.5, 1.5, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = torch.round(self.gain * 2e4) / 2e4
+        return self.last(self.first(x).tanh() * gain)
+
+
+@pytest.mark.parametrize("rule", ["anp", "np", "mirrored", "dfa"])
+def test_what_no_credit_reaches_is_trained_within_the_pair(rule: str) -> None:
+    torch.manual_seed(0)
+    net, (x, y) = Rounded().double(), batch(20)
+    estimator = NodePerturbation(net, squared_error, rule, sigma=1e-3, resamples=4)
+    with pytest.warns(UserWarning, match="'gain': no credit reaches it"):
+        estimator(x, y)
+        estimator(x, y)
+    net.zero_grad()
+    for _ in range(60):
+        assert estimator(x, y).sample_forwards == 5 * len(x)
+    found = gradients(net)["gain"] / 60
+    net.forward = lambda x: net.last(net.first(x).tanh() * net.gain)
+    squared_error(net(x), y).mean().backward()
+    true = gradients(net)["gain"]
+    assert cosine(found, true) > 0.9
+    assert float(found.norm() / true.norm()) == pytest.approx(1, abs=0.25)
+
+
+def test_raw_rules_train_all_others_too() -> None:
+    torch.manual_seed(0)
+    net, (x, y) = Tokens().double(), batch(20)
+    estimator = NodePerturbation(net, squared_error, "np", sigma=1e-3, resamples=16)
+    with pytest.warns(UserWarning, match="'token', 'positions', 'scale', 'mixing', 'tau', 'slope"):
+        estimator(x, y)
+    net.zero_grad()
+    for _ in range(60):
+        estimator(x, y)
+    found = gradients(net)
+    squared_error(net(x), y).mean().backward()
+    true = gradients(net)
+    assert found.keys() == true.keys()
+    for name, gradient in true.items():
+        if gradient.numel() > 1 and "." not in name:
+            assert cosine(found[name], gradient) > 0.7, name
