@@ -17,7 +17,7 @@ ROOMS = [
 """Each room may import from the rooms before it, and from itself."""
 
 CORE = [
-    {"errors", "notes", "dependence"},
+    {"errors", "notes", "dependence", "draws"},
     {"reading"},
     {"arrays"},
     {"types"},
@@ -25,7 +25,9 @@ CORE = [
     {"settings"},
     {"values"},
     {"noise", "losses", "outer", "trial"},
-    {"graph", "nodes"},
+    {"nodes"},
+    {"graph"},
+    {"own_values"},
     {"record"},
     {"recorders"},
     {"probe"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TypeGuard
@@ -11,7 +11,7 @@ from torch import nn
 
 from noisynets.core.outer import has_outer
 from noisynets.core.trial import Population, Stateful, populations, stateful
-from noisynets.core.types import Effect, Node, Wrapper
+from noisynets.core.types import Effect, Node, Physical, Wrapper
 
 
 def find_nodes(system: nn.Module) -> list[Node]:
@@ -116,6 +116,13 @@ def _product(layer: nn.Module) -> nn.Module:
     return layer.core[1] if isinstance(layer, Wrapper) else layer
 
 
+def _declared(system: nn.Module, names: Collection[str]) -> Declared:
+    modules = dict(system.named_modules())
+    chosen = [modules[name] for name in names if name in modules]
+    chosen += [module for module in modules.values() if isinstance(module, Physical)]
+    return Declared(tuple(chosen), tuple(name for name in names if name not in modules))
+
+
 def parameters_between(system: nn.Module, nodes: Sequence[Node]) -> dict[str, nn.Parameter]:
     """Return the trained parameters that belong to no node, by path."""
     inside = {id(p) for node in nodes for p in node.layer.parameters()}
@@ -124,6 +131,19 @@ def parameters_between(system: nn.Module, nodes: Sequence[Node]) -> dict[str, nn
         for name, parameter in system.named_parameters()
         if parameter.requires_grad and id(parameter) not in inside
     }
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What was declared physical.
+
+    Attributes:
+        modules: whose operations are.
+        operations: words in the names of operations that are, as 'softmax' or 'norm'.
+    """
+
+    modules: tuple[nn.Module, ...] = ()
+    operations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +157,7 @@ class Survey:
         stateful: modules that keep a state from step to step.
         split: node at which the passes split; None: they are separate from the start.
         parameters: trained parameters that belong to no node, by path.
+        physical: what was declared physical.
         builtin: per node, True if its outlet is a layer of PyTorch, whose fresh output may be
             changed in place.
     """
@@ -147,15 +168,19 @@ class Survey:
     stateful: Sequence[Stateful]
     split: Node | None
     parameters: dict[str, nn.Parameter]
+    physical: Declared
     builtin: tuple[bool, ...]
 
 
-def survey(system: nn.Module, nodes: Sequence[Node] | None = None) -> Survey:
+def survey(
+    system: nn.Module, nodes: Sequence[Node] | None = None, physical: Collection[str] = ()
+) -> Survey:
     """Survey a system.
 
     Args:
         system: any module.
         nodes: to record; None: all that `find_nodes` finds.
+        physical: paths of modules, and names of operations, that are declared physical.
 
     >>> found = survey(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
     >>> [node.name for node in found.nodes], found.split.name, found.builtin
@@ -169,5 +194,6 @@ def survey(system: nn.Module, nodes: Sequence[Node] | None = None) -> Survey:
         stateful(system),
         split_point(system, nodes) if nodes else None,
         parameters_between(system, nodes),
+        _declared(system, physical),
         tuple(is_builtin(node.outlet) for node in nodes),
     )

@@ -305,9 +305,7 @@ class Probe:
         inside = survey.populations if needs.averages else None
         self._tracer = None
         if needs.graph:
-            self._tracer = Tracer(
-                survey.nodes, (1 + self.passes) * batch, inside, survey.parameters
-            )
+            self._tracer = Tracer(survey, (1 + self.passes) * batch, inside)
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Tensor) -> Tensor:

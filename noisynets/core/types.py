@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,34 @@ class Wrapper(nn.Module):
         while isinstance(module, Wrapper):
             prefix, module = f"{prefix}layer.", module.layer
         return prefix, module
+
+
+class Physical(nn.Module):
+    """A module that is declared physical: see `physical`.
+
+    Attributes:
+        module: that was declared.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module."""
+        return self.module(*args, **kwargs)
+
+
+def physical(module: nn.Module) -> Physical:
+    """Declare that a module is computed by hardware whose derivatives are unknown.
+
+    Feedback then passes credit through it by measured gains and learned maps alone, and never by
+    the derivatives of its operations at the values that were measured.
+
+    >>> physical(nn.Softmax(1))(torch.zeros(1, 2))
+    tensor([[0.5000, 0.5000]])
+    """
+    return Physical(module)
 
 
 class Weights(NamedTuple):

@@ -121,8 +121,8 @@ def _repeats(
         if isinstance(estimator, NodePerturbation):
             made = estimator.credit(x, y)
             given: dict[str, list[Tensor]] = {}
-            credits = list(made.assigned.calls)
-            type(made)(made.estimate, made.calls, credits).accumulate_()
+            credits = made.assigned.calls = list(made.assigned.calls)
+            made.accumulate_()
             for call, c in zip(made.calls, credits, strict=True):
                 if c is not None:
                     c = c.credit.sum(1) if isinstance(c, StepCredit) else c

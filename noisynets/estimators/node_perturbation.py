@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from noisynets.core.check import (
 )
 from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
-from noisynets.core.graph import Graph
+from noisynets.core.graph import Graph, Plan, operation_names, plan_of
 from noisynets.core.losses import KnownError, OutputError, losses
 from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
@@ -78,20 +78,29 @@ class Surveyed:
         system: any module.
         rule: says what is needed of the passes.
         injection: that nodes must allow; None where nothing is injected.
+        physical: paths of modules, and names of operations, that are declared physical.
         verifies: the first batch is used to verify the system.
 
     Attributes:
+        last_graph: that was traced, of the system as it is; None before.
         verified: rows with which it was verified, 2 at most: one row shows nothing of others.
     """
 
     def __init__(
-        self, system: nn.Module, rule: Rule, injection: Injection | None, verifies: bool = True
+        self,
+        system: nn.Module,
+        rule: Rule,
+        injection: Injection | None,
+        physical: Collection[str] = (),
+        verifies: bool = True,
     ) -> None:
         self.system, self.rule, self.injection = system, rule, injection
+        self.physical = tuple(physical)
         self.verifies, self.verified = verifies, 0
         self.needs = Needs()
         self._seen: object = None
         self._graph: Graph | None = None
+        self.last_graph: Graph | None = None
         self._graph_shape = torch.Size()
         self._checked = False
 
@@ -113,10 +122,10 @@ class Surveyed:
             if self.injection is not None:
                 check_open(self.system)
                 check_sigma(self.injection.sigma, self.dtype)
-            self._survey = survey(self.system, nodes)
+            self._survey = survey(self.system, nodes, self.physical)
             self.needs = self.rule.needs(self.system)
             self.decorrelates = bool(decorrelations(self.system))
-            self._seen, self._graph, self._checked = now, None, False
+            self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
             self.verified = 0 if self.verifies else 2
         return self._survey
 
@@ -142,10 +151,21 @@ class Surveyed:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the graph, which is traced again: adjoints cannot be pickled."""
-        return {**vars(self), "_graph": None}
+        return {**vars(self), "_graph": None, "last_graph": None}
 
     def keep_graph(self, graph: Graph, shape: torch.Size) -> None:
-        """Keep a traced graph, if every pass of the system has the same."""
+        """Keep a traced graph, if every pass of the system has the same.
+
+        Raises:
+            InputError: if nothing was what `physical` names.
+        """
+        missing = set(self._survey.physical.operations) - graph.physical
+        if self.last_graph is None and missing:
+            raise InputError(
+                f"physical {', '.join(map(repr, sorted(missing)))}: no module and no operation "
+                f"between the nodes; there are {', '.join(operation_names(graph))}"
+            )
+        self.last_graph = graph
         network = self.system.network if isinstance(self.system, Stepped) else self.system
         self._graph = graph if is_chain(network) and graph.recorded else None
         self._graph_shape = shape
@@ -170,6 +190,8 @@ class NodePerturbation:
             alone, for a loss without a derivative.
         product_dtype: in which credit and inputs are multiplied, bfloat16 for example; the passes,
             whose differences are small, keep their dtype. None: as the passes.
+        physical: paths of modules, and names of operations ('softmax', 'norm', as in `plan`), that
+            are declared physical: feedback passes them by measured gains and learned maps alone.
         verify: check on the first batch, in at most 6 more passes, that rows do not mix, that no
             noise is unknown, and that weights act through their layers alone; see
             `noisynets.core.verify`.
@@ -199,6 +221,7 @@ class NodePerturbation:
         seed: int = 0,
         error: OutputError | None = None,
         product_dtype: torch.dtype | None = None,
+        physical: Collection[str] = (),
         verify: bool = True,
     ) -> None:
         if isinstance(system, RollOut):
@@ -217,7 +240,7 @@ class NodePerturbation:
         warn_slow_products(system, product_dtype)
         self.injection = Injection(sigma, noise, seed) if isinstance(sigma, float | int) else sigma
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
-        self._surveyed = Surveyed(system, self.rule, self.injection, verify)
+        self._surveyed = Surveyed(system, self.rule, self.injection, physical, verify)
         self._surveyed.survey()
         self._obstacles = Obstacles(system, passes=verify)
         self._share = WeightShare(seed)
@@ -232,6 +255,19 @@ class NodePerturbation:
     def fallbacks(self) -> tuple[str, ...]:
         """Paths of nodes with learned credit, because no credit passes what lies behind them."""
         return tuple(self.rule.fallbacks)
+
+    @property
+    def plan(self) -> Plan:
+        """What credit passes exactly, by measurement or by learning; known after the first batch.
+
+        Raises:
+            InputError: before the first batch, and for rules that send no credit between nodes.
+        """
+        graph, current = self._surveyed.last_graph, self._surveyed.survey()
+        if graph is None:
+            why = "make a step first" if self._surveyed.needs.graph else "this rule sends no credit"
+            raise InputError(f"the plan of credit between the nodes: {why}")
+        return plan_of(graph, self.fallbacks, current.parameters, self._reached)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:

@@ -13,6 +13,7 @@ from noisynets.core.graph.expressions import (
     Trained,
     Unit,
 )
+from noisynets.core.graph.plan import Plan, Stretch, operation_names, plan_of
 from noisynets.core.graph.tracer import Tracer
 
 __all__ = [
@@ -24,9 +25,13 @@ __all__ = [
     "LinearOp",
     "MaxPool",
     "Opaque",
+    "Plan",
+    "Stretch",
     "Sum",
     "Tracer",
     "Trained",
     "Unit",
+    "operation_names",
+    "plan_of",
     "whole",
 ]

@@ -13,14 +13,11 @@ from noisynets.core.errors import SystemRefused
 
 
 class Adjoint(Protocol):
-    """The adjoint of one operation in one pass.
-
-    Attributes:
-        shapes: of its results.
-    """
+    """The adjoint of one operation in one pass."""
 
     @property
-    def shapes(self) -> tuple[torch.Size, ...]: ...
+    def shapes(self) -> tuple[torch.Size, ...]:
+        """Shapes of the results."""
 
     def adjoint(self, result: int, credit: Tensor) -> tuple[Tensor, ...]:
         """Return the credit of every live argument, from that of a result, of its shape."""

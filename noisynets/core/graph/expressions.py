@@ -228,12 +228,14 @@ class Graph:
         output: of the system; None where it is not one tensor computed from activities.
         over_trial: the record holds means over a trial. Stored values are then those of the
             first step, and nothing is measured with them.
+        physical: words that named an operation declared physical.
     """
 
     names: tuple[str, ...]
     inputs: tuple[Expression | None, ...]
     output: Expression | None
     over_trial: bool = False
+    physical: frozenset[str] = frozenset()
 
     @cached_property
     def parts(self) -> list[Expression]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisynets.core.draws import draws
 from noisynets.core.graph.adjoints import (
     COPIES,
     RANDOM,
@@ -30,7 +31,6 @@ from noisynets.core.graph.expressions import (
     base,
     constants,
 )
-from noisynets.core.draws import draws
 from noisynets.core.graph.values import Values, tensors_in
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,8 +11,10 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Trained, Unit
 from noisynets.core.graph.operations import Operation, expressions_of
+from noisynets.core.graph.plan import plain
 from noisynets.core.graph.rows import row_dim
 from noisynets.core.graph.values import Values, tensors_in
+from noisynets.core.nodes import Survey
 from noisynets.core.trial import Population
 from noisynets.core.types import Node
 
@@ -22,23 +23,25 @@ class Tracer(TorchDispatchMode):
     """Records the operations of one pass. The probe registers its hooks and enters it.
 
     Args:
-        nodes: whose calls are recorded.
+        survey: of the system.
         rows: of the stacked batch.
         populations: by path, where the record holds means over a trial: what is inside them is
             not traced, and only the first step is. None: every call is traced.
-        parameters: trained parameters that belong to no node, by path.
+
+    Attributes:
+        values: what all tensors hold.
     """
 
     def __init__(
         self,
-        nodes: Sequence[Node],
+        survey: Survey,
         rows: int,
         populations: Mapping[str, Population] | None = None,
-        parameters: Mapping[str, nn.Parameter] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.values = Values()
-        self._nodes = nodes
+        self._words: set[str] = set()  # that named an operation declared physical
+        self._survey = survey
         self._rows = rows
         self._populations = populations
         self._called: set[Node] = set()
@@ -47,14 +50,14 @@ class Tracer(TorchDispatchMode):
         self._units: dict[str, Unit] = {}
         self._entered: dict[Node, Expression | None] = {}
         self._calls: list[tuple[Node, Expression | None]] = []
-        self._physical = 0  # modules declared physical that are running
-        for name, parameter in parameters.items():
+        self._depth = 0  # of modules declared physical
+        for name, parameter in survey.parameters.items():
             self.values.set_(parameter, Trained(parameter, name), None, parametric=True)
 
     def hooks(self) -> list[RemovableHandle]:
         """Register hooks on nodes and populations; the caller removes them."""
         handles: list[RemovableHandle] = []
-        for node in self._nodes:
+        for node in self._survey.nodes:
             handles.append(
                 node.inlet.register_forward_pre_hook(self._node_enters(node), with_kwargs=True)
             )
@@ -66,14 +69,29 @@ class Tracer(TorchDispatchMode):
                 )
             )
             handles.append(population.register_forward_hook(self._population_leaves(name)))
+        for module in self._survey.physical.modules:
+            handles.append(module.register_forward_pre_hook(self._physical_enters))
+            handles.append(module.register_forward_hook(self._physical_leaves))
         return handles
+
+    def _physical_enters(self, module: nn.Module, args: Any) -> None:
+        self._depth += 1
+
+    def _physical_leaves(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._depth -= 1
+
+    def _is_physical(self, name: str) -> bool:
+        words = {word for word in self._survey.physical.operations if word in plain(name)}
+        self._words |= words
+        return bool(words) or self._depth > 0
 
     def graph(self, output: Any) -> Graph:
         """Return the graph of the pass, once the system has returned its `output`."""
         made = self.values.expression(output) if isinstance(output, Tensor) else None
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
-        return Graph(names, inputs, made, over_trial=self._populations is not None)
+        over_trial = self._populations is not None
+        return Graph(names, inputs, made, over_trial, frozenset(self._words))
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -120,7 +138,7 @@ class Tracer(TorchDispatchMode):
             results,
             self._rows,
             row_dims=tuple(dim for _, dim in measured),
-            physical=self._physical > 0,
+            physical=self._is_physical(name),
         )
         for tensor, expression in zip(results, expressions_of(op, values), strict=True):
             row = row_dim(name, args, measured, tensor, self._rows)
