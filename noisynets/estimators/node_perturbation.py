@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.check import (
-    check,
-    check_called,
-    check_dtype,
-    check_noisy,
-    check_open,
-    check_output,
-    warn_quiet,
-)
-from noisynets.core.decorrelation import decorrelations, learn_
+from noisynets.core.check import check_output
+from noisynets.core.decorrelation import learn_
 from noisynets.core.errors import InputError
-from noisynets.core.graph import Graph, Plan, operation_names, plan_of
+from noisynets.core.graph import Plan
 from noisynets.core.losses import KnownError, OutputError, losses
-from noisynets.core.nodes import Survey, is_chain, survey
-from noisynets.core.noise import Injection, check_sigma
-from noisynets.core.notes import Note, Notes
+from noisynets.core.nodes import Survey
+from noisynets.core.noise import Injection
+from noisynets.core.notes import Note
 from noisynets.core.outer import accumulate_, add_gradient_
 from noisynets.core.probe import Probe, batch_size, reference
-from noisynets.core.record import Needs, NodeRecord, Record
+from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
-from noisynets.core.trial import RollOut, Stepped
+from noisynets.core.trial import RollOut
 from noisynets.core.types import Estimate, Loss, Sampler
-from noisynets.core.verify import verify
+from noisynets.estimators.between import Between
 from noisynets.estimators.named import rule_of
-from noisynets.estimators.obstacles import EVERY, LOOKS, Batch, Obstacles
-from noisynets.estimators.weight_share import WeightShare
+from noisynets.estimators.obstacles import Batch, Obstacles
+from noisynets.estimators.surveyed import Surveyed
 from noisynets.rules import Assigned, Rule, StepCredit
 
 
@@ -67,108 +58,6 @@ class Credited:
                 accumulate_(call.node.layer, call.x, credit, self.dtype)
         for name, gradient in self.assigned.parameters.items():
             add_gradient_(self.survey.parameters[name], gradient)
-
-
-class Surveyed:
-    """A system, surveyed again whenever its modules or parameters have changed.
-
-    Layers may be frozen, switched to training or converted between two calls of an estimator.
-
-    Args:
-        system: any module.
-        rule: says what is needed of the passes.
-        injection: that nodes must allow; None where nothing is injected.
-        physical: paths of modules, and names of operations, that are declared physical.
-        verifies: the first batch is used to verify the system.
-
-    Attributes:
-        last_graph: that was traced, of the system as it is; None before.
-        verified: rows with which it was verified, 2 at most: one row shows nothing of others.
-    """
-
-    def __init__(
-        self,
-        system: nn.Module,
-        rule: Rule,
-        injection: Injection | None,
-        physical: Collection[str] = (),
-        verifies: bool = True,
-    ) -> None:
-        self.system, self.rule, self.injection = system, rule, injection
-        self.physical = tuple(physical)
-        self.verifies, self.verified = verifies, 0
-        self.needs = Needs()
-        self._seen: object = None
-        self._graph: Graph | None = None
-        self.last_graph: Graph | None = None
-        self._graph_shape = torch.Size()
-        self._checked = False
-
-    def survey(self) -> Survey:
-        """Return the survey of the system as it is now.
-
-        Raises:
-            SystemRefused: if it cannot be trained so.
-        """
-        modules = list(self.system.modules())
-        parameters = [p for m in modules for p in m._parameters.values() if p is not None]
-        now = (
-            [(module, module.training) for module in modules],
-            [(p.requires_grad, p.dtype) for p in parameters],
-        )
-        if now != self._seen:
-            nodes = check(self.system)
-            self.dtype = next(nodes[0].layer.parameters()).dtype
-            if self.injection is not None:
-                check_open(self.system)
-                check_sigma(self.injection.sigma, self.dtype)
-            self._survey = survey(self.system, nodes, self.physical)
-            self.needs = self.rule.needs(self.system)
-            self.decorrelates = bool(decorrelations(self.system))
-            self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
-            self.verified = 0 if self.verifies else 2
-        return self._survey
-
-    def verify(self, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
-        """Verify the system on a batch; see `noisynets.core.verify`."""
-        verify(self.system, self._survey.nodes, loss, inputs, targets, self.injection is not None)
-        self.verified = min(len(inputs), 2)
-
-    def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
-        """Check the first batch for what only a pass can show; synchronises the device."""
-        if not self._checked:
-            check_called(self._survey.nodes, calls)
-            check_dtype(calls)
-            if self.injection is None:
-                check_noisy(calls)
-                if not self.needs.error:
-                    warn_quiet(calls, notes)
-            self._checked = True
-
-    def graph(self, shape: torch.Size) -> Graph | None:
-        """Return the graph of inputs (*shape) if it is known; None: the pass must be traced."""
-        return self._graph if self._graph_shape == shape else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the graph, which is traced again: adjoints cannot be pickled."""
-        return {**vars(self), "_graph": None, "last_graph": None}
-
-    def keep_graph(self, graph: Graph, shape: torch.Size) -> None:
-        """Keep a traced graph, if every pass of the system has the same.
-
-        Raises:
-            InputError: if nothing was what `physical` names.
-        """
-        missing = set(self._survey.physical.operations) - graph.physical
-        if self.last_graph is None and missing:
-            raise InputError(
-                f"physical {', '.join(map(repr, sorted(missing)))}: no module and no operation "
-                f"between the nodes; there are {', '.join(operation_names(graph))}"
-            )
-        self.last_graph = graph
-        network = self.system.network if isinstance(self.system, Stepped) else self.system
-        self._graph = graph if is_chain(network) and graph.recorded else None
-        self._graph_shape = shape
 
 
 class NodePerturbation:
@@ -243,8 +132,7 @@ class NodePerturbation:
         self._surveyed = Surveyed(system, self.rule, self.injection, physical, verify)
         self._surveyed.survey()
         self._obstacles = Obstacles(system, passes=verify)
-        self._share = WeightShare(seed)
-        self._reached: set[str] = set()
+        self._between = Between(seed, self._obstacles.notes)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -263,11 +151,7 @@ class NodePerturbation:
         Raises:
             InputError: before the first batch, and for rules that send no credit between nodes.
         """
-        graph, current = self._surveyed.last_graph, self._surveyed.survey()
-        if graph is None:
-            why = "make a step first" if self._surveyed.needs.graph else "this rule sends no credit"
-            raise InputError(f"the plan of credit between the nodes: {why}")
-        return plan_of(graph, self.fallbacks, current.parameters, self._reached)
+        return self._surveyed.plan(self.fallbacks, self._between.reached)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
@@ -293,7 +177,9 @@ class NodePerturbation:
             self._surveyed.verify(self.loss, inputs, targets)
         needs, graph = self._surveyed.needs, self._surveyed.graph(inputs.shape[1:])
         alone = not (always or self.rule.due or self.error.needs_pairs)
-        shifts = {} if alone else self._shifts(current, needs)
+        shifts: dict[str, Tensor] = {}
+        if current.parameters and not alone:
+            shifts = self._between.shifts(current, needs, self.resamples)
         probe = Probe(
             current,
             batch=batch,
@@ -308,59 +194,27 @@ class NodePerturbation:
         loss = losses(self.loss, outputs, torch.cat([targets] * passes))
         loss = loss.unflatten(0, (passes, batch))
         dloss = (loss[1:] - loss[0]).to(self._surveyed.dtype)
-        error = None
-        if needs.error:
-            error = self.error(self.loss, outputs, targets, dloss) / batch
+        sends = needs.error
+        error = self.error(self.loss, outputs, targets, dloss) / batch if sends else None
         if not alone:
             self._surveyed.check_first(probe.calls, self._obstacles.notes)
         record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
         if record.graph is not None and graph is None:
             check_output(record.graph)
             self._surveyed.keep_graph(record.graph, inputs.shape[1:])
-        self._obstacles.steps += 1
-        if self._obstacles.steps in LOOKS or self._obstacles.steps % EVERY == 0:
+        if self._obstacles.count():
             reads = self.rule.reads_dloss or self.error.needs_pairs
             found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(found, self.rule, record)
         estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
-        assigned = self._assign(record, shifts)
+        assigned = self._between.assign(self.rule, record, current.parameters, shifts)
         return Credited(estimate, record.calls, assigned, current, self.product_dtype)
-
-    def _shifts(self, current: Survey, needs: Needs) -> dict[str, Tensor]:
-        """Return the shifts of the parameters that no credit reaches, (P, *parameter)."""
-        if needs.graph and not self._obstacles.steps:
-            return {}  # the first batch shows what credit reaches
-        left = {n: p for n, p in current.parameters.items() if n not in self._reached}
-        if left:
-            self._obstacles.notes.warn(
-                "weight perturbation",
-                f"{', '.join(map(repr, left))}: no credit reaches it, so that it is trained by "
-                "weight perturbation within the same pairs",
-            )
-        return self._share.draw(left, self.resamples * (len(current.nodes) ** needs.per_node))
-
-    def _assign(self, record: Record, shifts: Mapping[str, Tensor]) -> Assigned:
-        """Return the credit of the calls, and gradients of all other parameters."""
-        if not shifts:
-            assigned = self.rule.assign(record)
-            self._reached.update(assigned.parameters)
-            return assigned
-        record = replace(record, dloss=self._share.taken_out(record, shifts))
-        assigned = self.rule.assign(record)
-        self._reached.update(assigned.parameters)
-        assigned.calls = list(assigned.calls)
-        found = self._share.gradients(
-            self._surveyed.survey().parameters, record, assigned, shifts, self.rule.uses_dloss
-        )
-        return replace(assigned, parameters={**found, **assigned.parameters})
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the injected noise, and what the rule has learnt."""
         found = {} if self.injection is None else {"stream": self.injection.stream.state()}
-        found |= {f"rule|{name}": value for name, value in self.rule.state().items()}
-        found |= {f"error|{name}": value for name, value in self.error.state().items()}
-        found |= {f"share|{name}": value for name, value in self._share.state().items()}
-        found |= {f"reached|{name}": torch.ones(()) for name in self._reached}
+        parts = (("rule", self.rule), ("error", self.error), ("between", self._between))
+        found |= {f"{part}|{k}": v for part, kept in parts for k, v in kept.state().items()}
         return found | {"looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -369,8 +223,7 @@ class NodePerturbation:
             self.injection.stream.restore(state["stream"])
         self.rule.restore(_part(state, "rule|"))
         self.error.restore(_part(state, "error|"))
-        self._share.restore(_part(state, "share|"))
-        self._reached = set(_part(state, "reached|"))
+        self._between.restore(_part(state, "between|"))
         self._obstacles.restore(state.get("looks"))
 
 

@@ -79,7 +79,7 @@ class Operation:
 
     @property
     def row_by_row(self) -> bool:
-        """True if activities and results alike have one row per sample, in their first dimension."""
+        """True if activities and results have their rows in the first dimension."""
         if len(self.row_dims) < len(self.live) or any(dim != 0 for dim in self.row_dims):
             return False
         tensors = [*self.results, *(t for t, _ in self.live)]

@@ -1,0 +1,160 @@
+"""Trained parameters that belong to no node: credit of the rule, or weight perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from noisynets.core.nodes import Survey
+from noisynets.core.noise import Injection
+from noisynets.core.notes import Notes
+from noisynets.core.record import Needs, Record
+from noisynets.rules import Assigned, Rule, StepCredit
+
+RELATIVE = 1e-2
+"""Standard deviation of a shift, relative to the root mean square of its parameter."""
+FORGETTING = 0.1
+
+
+class Between:
+    """Gradients of the trained parameters that belong to no node.
+
+    What the rule's credit reaches is left to the rule. All others are trained by weight
+    perturbation within the same pairs: θ is shifted by ξ in every noisy pass, and ∂L/∂θ ≈ the mean
+    over passes of ΔL ξ/σ². Nodes and parameters are perturbed at once, and each takes out of δL
+    what is known of the other: the nodes' share, Σ ε·credit, where credit is not made of this very
+    δL; and that of the parameters, ⟨g, ξ⟩ with g the running mean of the estimates. Both leave the
+    mean as it is, since the noises are independent, and make its variance smaller.
+
+    Args:
+        seed: of ξ.
+        notes: where parameters without credit are named.
+
+    Attributes:
+        reached: paths of the parameters that the rule's credit reaches.
+    """
+
+    def __init__(self, seed: int, notes: Notes) -> None:
+        self.reached: set[str] = set()
+        self._traced = False
+        self._notes = notes
+        self._injection = Injection(RELATIVE, seed=seed, purpose="shifts of parameters in pairs")
+        self._means: dict[str, Tensor] = {}
+
+    def shifts(self, survey: Survey, needs: Needs, resamples: int) -> dict[str, Tensor]:
+        """Return ξ of every parameter that no credit reaches, (P, *parameter)."""
+        if needs.graph and not self._traced:
+            return {}  # the first batch shows what credit reaches
+        passes = resamples * (len(survey.nodes) if needs.per_node else 1)
+        left = {name: p for name, p in survey.parameters.items() if name not in self.reached}
+        if left:
+            self._notes.warn(
+                "weight perturbation",
+                f"{', '.join(map(repr, left))}: no credit reaches it, so that it is trained by "
+                "weight perturbation within the same pairs",
+            )
+        return {
+            name: self._injection((passes, *p.shape), like=p) * _scale(p)
+            for name, p in left.items()
+        }
+
+    def assign(
+        self,
+        rule: Rule,
+        record: Record,
+        parameters: Mapping[str, nn.Parameter],
+        shifts: Mapping[str, Tensor],
+    ) -> Assigned:
+        """Return the credit of the calls, and gradients of the parameters.
+
+        Args:
+            rule: that gives credit.
+            record: of the passes.
+            parameters: between the nodes, by path.
+            shifts: of those that were shifted.
+        """
+        record = replace(record, dloss=self.taken_out(record, shifts))
+        assigned = rule.assign(record)
+        self.reached.update(assigned.parameters)
+        self._traced = True
+        if not shifts:
+            return assigned
+        assigned.calls = list(assigned.calls)
+        found = self.gradients(parameters, record, assigned, shifts, rule.uses_dloss)
+        return replace(assigned, parameters={**found, **assigned.parameters})
+
+    def taken_out(self, record: Record, shifts: Mapping[str, Tensor]) -> Tensor:
+        """Return δL without the share of the parameters, as far as it is known, (P, B)."""
+        known = [self._share(name, xi) for name, xi in shifts.items() if name in self._means]
+        if not known:
+            return record.dloss
+        return record.dloss - torch.stack(known).sum(0)[:, None] / record.dloss.shape[1]
+
+    def gradients(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        record: Record,
+        assigned: Assigned,
+        shifts: Mapping[str, Tensor],
+        uses_dloss: bool,
+    ) -> dict[str, Tensor]:
+        """Return the gradient of every parameter that was shifted.
+
+        Args:
+            parameters: that were shifted, by path.
+            record: of the passes; its δL without the known share of the parameters.
+            assigned: credit of the calls.
+            shifts: ξ.
+            uses_dloss: the credit is made of this very δL.
+        """
+        left = record.dloss if uses_dloss else _residual(record, assigned)
+        change, found = left.sum(1), {}
+        for name, xi in shifts.items():
+            sigma = RELATIVE * _scale(parameters[name])
+            seen = torch.tensordot(change, xi, 1) / (len(xi) * sigma**2)
+            before = self._means.get(name, torch.zeros_like(seen)).to(seen.device)
+            found[name] = seen + before
+            self._means[name] = torch.where(
+                found[name].isfinite(), before.lerp(found[name], FORGETTING), before
+            )
+        return found
+
+    def _share(self, name: str, xi: Tensor) -> Tensor:
+        """⟨g, ξ⟩ of every pass, (P,)."""
+        return (xi * self._means[name].to(xi.device)).reshape(len(xi), -1).sum(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be saved to continue with the same bits."""
+        found = {f"mean|{name}": value for name, value in self._means.items()}
+        found |= {f"reached|{name}": torch.ones(()) for name in self.reached}
+        return found | {"stream": self._injection.stream.state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        if "stream" not in state:
+            return  # of a version that had none
+        self._injection.stream.restore(state["stream"])
+        kept = [(name.partition("|"), value) for name, value in state.items()]
+        self._means = {name: value for (what, _, name), value in kept if what == "mean"}
+        self.reached = {name for (what, _, name), _ in kept if what == "reached"}
+        self._traced = True
+
+
+def _scale(parameter: Tensor) -> Tensor:
+    """Return the root mean square of a parameter; 1 if it is 0."""
+    size = parameter.detach().square().mean().sqrt()
+    return torch.where(size > 0, size, 1.0)
+
+
+def _residual(record: Record, assigned: Assigned) -> Tensor:
+    """Return δL without the share of the noise at the nodes, as far as it is known, (P, B)."""
+    left = record.dloss
+    for call, credit in zip(record.calls, assigned.calls, strict=True):
+        if credit is None or isinstance(credit, StepCredit) or call.xi is None:
+            continue
+        if len(call.xi) == len(left):
+            left = left - (call.xi * credit).flatten(2).sum(2)
+    return left
