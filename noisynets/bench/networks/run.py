@@ -85,7 +85,10 @@ def isolated(network: Network, steps: int, noise: str, timeout: float) -> Found:
         found: Any = ours.recv() if ours.poll(timeout) else late
     except EOFError:
         process.join()
-        found = {"outcome": "crashed", "message": f"the process ended with {process.exitcode}"}
+        found = {
+            "outcome": "crashed",
+            "message": f"the process ended with exit code {process.exitcode}",
+        }
     finally:
         process.kill()
         process.join()

@@ -40,7 +40,13 @@ def gpt2() -> nn.Module:
     import transformers
 
     config = transformers.GPT2Config(
-        vocab_size=SYMBOLS, n_layer=2, n_embd=32, n_head=2, n_positions=32
+        vocab_size=SYMBOLS,
+        n_layer=2,
+        n_embd=32,
+        n_head=2,
+        n_positions=32,
+        bos_token_id=None,
+        eos_token_id=None,
     )
     return transformers.GPT2LMHeadModel(config)
 
