@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import noisynets
 from noisynets.bench.networks.network import (
     CLASSES,
     SYMBOLS,
@@ -56,7 +57,7 @@ class Encoder(nn.Module):
 
 def unfused_encoder() -> nn.Module:
     """Return the encoder with its layers written out by `noisynets.unfused`."""
-    unfused = getattr(noisynets, "unfused", None)
+    unfused = getattr(import_module("noisynets"), "unfused", None)
     if unfused is None:
         raise ImportError("this version has no noisynets.unfused")
     network = Encoder()
