@@ -171,11 +171,16 @@ def test_the_table_shows_what_is_below_the_aim() -> None:
         "network": "bad", "noise": "intrinsic", "least": 0.9449, "ceiling": 0.97,
         "fallbacks": ["a", "b"],
     }  # fmt: skip
-    other = {"network": "other", "noise": "none", "outcome": "crashed", "message": "a | b"}
+    other = {
+        "network": "other",
+        "noise": "none",
+        "outcome": "crashed",
+        "message": "a | b: here: do this",
+    }
     injected, chip = markdown([head | f for f in (good, bad, other)]).split("## ")[1:]
-    assert "| good | 225 | 0.951 | 0.990 | `a.weight` | – |  | as it is |" in injected
-    assert "| other | – | – | – |  | – |  | crashed: a / b |" in injected
-    assert "| bad | 225 | **0.945** | 0.990 | `a.weight` | 0.970 | `a`, `b` | as it is |" in chip
+    assert "| good | 225 | 0.951 | 0.990 | `a.weight` | – | – | as it is |" in injected
+    assert "| other | – | – | – |  | – | – | crashed: a / b: here |" in injected
+    assert "| bad | 225 | **0.945** | 0.990 | `a.weight` | 0.970 | 2 | as it is |" in chip
     assert (
         line(head | bad).split() == "bad 2.0 s 0.945 0.990 a.weight 2 with learned credit".split()
     )

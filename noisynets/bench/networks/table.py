@@ -13,7 +13,8 @@ attention, are left out. Cosines below 0.95 are bold.
 
 Where a network has noise of its own (a chip, or dropout), both gradients are means over {DRAWS}
 calls, and autograd goes through the noisy network, through converters as if they did not round.
-*Ceiling*: the lowest cosine of two such means of autograd.
+*Ceiling*: the lowest cosine of two such means of autograd. *Learned credit*: number of nodes whose
+credit is learned, because none passes what lies behind them.
 """
 TITLES = {
     "none": "Noise is injected",
@@ -66,10 +67,10 @@ def _row(found: Found) -> str:
         least = f"{found['least']:.3f}"
         cells += [least if found["least"] >= 0.95 else f"**{least}**", f"{found['median']:.3f}"]
         ceiling = f"{found['ceiling']:.3f}" if found["ceiling"] < 1 - 1e-9 else "–"
-        cells += [f"`{found['worst']}`", ceiling, ", ".join(f"`{f}`" for f in found["fallbacks"])]
+        cells += [f"`{found['worst']}`", ceiling, str(len(found["fallbacks"]) or "–")]
         cells.append(found["note"])
     else:
-        cells += ["–", "–", "", "–", "", f"{_message(found)}"]
+        cells += ["–", "–", "", "–", "–", ": ".join(_message(found).split(": ")[:3])]
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
 
 
