@@ -8,6 +8,7 @@ from noisynets.run.session import Session, build
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.devices import AdditiveGaussian
 
+BATCHES = ("resnet8-bn",)  # refused by rules of pairs
 ALIKE = ("sign-process-box", "lif-process-box")  # three processes each; built as process-box is
 
 
@@ -16,7 +17,9 @@ def test_every_system_is_built_from_its_seed(system: str) -> None:
     task = "cartpole" if SYSTEMS[system].acts else "tiny"
 
     def weights(seed: int) -> list[torch.Tensor]:
-        return list(build(config(system=system, seed=seed, task=task)).system.parameters())
+        rule = "bp" if system in BATCHES else "mirrored"
+        settings = {"system": system, "rule": rule, "seed": seed, "task": task}
+        return list(build(config(**settings)).system.parameters())
 
     torch.manual_seed(0)
     before = torch.get_rng_state()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from tqdm import tqdm
 from noisynets.bench import Result, Suite, read_suite
 from noisynets.bench import bench as compare
 from noisynets.bench.growth import draw_growth, growth
+from noisynets.bench.networks import NETWORKS, NOISES, line, missing, results
+from noisynets.bench.networks import markdown as network_table
 from noisynets.bench.speed import QUICK, Ratio, speed
 from noisynets.bench.speed import markdown as speed_table
 from noisynets.core.errors import InputError
@@ -26,6 +28,11 @@ from noisynets.run.settings import task_of
 from noisynets.run.trust import Trust, TrustSettings
 from noisynets.tasks.data.store import fetch
 
+SPEED, OF_NETWORKS = "speed", "networks"
+"""Benchmarks that are no suites."""
+OWN = {SPEED: ("quick", "threads"), OF_NETWORKS: ("only", "steps", "noise", "markdown")}
+"""Options that only one of them takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchArguments(TrustSettings):
@@ -34,7 +41,8 @@ class BenchArguments(TrustSettings):
     suite: str = setting(
         REQUIRED,
         "Suite, as `noisynets list` names them; or a TOML file of your own, as "
-        "docs/how-to/benchmarks.md describes; or speed, which times training steps.",
+        "docs/how-to/benchmarks.md describes; or speed, which times training steps; or networks, "
+        "which compares mirrored credit with autograd.",
         metavar="SUITE",
         positional=True,
     )
@@ -55,7 +63,20 @@ class BenchArguments(TrustSettings):
     )
     quick: bool = setting(False, "speed: small sizes, that only show that everything runs.")
     threads: int = setting(1, "speed: CPU threads.", at_least=1)
-    out: Path | None = setting(None, "Folder of the results. Unset: runs/bench/SUITE.")
+    only: tuple[str, ...] = setting((), "networks: some of them. None given: all.")
+    steps: int = setting(300, "networks: calls that teach the mirrors.", at_least=1)
+    noise: str = setting(
+        "none",
+        "networks: none, for injected noise; or intrinsic, for Linear layers and convolutions on a "
+        "simulated chip with its own noise.",
+        choices=NOISES,
+    )
+    markdown: Path | None = setting(None, "networks: file of the table, of all in --out.")
+    out: Path | None = setting(
+        None,
+        "Folder of the results, of networks the file. Unset: runs/bench/SUITE, of networks "
+        "runs/bench/networks.jsonl.",
+    )
 
 
 def bench(arguments: BenchArguments) -> None:
@@ -65,11 +86,13 @@ def bench(arguments: BenchArguments) -> None:
     results.csv, results.md and pictures there, of all that has been run so far.
     """
     a = arguments
-    if a.suite == "speed":
+    _check(a)
+    if a.suite == SPEED:
         _speed(a.quick, a.threads, Path("runs/bench/speed") if a.out is None else a.out)
         return
-    if a.quick or a.threads != 1:
-        raise InputError("--quick and --threads are settings of speed alone")
+    if a.suite == OF_NETWORKS:
+        _networks(a)
+        return
     chosen = _chosen(a)
     part = chosen.only(a.cases, a.rules)
     _fetch(part)
@@ -85,6 +108,17 @@ def bench(arguments: BenchArguments) -> None:
     print(read_text(path / "results.md", limit=LONGEST))
     left = sorted(p.name for p in path.iterdir() if p.is_file() and p.name[0] != ".")
     print(f"{path}: {', '.join(left)}")
+
+
+def _check(a: BenchArguments) -> None:
+    """Refuse options of another benchmark."""
+    defaults = {field.name: field.default for field in fields(BenchArguments)}
+    for suite, names in OWN.items():
+        if a.suite != suite and any(getattr(a, name) != defaults[name] for name in names):
+            flags = [f"--{name}" for name in names]
+            raise InputError(
+                f"{', '.join(flags[:-1])} and {flags[-1]} are settings of {suite} alone"
+            )
 
 
 def _chosen(a: BenchArguments) -> Suite:
@@ -136,6 +170,19 @@ def _speed(quick: bool, threads: int, out: Path) -> None:
     write_atomically(out / "speed.md", speed_table(found, threads).encode())
     draw_growth(out / "growth.png", costs)
     print(speed_table(found, threads))
+
+
+def _networks(a: BenchArguments) -> None:
+    """Measure the networks that the file of results lacks, and write the table."""
+    chosen = [NETWORKS[name] for name in a.only or NETWORKS]
+    path = Path("runs/bench/networks.jsonl") if a.out is None else a.out
+    for found in missing(chosen, path, a.steps, a.noise):
+        print(line(found), flush=True)
+    table = network_table(results(path))
+    if a.markdown is not None:
+        write_atomically(a.markdown, table.encode())
+    else:
+        print(table)
 
 
 def _spelled(*words: str, **options: Any) -> str:

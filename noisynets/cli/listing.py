@@ -98,6 +98,9 @@ def list_(arguments: ListArguments) -> None:
     for kind in (ARCHITECTURES, FAMILIES):
         for name, known in kind.items():
             print(f"  {name or '(none)':13s} {known.summary}")
+    print("systems with a name of their own:")
+    for name, whole in SYSTEMS.whole.items():
+        print(f"  {name:13s} {whole.summary}")
     print("suites:")
     for name, summary in summaries().items():
         print(f"  {name:13s} {summary}")

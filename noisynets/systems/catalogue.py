@@ -10,7 +10,17 @@ from torch import nn
 
 from noisynets.core.errors import unknown
 from noisynets.core.registry import Registry
-from noisynets.systems.models import boxed, conv, lenet, mlp, resnet, spiking, vgg
+from noisynets.systems.models import (
+    boxed,
+    conv,
+    group_norm,
+    lenet,
+    mixer,
+    mlp,
+    resnet,
+    spiking,
+    vgg,
+)
 from noisynets.systems.parts import Architecture, Family, System
 
 _LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
@@ -226,6 +236,44 @@ BOXES: Registry[System] = Registry(
 )
 
 
+_BLOCKS = (16, 32, 64)
+NORMALISED: Registry[System] = Registry(
+    "system",
+    (
+        System(
+            "resnet8-gn",
+            "resnet with GroupNorm before its units; LeakyReLU",
+            build=partial(resnet, norm=group_norm),
+            hidden=_BLOCKS,
+            settings=("slope",),
+        ),
+        System(
+            "resnet8-bn",
+            "resnet with BatchNorm before its units; LeakyReLU",
+            build=partial(resnet, norm=nn.BatchNorm2d),
+            hidden=_BLOCKS,
+            settings=("slope",),
+        ),
+        System(
+            "mixer",
+            "MLP-mixer of 4×4 patches, with LayerNorm; LeakyReLU",
+            build=mixer,
+            hidden=(64, 128),
+            settings=("slope",),
+        ),
+        System(
+            "lif-conv-gn",
+            "conv with GroupNorm before its units; spiking neurons",
+            build=partial(spiking, partial(conv, norm=group_norm)),
+            hidden=(16, 32),
+            settings=_LIF,
+            spiking=True,
+            sigma=0.3,
+        ),
+    ),
+)
+
+
 class Systems(MutableMapping[str, System]):
     """All systems: every family on every architecture, the boxes, and those registered whole.
 
@@ -239,7 +287,7 @@ class Systems(MutableMapping[str, System]):
     """
 
     def __init__(self) -> None:
-        self.whole: Registry[System] = Registry("system")
+        self.whole: Registry[System] = Registry("system", NORMALISED)
         self._parts: list[object] = []
         self._systems: dict[str, System] = {}
 

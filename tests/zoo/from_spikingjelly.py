@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import no_torchvision
 from architecture import Architecture, With, images, spikes
 from torch import Tensor, nn
+
+from noisynets.bench.networks import no_torchvision
 
 no_torchvision.install()
 from spikingjelly.activation_based import (  # noqa: E402

@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import no_torchvision
 from architecture import Architecture, images, whole
 from torch import nn
 
+from noisynets.bench.networks import no_torchvision
 from noisynets.core.outer import outer
 
 no_torchvision.install()

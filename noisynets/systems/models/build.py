@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,6 +23,18 @@ from noisynets.systems.units import Bernoulli, Quantiser, Sign, Step, StraightTh
 
 Unit = Callable[[NetworkSettings, int], nn.Module]
 """(settings, seed) → the units behind one hidden layer."""
+
+Norm = Callable[[int], nn.Module]
+"""channels → the normalisation of activities (B, channels, ...)."""
+
+
+def group_norm(channels: int) -> nn.Module:
+    """GroupNorm (Wu and He, 2018) of eight groups, or as many as divide the channels.
+
+    >>> group_norm(12).num_groups, group_norm(64).num_groups
+    (4, 8)
+    """
+    return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
 def leaky(build: NetworkSettings, seed: int) -> nn.Module:
@@ -74,6 +87,7 @@ def dressed(
     unit: str | Unit,
     loops: Sequence[nn.Module] = (),
     residual: Sequence[int] = (),
+    norm: Norm | None = None,
 ) -> list[tuple[nn.Module, nn.Module]]:
     """Initialise layers, put each on its device, and make the units that follow it.
 
@@ -83,9 +97,10 @@ def dressed(
         unit: a key of `UNITS`, or a maker of units.
         loops: layers that lead back from units to themselves, one for each hidden layer.
         residual: places of layers that end a residual branch.
+        norm: of the channels that enter the units, in software; None: none.
 
     Returns:
-        Every layer with its units; the identity behind the last.
+        Every layer with its units, and the norm before them; the identity behind the last.
     """
     refuse(build, NetworkSettings)
     initialise_(layers, build, residual)
@@ -111,6 +126,10 @@ def dressed(
             seed = salted(build.noise_seed, f"recurrent layer {i}")
             loop = _on_device(loops[i], build, chip, seed)
             units = Recurrent(units, loop)
+        if norm is not None:
+            normalised = norm(len(layer.get_parameter("weight")))
+            normalised.requires_grad_(not build.freeze_hidden)
+            units = nn.Sequential(normalised, units)
         found.append((node, units))
     return found
 

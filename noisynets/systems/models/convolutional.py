@@ -8,14 +8,20 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from noisynets.core.errors import InputError
-from noisynets.systems.models.build import Unit, dressed
+from noisynets.systems.models.build import Norm, Unit, dressed
 from noisynets.systems.settings import NetworkSettings
 
 
 def conv(
-    input_shape: Sequence[int], outputs: int, build: NetworkSettings, unit: str | Unit = "leaky"
+    input_shape: Sequence[int],
+    outputs: int,
+    build: NetworkSettings,
+    unit: str | Unit = "leaky",
+    norm: Norm | None = None,
 ) -> nn.Sequential:
     """Convolutions of 3×3, stride 2, one for every hidden width, with units; then Linear.
+
+    A norm stands before all units.
 
     >>> import torch
     >>> conv((1, 28, 28), 10, NetworkSettings(hidden=(8, 16)))(torch.zeros(2, 1, 28, 28)).shape
@@ -27,7 +33,7 @@ def conv(
         layers.append(skip_init(nn.Conv2d, channels, n, 3, stride=2, padding=1))
         channels, height, width = n, (height + 1) // 2, (width + 1) // 2
     layers.append(skip_init(nn.Linear, channels * height * width, outputs))
-    *hidden, (last, _) = dressed(layers, build, unit)
+    *hidden, (last, _) = dressed(layers, build, unit, norm=norm)
     return nn.Sequential(*(m for pair in hidden for m in pair), nn.Flatten(), last)
 
 

@@ -1,4 +1,4 @@
-"""A small residual network without normalisation: it needs no statistics over the batch."""
+"""Small residual networks, with or without normalisation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from noisynets.systems.models.build import Unit, dressed
+from noisynets.systems.models.build import Norm, Unit, dressed
 from noisynets.systems.models.convolutional import picture
 from noisynets.systems.settings import NetworkSettings
 
@@ -37,11 +37,16 @@ class Residual(nn.Module):
 
 
 def resnet(
-    input_shape: Sequence[int], outputs: int, build: NetworkSettings, unit: str | Unit = "leaky"
+    input_shape: Sequence[int],
+    outputs: int,
+    build: NetworkSettings,
+    unit: str | Unit = "leaky",
+    norm: Norm | None = None,
 ) -> nn.Sequential:
     """A convolution, a residual block of two for every hidden width, averages, Linear.
 
-    From the second block on, the first convolution and the shortcut have stride 2.
+    From the second block on, the first convolution and the shortcut have stride 2. A norm stands
+    before all units.
 
     >>> import torch
     >>> resnet((3, 32, 32), 10, NetworkSettings(hidden=(8, 16)))(torch.zeros(2, 3, 32, 32)).shape
@@ -61,7 +66,7 @@ def resnet(
         blocks.append(tuple(range(first, len(layers))))
         before = n
     layers.append(skip_init(nn.Linear, before, outputs))
-    pairs = dressed(layers, build, unit, residual=[block[1] for block in blocks])
+    pairs = dressed(layers, build, unit, residual=[block[1] for block in blocks], norm=norm)
     (stem, units), modules = pairs[0], []
     for first, second, *shortcut in blocks:
         branch = nn.Sequential(*pairs[first], pairs[second][0])

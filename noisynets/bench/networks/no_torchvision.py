@@ -37,15 +37,17 @@ class Finder(MetaPathFinder, Loader):
     """Finds torchvision and all that is in it."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """Find what belongs to torchvision."""
         if name.split(".")[0] != "torchvision":
             return None
         return ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return an empty module."""
         return EmptyModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        pass
+        """Leave the module empty."""
 
 
 def install() -> None:
