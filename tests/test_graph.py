@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from cases import TrueMap, cosine, gradients
 from torch import Tensor, nn
 
-from noisynets import NodePerturbation, SystemRefused, squared_error
+from noisynets import InputError, NodePerturbation, SystemRefused, squared_error
+from noisynets.core.types import physical
 from noisynets.rules.credit.delivery import Gates, given
 from noisynets.rules.credit.feedback import LayerwiseFeedback
 
@@ -123,12 +124,6 @@ def test_with_the_true_maps_credit_is_the_gradient(name: str, exact: LayerwiseFe
         torch.testing.assert_close(found[parameter], true, rtol=1e-9, atol=1e-9)
 
 
-def _half_then(a: Tensor) -> Tensor:
-    b = a.new_zeros(len(a), 2, 8)
-    b[:, 0] = a.tanh()
-    return b.flatten(1)
-
-
 SCALE = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 1.0, -1.0])
 
 
@@ -172,11 +167,9 @@ def test_with_measured_gains_credit_is_the_gradient(name: str) -> None:
     "between",
     [
         lambda a: torch.from_numpy(np.tanh(a.numpy())),
-        lambda a: F.softmax(a, 1),
         lambda a: torch.frexp(a).mantissa,
-        lambda a: a[:, :4] * a[:, 4:],
-        lambda a: F.avg_pool2d(a.view(-1, 2, 2, 2), 2, divisor_override=1).flatten(1),
-        _half_then,
+        lambda a: (a[:, :4] > a[:, 4:]).float(),
+        lambda a: torch.floor_divide(a[:, :4], 2 + a[:, 4:].square()),
     ],
 )
 def test_what_is_lost_or_opaque_is_named_and_still_taught(between) -> None:
@@ -221,9 +214,10 @@ def test_long_recurrences_are_walked_once() -> None:
     assert net.h.weight.grad.abs().sum() > 0
 
 
-def test_what_cannot_be_passed_gets_learned_credit_and_is_named() -> None:
+def test_what_is_declared_physical_gets_learned_credit_and_is_named() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(6, 8), nn.Softmax(1), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3))
+    softmax = physical(nn.Softmax(1))
+    net = nn.Sequential(nn.Linear(6, 8), softmax, nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3))
     estimator = NodePerturbation(net, squared_error, "mirrored", sigma=1e-2)
     x, y = torch.randn(50, 6), torch.randn(50, 3)
     with pytest.warns(UserWarning, match="'0': what lies behind cannot be mirrored"):
@@ -236,9 +230,42 @@ def test_what_cannot_be_passed_gets_learned_credit_and_is_named() -> None:
     true = gradients(net)
     assert cosine(found["0.weight"], true["0.weight"]) > 0.3
     assert cosine(found["2.weight"], true["2.weight"]) > 0.9
+    assert estimator.plan.stretches[0].learned == ("softmax",)
+
+
+@pytest.mark.parametrize("named", [("softmax",), ("1",)])
+def test_what_is_named_physical_is_passed_by_no_derivative(named: tuple[str, ...]) -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.Softmax(1), nn.Linear(8, 3))
+    estimator = NodePerturbation(net, squared_error, "mirrored", physical=named)
+    with pytest.warns(UserWarning, match="'0': what lies behind cannot be mirrored"):
+        estimator(torch.randn(5, 6), torch.randn(5, 3))
+    assert estimator.fallbacks == ("0",)
+
+
+def test_a_name_that_names_nothing_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.Softmax(1), nn.Linear(8, 3))
+    estimator = NodePerturbation(net, squared_error, "mirrored", physical=("sofmax",))
+    with pytest.raises(InputError, match="'sofmax': no module and no operation.*are softmax$"):
+        estimator(torch.randn(5, 6), torch.randn(5, 3))
+
+
+def test_the_plan_says_what_is_exact_measured_and_learned() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Softmax(1), nn.Linear(8, 3))
+    estimator = NodePerturbation(net, squared_error, "mirrored")
+    with pytest.raises(InputError, match="make a step first"):
+        print(estimator.plan)
+    estimator(torch.randn(5, 6), torch.randn(5, 3))
+    assert str(estimator.plan).splitlines() == [
+        "3: from 0",
+        "    exact: softmax",
+        "    measured: relu",
+        "the output: from 3",
+    ]
+    with pytest.raises(InputError, match="sends no credit"):
+        print(NodePerturbation(net, squared_error, "anp").plan)
 
 
 def test_an_output_that_hides_its_activities_is_refused() -> None:
-    net = nn.Sequential(nn.Linear(6, 3), nn.Softmax(1))
+    net = nn.Sequential(nn.Linear(6, 3), physical(nn.Softmax(1)))
     with pytest.raises(SystemRefused, match="leave such a step to the loss"):
         NodePerturbation(net, squared_error, "mirrored")(torch.randn(5, 6), torch.randn(5, 3))
