@@ -53,15 +53,16 @@ class UnfusedAttention(nn.Module, RowsFirst):
         self.kdim, self.vdim, self.head_dim = fused.kdim, fused.vdim, fused.head_dim
         self.batch_first, self.add_zero_attn = fused.batch_first, fused.add_zero_attn
         self.dropout = fused.dropout
-        self.packed = fused.in_proj_weight is not None
-        if self.packed:
-            self.in_proj = linear(fused.in_proj_weight, fused.in_proj_bias)
+        weight, bias = fused.in_proj_weight, fused.in_proj_bias
+        self.packed = isinstance(weight, nn.Parameter)
+        if isinstance(weight, nn.Parameter):
+            self.in_proj = linear(weight, bias)
             self.qkv_bias = None
         else:
             self.q_proj = linear(fused.q_proj_weight, None)
             self.k_proj = linear(fused.k_proj_weight, None)
             self.v_proj = linear(fused.v_proj_weight, None)
-            self.qkv_bias = fused.in_proj_bias
+            self.qkv_bias = bias
         self.bias_k, self.bias_v = fused.bias_k, fused.bias_v
         self.drop = nn.Dropout(fused.dropout)
         self.out_proj = linear(fused.out_proj.weight, fused.out_proj.bias)
@@ -85,9 +86,9 @@ class UnfusedAttention(nn.Module, RowsFirst):
             query: (L, B, E), or (B, L, E) if `batch_first`; (L, E) without a batch.
             key: (S, B, kdim), or in the same layouts.
             value: (S, B, vdim), or in the same layouts.
-            key_padding_mask: (B, S), True for keys to leave out, or numbers that are added.
+            key_padding_mask: (B, S), True for keys to leave out, or numbers to add.
             need_weights: return the weights of the keys.
-            attn_mask: (L, S) or (B·H, L, S), True for pairs to leave out, or numbers that are added.
+            attn_mask: (L, S) or (B·H, L, S), True for pairs to leave out, or numbers to add.
             average_attn_weights: return the mean weights of the heads.
             is_causal: says that `attn_mask` is causal, which is not used: the mask is.
             rows_first: the sequences are (B, …, E), whatever `batch_first` is; also the outputs.
@@ -108,9 +109,9 @@ class UnfusedAttention(nn.Module, RowsFirst):
             if id(x) not in known:
                 known[id(x)] = swapped(x) if swaps else x if batched else x[None]
         q, k, v = self._projected(*(known[id(x)] for x in (query, key, value)))
-        padding = (
-            key_padding_mask if batched or key_padding_mask is None else key_padding_mask[None]
-        )
+        padding = key_padding_mask
+        if padding is not None and not batched:
+            padding = padding[None]
         mask = self._mask(q, k, attn_mask, padding)
         heads, weights = self._attended(q, k, v, mask, need_weights)
         output = self.out_proj(heads)

@@ -6,6 +6,9 @@ In every layer and direction, the product with the input is one call for all tim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -103,27 +106,19 @@ class UnfusedRecurrent(nn.Module):
             hx: state at the start, (L·D, B, H) each, or None.
             alive: (B, T), True where a row still has a step; None: everywhere.
         """
-        starts, finals = self._starts(x, hx), []
-        for i in range(0, len(self.cells), self.directions):
+        cells = [cell for cell in self.cells if isinstance(cell, UnfusedCell)]
+        starts, finals = _starts(cells, x, hx), []
+        for i in range(0, len(cells), self.directions):
             outputs = []
             for j in range(self.directions):
-                output, state = _loop(self.cells[i + j], x, starts[i + j], alive, reverse=j == 1)
+                output, state = _loop(cells[i + j], x, starts[i + j], alive, reverse=j == 1)
                 outputs.append(output)
                 finals.append(state)
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-            if i + self.directions < len(self.cells):
+            if i + self.directions < len(cells):
                 x = self.drop(x)
         parts = tuple(torch.stack(part) for part in zip(*finals, strict=True))
         return x, parts if len(parts) > 1 else parts[0]
-
-    def _starts(self, x: Tensor, hx: Tensor | State | None) -> list[State]:
-        """Return the state at the start, of every cell."""
-        sizes, count, batch = self.cells[0].sizes, len(self.cells), len(x)
-        if hx is None:
-            return [tuple(x.new_zeros(batch, size) for size in sizes)] * count
-        given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        check_shapes(given, [(count, batch, size) for size in sizes])
-        return list(zip(*(part.unbind(0) for part in given), strict=True))
 
     def extra_repr(self) -> str:
         """Show the settings, as the module of PyTorch does."""
@@ -137,14 +132,25 @@ NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 def _cell(fused: nn.RNNBase, names: list[str]) -> UnfusedCell:
     """Return the cell that holds the Parameters of these names, such as 'weight_ih_l0_reverse'."""
     given = {name.partition("_l")[0]: getattr(fused, name) for name in names}
+    parameters: list[Any] = [given.get(name) for name in NAMES]
     if fused.mode == "LSTM":
-        return UnfusedLSTMCell(*(given.get(name) for name in NAMES))
-    parameters = [given.get(name) for name in NAMES[:4]]
+        return UnfusedLSTMCell(*parameters)
+    parameters.pop()  # W_hr, of an LSTM alone
     if fused.mode == "GRU":
         return UnfusedGRUCell(*parameters)
     cell = UnfusedRNNCell(*parameters)
     cell.nonlinearity = fused.mode.removeprefix("RNN_").lower()
     return cell
+
+
+def _starts(cells: Sequence[UnfusedCell], x: Tensor, hx: Tensor | State | None) -> list[State]:
+    """Return the state at the start, of every cell."""
+    sizes, count, batch = cells[0].sizes, len(cells), len(x)
+    if hx is None:
+        return [tuple(x.new_zeros(batch, size) for size in sizes)] * count
+    given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    check_shapes(given, [(count, batch, size) for size in sizes])
+    return list(zip(*(part.unbind(0) for part in given), strict=True))
 
 
 def _loop(

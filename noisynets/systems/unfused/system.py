@@ -76,7 +76,7 @@ def unfused(model: nn.Module) -> nn.Module:
     """
     modules = list(model.modules())
     memo: dict[int, Any] = {id(t): t for module in modules for t in _tensors(module)}
-    blank: list[tuple[nn.Module, nn.Module]] = []
+    blank: list[tuple[nn.Module, Any]] = []
     for module in modules:
         kind = _kind(module)
         if kind in MAKERS:
@@ -85,11 +85,10 @@ def unfused(model: nn.Module) -> nn.Module:
                 take_over(made, module)
                 memo[id(module)] = made
         elif kind in CONTAINERS:
-            container = CONTAINERS[kind]
-            memo[id(module)] = container.__new__(container)
+            memo[id(module)] = object.__new__(CONTAINERS[kind])
             blank.append((module, memo[id(module)]))
     for module, container in blank:  # only now, as they may hold one another
-        container.__setstate__(copy.deepcopy(module.__dict__, memo))
+        container.__setstate__(copy.deepcopy(vars(module), memo))
     found = copy.deepcopy(model, memo)
     for module in found.modules():
         if isinstance(module, nn.TransformerEncoder):
