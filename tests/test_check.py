@@ -63,7 +63,7 @@ class ScaledLinear(nn.Linear):
     [
         (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), ["'1'", "BatchNorm1d", "GroupNorm"]),
         (nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)), ["'1'", "Dropout", "remove"]),
-        (nn.Sequential(nn.LSTM(3, 2)), ["'0'", "LSTM", "nn.Linear"]),
+        (nn.Sequential(nn.LSTM(3, 2)), ["'0'", "LSTM", "noisynets.unfused(model)"]),
         (nn.Sequential(nn.Linear(3, 2), nn.Bilinear(2, 2, 2)), ["'1'", "Bilinear", "freeze"]),
         (nn.Sequential(nn.Linear(3, 2), nn.PReLU()), ["'1'", "PReLU", "weight"]),
         (Scaled(), ["the system itself", "Scaled", "scale"]),

@@ -6,6 +6,8 @@ Symbols: B rows, L queries, S keys, E features, H heads of d = E/H.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,19 +55,20 @@ class UnfusedAttention(nn.Module, RowsFirst):
         self.kdim, self.vdim, self.head_dim = fused.kdim, fused.vdim, fused.head_dim
         self.batch_first, self.add_zero_attn = fused.batch_first, fused.add_zero_attn
         self.dropout = fused.dropout
-        weight, bias = fused.in_proj_weight, fused.in_proj_bias
-        self.packed = isinstance(weight, nn.Parameter)
-        if isinstance(weight, nn.Parameter):
-            self.in_proj = linear(weight, bias)
+        weight: Any = fused.in_proj_weight  # None with sizes of keys or values of their own
+        self.packed = weight is not None
+        if self.packed:
+            self.in_proj = linear(weight, fused.in_proj_bias)
             self.qkv_bias = None
         else:
             self.q_proj = linear(fused.q_proj_weight, None)
             self.k_proj = linear(fused.k_proj_weight, None)
             self.v_proj = linear(fused.v_proj_weight, None)
-            self.qkv_bias = bias
+            self.qkv_bias = fused.in_proj_bias
         self.bias_k, self.bias_v = fused.bias_k, fused.bias_v
         self.drop = nn.Dropout(fused.dropout)
-        self.out_proj = linear(fused.out_proj.weight, fused.out_proj.bias)
+        out: Any = fused.out_proj
+        self.out_proj = linear(out.weight, out.bias)
 
     def forward(
         self,

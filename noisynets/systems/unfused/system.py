@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
-from noisynets.core.outer import HARMLESS
+from noisynets.core.outer import own_names
 from noisynets.systems.unfused.attention import unfused_attention
 from noisynets.systems.unfused.cells import unfused_cell
 from noisynets.systems.unfused.parts import take_over
@@ -84,11 +84,12 @@ def unfused(model: nn.Module) -> nn.Module:
             if made is not None:
                 take_over(made, module)
                 memo[id(module)] = made
-        elif kind in CONTAINERS:
-            memo[id(module)] = object.__new__(CONTAINERS[kind])
+        elif kind in CONTAINERS or isinstance(module, nn.TransformerDecoderLayer):
+            # a decoder layer cannot be copied by deepcopy(): it would lose its activation module
+            memo[id(module)] = object.__new__(CONTAINERS[kind] if kind else type(module))
             blank.append((module, memo[id(module)]))
     for module, container in blank:  # only now, as they may hold one another
-        container.__setstate__(copy.deepcopy(vars(module), memo))
+        vars(container).update(copy.deepcopy(vars(module), memo))
     found = copy.deepcopy(model, memo)
     for module in found.modules():
         if isinstance(module, nn.TransformerEncoder):
@@ -109,8 +110,7 @@ def _kind(module: nn.Module) -> type | None:
     found = next((c for c in mro if c in MAKERS or c in CONTAINERS), None)
     if found is None or "forward" in vars(module):
         return None
-    own = {name for c in mro[: mro.index(found)] for name in vars(c)}
-    return None if own - HARMLESS else found
+    return None if own_names(type(module), found) else found
 
 
 def _check_shared(model: nn.Module, found: nn.Module) -> None:

@@ -7,6 +7,8 @@ batches as nested tensors. Here, every sequence is (B, T, E) between entrance an
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from noisynets.systems.unfused.parts import RowsFirst, call_rows_first, swapped
@@ -57,6 +59,10 @@ class UnfusedEncoderLayer(nn.TransformerEncoderLayer, RowsFirst):
 
 class UnfusedDecoderLayer(nn.TransformerDecoderLayer, RowsFirst):
     """An `nn.TransformerDecoderLayer` without a fused kernel; `unfused` makes it."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickle; PyTorch's own method puts ReLU in the place of an activation module."""
+        nn.Module.__setstate__(self, state)
 
     def forward(
         self,
