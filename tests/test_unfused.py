@@ -105,7 +105,7 @@ CELLS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.sampled_from(sorted(CELLS)), bools, bools, bools)
 def test_cells(kind: str, bias: bool, state: bool, batched: bool) -> None:
     cell = CELLS[kind](F, H, bias=bias, dtype=torch.float64)
@@ -117,7 +117,7 @@ def test_cells(kind: str, bias: bool, state: bool, batched: bool) -> None:
     assert made.ih.bias is cell.bias_ih and made.hh.bias is cell.bias_hh
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(["tanh", "relu", "gru", "lstm", "projected"]),
     st.integers(1, 2),
@@ -176,7 +176,7 @@ def mask(kind: str, *shape: int) -> Tensor | None:
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(["self", "cross", "three", "query=value"]),
     st.fixed_dictionaries(
@@ -583,7 +583,7 @@ def test_the_optimiser_of_the_model_goes_on_working() -> None:
     torch.manual_seed(0)
     model = Reader().double()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.2)
-    estimator = NodePerturbation(unfused(model), squares, "np", sigma=1e-3, resamples=64)
+    estimator = NodePerturbation(unfused(model), squares, "np", sigma=1e-3, resamples=32)
     x, y = torch.randn(8, 3, 2).double(), torch.randn(8, 1).double()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     start = squares(model(x), y).mean()
