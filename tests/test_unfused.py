@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from noisynets import InputError, NodePerturbation, SystemRefused, check, find_nodes, unfused
+from noisynets import (
+    InputError,
+    NodePerturbation,
+    Noisy,
+    SystemRefused,
+    check,
+    decorrelate,
+    find_nodes,
+    unfused,
+)
 from noisynets.systems.unfused import UnfusedAttention, UnfusedGRUCell, UnfusedRecurrent
 
 B, T, S, F, H, E = 3, 4, 5, 2, 3, 6
@@ -57,16 +66,15 @@ def rows_first(module: nn.Module, args: Any, output: Tensor) -> None:
 
 
 def snapshot(model: nn.Module) -> list[object]:
-    """What a model is made of: modules, attributes, Parameters and their versions."""
+    """What a model is made of: modules, attributes and Parameters."""
     return [
         (
             name,
             module,
-            dict(module._modules),
-            [(n, id(p), None if p is None else p._version) for n, p in module._parameters.items()],
+            list(module.named_children()),
+            [(n, id(p), p.tolist()) for n, p in module.named_parameters(recurse=False)],
             {n: value for n, value in vars(module).items() if isinstance(value, bool | int | str)},
             sorted(vars(module)),
-            len(module._forward_hooks),
         )
         for name, module in model.named_modules()
     ]
@@ -453,6 +461,35 @@ def test_the_random_numbers_stay_and_hooks_are_kept() -> None:
     assert torch.equal(state, torch.get_rng_state())
     made(torch.zeros(T, B, F))
     assert seen == [UnfusedRecurrent]
+
+
+def test_layers_can_be_wrapped_and_decorrelated() -> None:
+    model = Everything().double()
+    x = torch.randn(B, T, E).double()
+    expected, made = model(x), unfused(model)
+    torch.testing.assert_close(decorrelate(unfused(model), rate=0.1)(x), expected)
+    for module in list(made.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, Noisy(child, nn.Identity()))
+    torch.testing.assert_close(made(x), expected)
+    assert {type(node.outlet) for node in check(made)} == {Noisy, nn.LayerNorm}
+
+
+class Everything(nn.Module):
+    """A projected LSTM in two directions, attention, a cell, and a layer with time first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(E, 4, proj_size=3, bidirectional=True, batch_first=True)
+        self.layer = nn.TransformerDecoderLayer(E, 2, 7, 0.0)
+        self.attention = nn.MultiheadAttention(E, 2, batch_first=True)
+        self.cell = nn.LSTMCell(E, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.lstm(x)[0].transpose(0, 1)
+        y = self.layer(y, x.transpose(0, 1)).transpose(0, 1)
+        return self.cell(self.attention(y, x, x)[0][:, 0])[0]
 
 
 def test_pickles() -> None:

@@ -115,7 +115,8 @@ class UnfusedAttention(nn.Module, RowsFirst):
         padding = key_padding_mask
         if padding is not None and not batched:
             padding = padding[None]
-        mask = self._mask(q, k, attn_mask, padding)
+        keys = known[id(key)].shape[1]
+        mask = merged(attn_mask, padding, q, keys, k.shape[2] - keys)
         heads, weights = self._attended(q, k, v, mask, need_weights)
         output = self.out_proj(heads)
         if weights is not None and average_attn_weights:
@@ -145,34 +146,12 @@ class UnfusedAttention(nn.Module, RowsFirst):
             k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
         return q, k, v
 
-    def _mask(
-        self, q: Tensor, k: Tensor, attn_mask: Tensor | None, padding: Tensor | None
-    ) -> Tensor | None:
-        """Return what is added to q kᵀ/√d, broadcast to (B, H, L, S); None: nothing.
-
-        Raises:
-            InputError: for a mask of another shape.
-        """
-        batch, heads, queries, _ = q.shape
-        added = (self.bias_k is not None) + self.add_zero_attn  # keys that no mask names
-        keys = k.shape[2] - added
-        found = None
-        if attn_mask is not None:
-            _check_shape("attn_mask", attn_mask, (queries, keys), (batch * heads, queries, keys))
-            found = _numbers(attn_mask, q)
-            found = found if found.dim() == 2 else found.unflatten(0, (batch, heads))
-        if padding is not None:
-            _check_shape("key_padding_mask", padding, (batch, keys))
-            numbers = _numbers(padding, q)[:, None, None]
-            found = numbers if found is None else found + numbers
-        return F.pad(found, (0, added)) if found is not None and added else found
-
     def _attended(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Return the outputs of the heads, (B, L, E), and their weights (B, H, L, S) or None."""
         weights = None
-        if need_weights or (self.training and self.drop.p > 0):
+        if need_weights or (self.drop.training and self.drop.p > 0):
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
             weights = self.drop((scores if mask is None else scores + mask).softmax(-1))
             heads = weights @ v
@@ -183,6 +162,34 @@ class UnfusedAttention(nn.Module, RowsFirst):
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"{self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"
+
+
+def merged(
+    attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, keys: int, added: int
+) -> Tensor | None:
+    """Return what is added to q kᵀ/√d, broadcast to (B, H, L, S + added); None: nothing.
+
+    Args:
+        attn_mask: (L, S) or (B·H, L, S), or None.
+        padding: (B, S), or None.
+        q: (B, H, L, d).
+        keys: S.
+        added: keys behind these, which no mask names.
+
+    Raises:
+        InputError: for a mask of another shape.
+    """
+    batch, heads, queries, _ = q.shape
+    found = None
+    if attn_mask is not None:
+        _check_shape("attn_mask", attn_mask, (queries, keys), (batch * heads, queries, keys))
+        found = _numbers(attn_mask, q)
+        found = found if found.dim() == 2 else found.unflatten(0, (batch, heads))
+    if padding is not None:
+        _check_shape("key_padding_mask", padding, (batch, keys))
+        numbers = _numbers(padding, q)[:, None, None]
+        found = numbers if found is None else found + numbers
+    return F.pad(found, (0, added)) if found is not None and added else found
 
 
 def _numbers(mask: Tensor, like: Tensor) -> Tensor:
@@ -200,5 +207,6 @@ def _check_shape(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
 
 def unfused_attention(fused: nn.MultiheadAttention) -> UnfusedAttention | None:
     """Return attention of layers in place of a fused module; None if it holds other Parameters."""
-    plain = type(fused.out_proj).__module__.startswith("torch.nn.modules.")
+    out = fused.out_proj
+    plain = type(out).__module__.startswith("torch.nn.modules.") and holds(out, ("weight", "bias"))
     return UnfusedAttention(fused) if plain and holds(fused, NAMES) else None

@@ -26,6 +26,7 @@ class UnfusedCell(nn.Module):
     Attributes:
         ih: the product with the input.
         hh: the product with the state.
+        sizes: units of every part of the state.
     """
 
     gates = 1
@@ -44,11 +45,7 @@ class UnfusedCell(nn.Module):
         self.input_size = self.ih.in_features
         self.hidden_size = self.hh.out_features // self.gates
         self.bias = bias_ih is not None
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Units of every part of the state."""
-        return (self.hidden_size,)
+        self.sizes: tuple[int, ...] = (self.hidden_size,)
 
     def step(self, a: Tensor, state: State) -> State:
         """Return the next state.
@@ -147,11 +144,7 @@ class UnfusedLSTMCell(UnfusedCell):
     ) -> None:
         super().__init__(weight_ih, weight_hh, bias_ih, bias_hh)
         self.hr = None if weight_hr is None else linear(weight_hr, None)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Units of h and of c."""
-        return (self.hh.in_features, self.hidden_size)
+        self.sizes = (self.hh.in_features, self.hidden_size)
 
     def step(self, a: Tensor, state: State) -> State:
         """Return (h', c')."""

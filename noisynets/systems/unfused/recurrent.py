@@ -106,7 +106,7 @@ class UnfusedRecurrent(nn.Module):
             hx: state at the start, (L·D, B, H) each, or None.
             alive: (B, T), True where a row still has a step; None: everywhere.
         """
-        cells = [cell for cell in self.cells if isinstance(cell, UnfusedCell)]
+        cells: list[Any] = list(self.cells)
         starts, finals = _starts(cells, x, hx), []
         for i in range(0, len(cells), self.directions):
             outputs = []
