@@ -510,6 +510,7 @@ class Copies(nn.Module):
         self.cell = nn.GRUCell(F, H)
 
     def __deepcopy__(self, memo: Any) -> "Copies":
+        """Copy without the memo."""
         return Copies()
 
 

@@ -120,9 +120,11 @@ def _check_shared(model: nn.Module, found: nn.Module) -> None:
         InputError: naming the Parameters.
     """
     wanted = {id(p): name for name, p in model.named_parameters()}
-    held = {id(p) for p in found.parameters()}
-    if wanted.keys() != held:
-        names = [name for key, name in wanted.items() if key not in held]
+    held = {id(p): name for name, p in found.named_parameters()}
+    if wanted.keys() != held.keys():
+        names = [
+            name for key, name in {**wanted, **held}.items() if key not in wanted.keys() & held
+        ]
         raise InputError(
             f"{', '.join(map(repr, names))}: copied instead of shared, by a __deepcopy__ of the "
             "module that holds it: remove that method, or write the module's products with "
