@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from noisynets.run.plugins import load_plugins, register
     from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
+    from noisynets.systems.unfused import unfused
 
 __version__ = "0.3.0"
 
@@ -85,6 +86,7 @@ _HOMES = {
     ),
     "noisynets.run.plugins": ("load_plugins", "register"),
     "noisynets.systems.devices": ("AdditiveGaussian", "Chip", "Noisy"),
+    "noisynets.systems.unfused": ("unfused",),
 }
 """Where the public names are defined."""
 
@@ -147,4 +149,5 @@ __all__ = [
     "register",
     "squared_error",
     "survey",
+    "unfused",
 ]

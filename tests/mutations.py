@@ -825,6 +825,70 @@ UNVERIFIED = [
     ),
 ]
 
+SAME = "tests/test_unfused.py::test_"
+FUSED = [
+    mutation(
+        "unfused: the state of a row that has ended goes on",
+        "systems/unfused/recurrent.py",
+        "if alive is not None:",
+        "if False:",
+        f"{SAME}recurrent",
+    ),
+    mutation(
+        "unfused: outputs packed in another order",
+        "systems/unfused/recurrent.py",
+        "output = output.index_select(0, like.sorted_indices)",
+        "pass",
+        f"{SAME}recurrent",
+    ),
+    mutation(
+        "unfused: a layer after the last one drops out",
+        "systems/unfused/recurrent.py",
+        "if i + self.directions < len(cells):",
+        "if True:",
+        f"{SAME}dropout_between_recurrent_layers",
+    ),
+    mutation(
+        "unfused: the value takes the product of the key",
+        "systems/unfused/attention.py",
+        "products[id(x)][i] for i, x in enumerate((query, key, value))",
+        "products[id(x)][min(i, 1)] for i, x in enumerate((query, key, value))",
+        f"{SAME}attention",
+    ),
+    mutation(
+        "unfused: padding is forgotten beside a mask",
+        "systems/unfused/attention.py",
+        "found = numbers if found is None else found + numbers",
+        "found = numbers if found is None else found",
+        f"{SAME}attention",
+    ),
+    mutation(
+        "unfused: time first inside of a stack",
+        "systems/unfused/transformer.py",
+        "        batch_first = bool(self.layers[0].self_attn.batch_first)\n"
+        "        swaps = not (rows_first or batch_first)\n"
+        "        x = swapped(src)",
+        "        batch_first = True\n"
+        "        swaps = not (rows_first or batch_first)\n"
+        "        x = swapped(src)",
+        f"{SAME}encoders",
+    ),
+    mutation(
+        "unfused: the activation module of a decoder layer is lost",
+        "systems/unfused/system.py",
+        " or isinstance(module, nn.TransformerDecoderLayer)",
+        "",
+        f"{SAME}the_activation_module_of_a_decoder_layer_is_kept",
+    ),
+    mutation(
+        "unfused: Parameters are copied",
+        "systems/unfused/parts.py",
+        "    layer.weight = weight\n",
+        "    layer.weight = nn.Parameter(weight.detach())\n",
+        f"{SAME}cells",
+    ),
+]
+
 MUTATIONS = [
     *RULE_SEEDS,
     *RUN_SEEDS,
@@ -837,6 +901,7 @@ MUTATIONS = [
     *SUMS,
     *BOXES,
     *UNVERIFIED,
+    *FUSED,
 ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.rnn import RNNCellBase
 from torch.nn.parameter import UninitializedParameter
 
 from noisynets.core.errors import SystemRefused
@@ -14,11 +15,13 @@ from noisynets.core.graph import Graph
 from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
-from noisynets.core.outer import has_outer, outer, overridden, registered_parent
+from noisynets.core.outer import has_outer, outer, overridden, own_names, registered_parent
 from noisynets.core.record import NodeRecord
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
 
 TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
+FUSED = (nn.RNNBase, RNNCellBase, nn.MultiheadAttention)
+"""Modules that multiply with several weights in one call."""
 _INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
 
 
@@ -164,8 +167,8 @@ def _mixes(module: nn.Module) -> str:
         return "changes between the passes of a pair without being measured: remove it"
     if isinstance(module, nn.RReLU) and module.training:
         return "changes between the passes of a pair without being measured: use LeakyReLU"
-    if isinstance(module, nn.RNNBase) and trained:
-        return "hides its nodes in a fused kernel: write the recurrence with nn.Linear"
+    if isinstance(module, FUSED) and trained and not has_outer(module):
+        return _fused(type(module))
     if isinstance(module, Wrapper) and trained and not has_outer(innermost(module)):
         if registered_parent(type(innermost(module))) is not None:
             return ""  # the layer itself is named
@@ -174,6 +177,18 @@ def _mixes(module: nn.Module) -> str:
             "layer by itself"
         )
     return ""
+
+
+def _fused(kind: type) -> str:
+    original = next(c for c in kind.__mro__ if c.__module__.startswith("torch.nn.modules."))
+    own = own_names(kind, original)
+    if not own:
+        return "hides its products in a fused kernel: train noisynets.unfused(model) instead"
+    return (
+        f"is a {original.__name__} with its own {', '.join(own)}, which hides its products in a "
+        "fused kernel and which noisynets.unfused leaves as it is: write its products with "
+        "nn.Linear"
+    )
 
 
 def _misplaced(system: nn.Module, nodes: Sequence[Node]) -> list[str]:
@@ -221,13 +236,11 @@ def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
     ]
     if not names:
         return ""
-    if not isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention) and (
-        registered_parent(type(module)) is None
-    ):
-        return ""  # between the nodes: credit from the trace, or weight perturbation
     kind, parent = type(module), registered_parent(type(module))
-    changed = overridden(kind, parent) if parent is not None else []
-    if parent is not None and changed:
+    if parent is None:
+        return ""  # between the nodes: credit from the trace, or weight perturbation
+    changed = overridden(kind, parent)
+    if changed:
         return (
             f"is a {parent.__name__} with its own {', '.join(changed)}, so that its product may "
             "differ: register it with outer.register, or, if it is that of its parent, by "

@@ -78,13 +78,24 @@ def registered_parent(kind: type) -> type | None:
 
 def overridden(kind: type, parent: type) -> list[str]:
     """Return the names that a subclass overrides or puts in the place of a parameter."""
+    defined = own_names(kind, parent)
+    return [name for name in defined if hasattr(parent, name) or name in ("weight", "bias")]
+
+
+def own_names(kind: type, parent: type) -> list[str]:
+    """Return the names that a subclass defines and that may change what it computes.
+
+    >>> class Named(nn.Linear):
+    ...     def __init__(self):
+    ...         super().__init__(2, 1)
+    ...     def doubled(self, x):
+    ...         return self(2 * x)
+    >>> own_names(Named, nn.Linear)
+    ['doubled']
+    """
     between = kind.__mro__[: kind.__mro__.index(parent)]
     defined = [name for c in between if c is not nn.Module for name in vars(c)]
-    return [
-        name
-        for name in dict.fromkeys(defined)
-        if name not in HARMLESS and (hasattr(parent, name) or name in ("weight", "bias"))
-    ]
+    return [name for name in dict.fromkeys(defined) if name not in HARMLESS]
 
 
 @outer.register

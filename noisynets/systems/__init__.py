@@ -9,6 +9,7 @@ devices    noise and other device effects on layers, and the presets of `Chip`
 units      activation functions without a useful derivative
 spiking    spiking neurons, encoders, read-outs, conversion of snnTorch networks
 blackbox   hardware and external simulators behind a contract of inputs and measurements
+unfused    recurrent networks, attention and transformers of PyTorch as single layers
 models     reference networks built from settings
 catalogue  the systems of the command line, by name
 checks     range checks of settings
