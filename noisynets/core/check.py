@@ -72,7 +72,7 @@ def check_output(graph: Graph) -> None:
     Raises:
         SystemRefused: naming the operation that no credit passes.
     """
-    if graph.output is None or graph.hidden:
+    if not any(graph.outputs) or graph.hidden:
         what = f" through {graph.hidden[0]!r}" if graph.hidden else ""
         advice = (
             "over a trial, make Spiking(network, steps, readout) the whole system, and call "

@@ -26,7 +26,7 @@ from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note, Notes
 from noisynets.core.outer import accumulate_
-from noisynets.core.probe import Probe, batch_size, reference
+from noisynets.core.probe import Probe, Rows
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
 from noisynets.core.trial import RollOut, Stepped
@@ -86,7 +86,7 @@ class Surveyed:
         self.needs = Needs()
         self._seen: object = None
         self._graph: Graph | None = None
-        self._graph_shape = torch.Size()
+        self._graph_shape: torch.Size | None = None
         self._checked = False
 
     def survey(self) -> Survey:
@@ -114,10 +114,11 @@ class Surveyed:
             self.verified = 0 if self.verifies else 2
         return self._survey
 
-    def verify(self, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
-        """Verify the system on a batch; see `noisynets.core.verify`."""
-        verify(self.system, self._survey.nodes, loss, inputs, targets, self.injection is not None)
-        self.verified = min(len(inputs), 2)
+    def verify(self, loss: Loss, inputs: Any, targets: Any, batch: int) -> None:
+        """Verify the system on a batch of B rows; see `noisynets.core.verify`."""
+        injects = self.injection is not None
+        verify(self.system, self._survey.nodes, loss, inputs, targets, batch, injects)
+        self.verified = min(batch, 2)
 
     def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
         """Check the first batch for what only a pass can show; synchronises the device."""
@@ -130,19 +131,21 @@ class Surveyed:
                     warn_quiet(calls, notes)
             self._checked = True
 
-    def graph(self, shape: torch.Size) -> Graph | None:
-        """Return the graph of inputs (*shape) if it is known; None: the pass must be traced."""
-        return self._graph if self._graph_shape == shape else None
+    def graph(self, inputs: Any) -> Graph | None:
+        """Return the graph of inputs if it is known; None: the pass must be traced."""
+        known = isinstance(inputs, Tensor) and inputs.shape[1:] == self._graph_shape
+        return self._graph if known else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the graph, which is traced again: adjoints cannot be pickled."""
         return {**vars(self), "_graph": None}
 
-    def keep_graph(self, graph: Graph, shape: torch.Size) -> None:
+    def keep_graph(self, graph: Graph, inputs: Any) -> None:
         """Keep a traced graph, if every pass of the system has the same."""
         network = self.system.network if isinstance(self.system, Stepped) else self.system
-        self._graph = graph if is_chain(network) and graph.recorded else None
-        self._graph_shape = shape
+        single = isinstance(inputs, Tensor) and len(graph.outputs) == 1
+        self._graph = graph if single and is_chain(network) and graph.recorded else None
+        self._graph_shape = inputs.shape[1:] if single else None
 
 
 class NodePerturbation:
@@ -150,7 +153,7 @@ class NodePerturbation:
 
     Args:
         system: any module; its layers with weights are the nodes.
-        loss: (outputs (R, ...), targets (R, ...)) → (R,), one value per row.
+        loss: (outputs (R, ...), targets (R, ...)) → one value per row, or per position: summed.
         rule: a name in `RULES`, or a `Rule`.
         sigma: standard deviation of the injected noise, in units of the activities; or an
             `Injection` of its own settings, in place of `noise` and `seed`. None is the intrinsic
@@ -213,6 +216,7 @@ class NodePerturbation:
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection, verify)
         self._surveyed.survey()
+        self._rows = Rows()
         self._obstacles = Obstacles(system, passes=verify)
 
     @property
@@ -226,8 +230,8 @@ class NodePerturbation:
         return tuple(self.rule.fallbacks)
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
-        """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
+    def __call__(self, inputs: Any, targets: Any) -> Estimate:
+        """Accumulate the estimate in `.grad`; for inputs and targets see `credit`."""
         found = self.credit(inputs, targets, always=False)
         found.accumulate_()
         if self._surveyed.decorrelates:
@@ -235,19 +239,19 @@ class NodePerturbation:
         return found.estimate
 
     @torch.no_grad()
-    def credit(self, inputs: Tensor, targets: Tensor, always: bool = True) -> Credited:
+    def credit(self, inputs: Any, targets: Any, always: bool = True) -> Credited:
         """Make the passes and give credit, without touching `.grad`; the rule learns.
 
         Args:
-            inputs: (B, ...); records may refer to it: leave it alone until credit is accumulated.
-            targets: (B, ...).
+            inputs: (B, ...), or a tree; see `Rows`. Leave it alone until credit is accumulated.
+            targets: (B, ...), or a tree.
             always: make noisy passes also in steps in which the rule needs none.
         """
-        batch = batch_size(inputs, targets)
+        inputs, targets, batch = self._rows(inputs, targets)
         current = self._surveyed.survey()
         if self._surveyed.verified < min(batch, 2):
-            self._surveyed.verify(self.loss, inputs, targets)
-        needs, graph = self._surveyed.needs, self._surveyed.graph(inputs.shape[1:])
+            self._surveyed.verify(self.loss, inputs, targets, batch)
+        needs, graph = self._surveyed.needs, self._surveyed.graph(inputs)
         alone = not (always or self.rule.due or self.error.needs_pairs)
         probe = Probe(
             current,
@@ -257,26 +261,27 @@ class NodePerturbation:
             needs=needs if graph is None else replace(needs, graph=False),
         )
         with probe:
-            outputs = self.system(probe.stack(inputs))
+            outputs = probe.call(inputs)
         passes = 1 + probe.passes
-        loss = losses(self.loss, outputs, torch.cat([targets] * passes))
+        loss = losses(self.loss, outputs, probe.repeat(targets), passes * batch)
         loss = loss.unflatten(0, (passes, batch))
         dloss = (loss[1:] - loss[0]).to(self._surveyed.dtype)
         error = None
         if needs.error:
-            error = self.error(self.loss, outputs, targets, dloss) / batch
+            errors = self.error(self.loss, outputs, targets, dloss)
+            error = tuple([None if e is None else e / batch for e in errors])
         if not alone:
             self._surveyed.check_first(probe.calls, self._obstacles.notes)
         record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
         if record.graph is not None and graph is None:
             check_output(record.graph)
-            self._surveyed.keep_graph(record.graph, inputs.shape[1:])
+            self._surveyed.keep_graph(record.graph, inputs)
         self._obstacles.steps += 1
         if self._obstacles.steps in LOOKS or self._obstacles.steps % EVERY == 0:
             reads = self.rule.reads_dloss or self.error.needs_pairs
             found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(found, self.rule, record)
-        estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
+        estimate = Estimate(loss[0], probe.reference(outputs), passes * batch)
         return Credited(estimate, record.calls, self.rule(record), self.product_dtype)
 
     def state(self) -> dict[str, Tensor]:

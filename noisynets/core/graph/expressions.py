@@ -185,7 +185,7 @@ def unit_before(made: Expression | None) -> Unit | None:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """How the input of each call, and the system's output, are computed from activities.
+    """How the input of each call, and the system's outputs, are computed from activities.
 
     A graph holds no values of a batch. For a system that always calls its nodes in the same way
     it is traced once.
@@ -193,25 +193,25 @@ class Graph:
     Attributes:
         names: of the nodes, one per call.
         inputs: one expression per call; None where no activity enters.
-        output: of the system; None where it is not one tensor computed from activities.
+        outputs: of the system, one per tensor; None where no activity enters, or no error is sent.
         over_trial: the record holds means over a trial. Stored values are then those of the
             first step, and nothing is measured with them.
     """
 
     names: tuple[str, ...]
     inputs: tuple[Expression | None, ...]
-    output: Expression | None
+    outputs: tuple[Expression | None, ...]
     over_trial: bool = False
 
     @cached_property
     def parts(self) -> list[Expression]:
         """All expressions, each once, arguments before results."""
-        return parts(*self.inputs, self.output)
+        return parts(*self.inputs, *self.outputs)
 
     @cached_property
     def backward(self) -> dict[Expression, tuple[Expression, ...]]:
-        """The parts of every input and of the output, results before arguments."""
-        ends = [made for made in (*self.inputs, self.output) if made is not None]
+        """The parts of every input and output, results before arguments."""
+        ends = [made for made in (*self.inputs, *self.outputs) if made is not None]
         return {made: tuple(reversed(parts(made))) for made in ends}
 
     @cached_property
@@ -221,17 +221,17 @@ class Graph:
 
     @cached_property
     def hidden(self) -> list[str]:
-        """Names of the operations before the output that no credit passes."""
+        """Names of the operations before the outputs that no credit passes."""
         return [
             getattr(part, "operation", "a pooling")
-            for part in parts(self.output)
+            for part in parts(*self.outputs)
             if isinstance(part, Opaque) or part in self.unmeasured
         ]
 
     @cached_property
     def top(self) -> frozenset[int]:
-        """Calls whose activities reach the output without passing another node."""
-        return frozenset(activities(self.output))
+        """Calls whose activities reach an output without passing another node."""
+        return frozenset(activities(*self.outputs))
 
     @cached_property
     def behind(self) -> dict[int, Unit]:

@@ -11,7 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Unit
 from noisynets.core.graph.operations import Operation, expressions_of, is_pointwise
-from noisynets.core.graph.values import Values, tensors_in
+from noisynets.core.graph.values import Values
+from noisynets.core.trees import leaves
 from noisynets.core.trial import Population
 from noisynets.core.types import Node
 
@@ -61,9 +62,18 @@ class Tracer(TorchDispatchMode):
             handles.append(population.register_forward_hook(self._population_leaves(name)))
         return handles
 
-    def graph(self, output: Any) -> Graph:
-        """Return the graph of the pass, once the system has returned its `output`."""
-        made = self.values.expression(output) if isinstance(output, Tensor) else None
+    def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
+        """Return the graph of the pass, once the system has returned its `output`.
+
+        Args:
+            output: a tensor or a tree.
+            error: at every tensor of the output; from those without one nothing is sent.
+        """
+        tensors = leaves(output)
+        made = tuple(
+            None if e is None else self.values.expression(tensor)
+            for tensor, e in zip(tensors, error or tensors, strict=True)
+        )
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
         return Graph(names, inputs, made, over_trial=self._populations is not None)
@@ -81,10 +91,10 @@ class Tracer(TorchDispatchMode):
         if self._finished or self._inside:
             return func(*args, **kwargs)
         mutates = func._schema.is_mutable
-        given = tensors_in((args, kwargs))
+        given = leaves((args, kwargs))
         self.values.begin(given if mutates else [])
         out = func(*args, **kwargs)
-        self._note(func, args, kwargs, given, tensors_in(out), mutates)
+        self._note(func, args, kwargs, given, leaves(out), mutates)
         return out
 
     def _note(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 from torch import Tensor
 
@@ -88,14 +87,3 @@ def place(tensor: Tensor) -> Key:
         tuple(tensor.shape),
         tensor.stride(),
     )
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested arguments or results, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [t for item in value for t in tensors_in(item)]
-    return []

@@ -120,13 +120,22 @@ def add_(credits: list[Tensor], delivered: Delivered) -> None:
         credits[call] = old + c.to(old.dtype).view_as(old)
 
 
-def from_output(record: Record, gates: Gates) -> tuple[list[Tensor], Delivered]:
-    """Return the credit of every call from the error at the output alone, and what arrived."""
+def add_populations_(credits: dict[str, Tensor], delivered: Delivered) -> None:
+    """Add delivered credit to that of the populations."""
+    for name, c in delivered.populations.items():
+        credits[name] = credits[name] + c if name in credits else c
+
+
+def from_output(record: Record, gates: Gates) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Return credit of every call from the errors at the outputs alone, and of populations."""
     assert record.error is not None, "feedback needs the error"
     credits = [torch.zeros_like(activity(record, call)) for call in range(len(record.calls))]
-    delivered = deliver(graph_of(record).output, record.error, record, gates)
-    add_(credits, delivered)
-    return credits, delivered
+    populations: dict[str, Tensor] = {}
+    for made, error in zip(graph_of(record).outputs, record.error, strict=True):
+        delivered = Delivered() if error is None else deliver(made, error, record, gates)
+        add_(credits, delivered)
+        add_populations_(populations, delivered)
+    return credits, populations
 
 
 def max_pool_adjoint(credit: Tensor, before: Tensor, pool: MaxPool) -> Tensor:
@@ -213,10 +222,9 @@ def _undone(record: Record, unit: Unit, moved: Tensor) -> Tensor:
 
 
 def _stored(record: Record, key: int) -> tuple[Tensor, Tensor]:
-    assert record.error is not None, "feedback needs the error"
     resamples, batch = record.dloss.shape
     passes = record.values[key].unflatten(0, (1 + resamples, batch))
-    passes = passes.to(record.error.dtype)
+    passes = passes.to(record.dloss.dtype)
     return passes[0], passes[1:] - passes[0]
 
 

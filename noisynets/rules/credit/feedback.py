@@ -19,7 +19,7 @@ from noisynets.core.notes import Note, Notes
 from noisynets.core.record import Needs, Record
 from noisynets.core.trial import has_state
 from noisynets.core.types import Node
-from noisynets.rules.credit.delivery import Gates, add_, deliver, from_output
+from noisynets.rules.credit.delivery import Gates, add_, add_populations_, deliver, from_output
 from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
 from noisynets.rules.credit.explained import unexplained_maps
 from noisynets.rules.credit.mirror import Map, Maps
@@ -156,8 +156,8 @@ class LayerwiseFeedback(Feedback):
             self.maps.update_(record)
             if self._saturation is not None:
                 self._saturation.update_(record, self.maps)
-        credits, delivered = from_output(record, self._gates)
-        top, populations = list(credits), delivered.populations
+        credits, populations = from_output(record, self._gates)
+        top = list(credits)
         blocked, taught = self._blocked_calls(graph, record), dict[int, Tensor]()
         if blocked:
             taught, learnt = self._direct.credits(
@@ -175,9 +175,7 @@ class LayerwiseFeedback(Feedback):
                 below = known(credits[call], measured.raw.shape)
                 found = deliver(made, below, record, self._gates)
                 add_(credits, found)
-                for name, c in found.populations.items():
-                    before = populations.get(name)
-                    populations[name] = c if before is None else before + c
+                add_populations_(populations, found)
         return Sent(list(credits), populations)
 
     def _blocked_calls(self, graph: Graph, record: Record) -> frozenset[int]:
@@ -189,7 +187,7 @@ class LayerwiseFeedback(Feedback):
                 if not has_mirror(call.node.product)
             ]
             opaque = [p for p in graph.parts if isinstance(p, Opaque) or p in graph.unmeasured]
-            unused = set(range(len(record.calls))) - activities(*graph.inputs, graph.output)
+            unused = set(range(len(record.calls))) - activities(*graph.inputs, *graph.outputs)
             blocked = frozenset(activities(*without_map, *opaque) | unused)
             self._blocked = graph, blocked
             self._warn({record.calls[call].node.name for call in blocked})
