@@ -118,6 +118,15 @@ def first_rows(tree: Any, rows: int) -> Any:
     return mapped(tree, lambda leaf: _changed(leaf, lambda t: t[:rows]))
 
 
+def one_row(tree: Any, rows: int, row: int) -> Any:
+    """Return a tree with one row, kept as a dimension, of every tensor that has so many rows.
+
+    >>> one_row({"a": torch.tensor([1, 2]), "b": torch.zeros(3)}, 2, 1)
+    {'a': tensor([2]), 'b': tensor([0., 0., 0.])}
+    """
+    return mapped(tree, lambda t: t[row : row + 1] if _length(t) == rows else t)
+
+
 def _changed(leaf: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(leaf, PackedSequence):
         padded, lengths = pad_packed_sequence(leaf, batch_first=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from noisynets.core.batch import plain, reference
+from noisynets.core.batch import one_row, plain, reference
 from noisynets.core.errors import InputError
 from noisynets.core.trees import leaves, mapped, named
 from noisynets.core.types import Loss
@@ -319,3 +320,44 @@ def output_rows(outputs: Any, rows: int) -> list[Tensor | None]:
 def _with_derivative(leaf: Any) -> Any:
     derives = isinstance(leaf, Tensor) and leaf.is_floating_point()
     return leaf.detach().requires_grad_() if derives else leaf
+
+
+def per_row(loss: Loss, dim: int = 0) -> Loss:
+    """Return a loss with one value per row, made of one that knows only the mean over a batch.
+
+    Args:
+        loss: (outputs, targets) → one number, which is found row by row; or one value per row,
+            which is quicker.
+        dim: dimension of the outputs in which this loss expects the rows, 1 for (T, R, ...). In
+            the outputs of the system they come first, as `torch.stack(steps, 1)` makes them.
+
+    >>> outputs, targets = torch.eye(3), torch.tensor([0, 0, 2])
+    >>> per_row(F.cross_entropy)(outputs, targets)
+    tensor([0.5514, 1.5514, 0.5514])
+    >>> def of_counts(spikes, targets):  # spikes (T, R, classes), as in snnTorch
+    ...     return F.cross_entropy(spikes.sum(0), targets)
+    >>> per_row(of_counts, dim=1)(torch.zeros(3, 5, 2), torch.tensor([0, 1, 1])).shape
+    torch.Size([3])
+    """
+    return _PerRow(loss, dim)
+
+
+@dataclass(frozen=True, eq=False)
+class _PerRow:
+    loss: Loss
+    dim: int
+
+    def __call__(self, outputs: Any, targets: Any) -> Tensor:
+        rows = len(leaves(outputs)[0])
+        values = self._of(outputs, targets)
+        if values.numel() != 1 or rows == 1:
+            return values.reshape(1) if values.numel() == 1 else values
+        parts = [[one_row(tree, rows, row) for tree in (outputs, targets)] for row in range(rows)]
+        return torch.stack([self._of(*part).reshape(()) for part in parts])
+
+    def _of(self, outputs: Any, targets: Any) -> Tensor:
+        def moved(leaf: Any) -> Any:
+            moves = isinstance(leaf, Tensor) and leaf.dim() > self.dim
+            return leaf.movedim(0, self.dim) if moves else leaf
+
+        return self.loss(mapped(outputs, moved), targets)

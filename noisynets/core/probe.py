@@ -27,6 +27,7 @@ from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.record import Needs, NodeRecord, PopulationRecord, Record, Trajectory
 from noisynets.core.recorders import NodeMean, PopulationMean, Step, trajectory
+from noisynets.core.trial import Stepped
 from noisynets.core.types import Node
 
 NOTHING = Needs()
@@ -302,7 +303,8 @@ class Probe:
         inside = survey.populations if needs.averages else None
         self._tracer = None
         if needs.graph:
-            self._tracer = Tracer(survey.nodes, (1 + self.passes) * batch, inside)
+            trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
+            self._tracer = Tracer(survey.nodes, (1 + self.passes) * batch, inside, trials)
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Any) -> Any:

@@ -274,7 +274,7 @@ class NodePerturbation:
             self._surveyed.check_first(probe.calls, self._obstacles.notes)
         record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
         if record.graph is not None and graph is None:
-            check_output(record.graph)
+            check_output(record, outputs)
             self._surveyed.keep_graph(record.graph, inputs)
         self._obstacles.steps += 1
         if self._obstacles.steps in LOOKS or self._obstacles.steps % EVERY == 0:

@@ -196,12 +196,14 @@ class Graph:
         outputs: of the system, one per tensor; None where no activity enters, or no error is sent.
         over_trial: the record holds means over a trial. Stored values are then those of the
             first step, and nothing is measured with them.
+        after: what was made after the trial, and is measured.
     """
 
     names: tuple[str, ...]
     inputs: tuple[Expression | None, ...]
     outputs: tuple[Expression | None, ...]
     over_trial: bool = False
+    after: frozenset[Expression] = frozenset()
 
     @cached_property
     def parts(self) -> list[Expression]:
@@ -217,7 +219,7 @@ class Graph:
     @cached_property
     def unmeasured(self) -> frozenset[Expression]:
         """Units and poolings of which nothing was measured; no credit passes them."""
-        return frozenset(self.unrecorded if self.over_trial else ())
+        return frozenset(self.unrecorded - self.after if self.over_trial else ())
 
     @cached_property
     def hidden(self) -> list[str]:

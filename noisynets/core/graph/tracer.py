@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from noisynets.core.errors import SystemRefused
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Unit
 from noisynets.core.graph.operations import Operation, expressions_of, is_pointwise
 from noisynets.core.graph.values import Values
 from noisynets.core.trees import leaves
-from noisynets.core.trial import Population
+from noisynets.core.trial import Population, Stepped
 from noisynets.core.types import Node
 
 
@@ -25,6 +26,7 @@ class Tracer(TorchDispatchMode):
         rows: of the stacked batch.
         populations: by path, where the record holds means over a trial: what is inside them is
             not traced, and only the first step is. None: every call is traced.
+        stepped: modules that run through a whole trial; what follows them is traced again.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Tracer(TorchDispatchMode):
         nodes: Sequence[Node],
         rows: int,
         populations: Mapping[str, Population] | None = None,
+        stepped: Sequence[Stepped] = (),
     ) -> None:
         super().__init__()
         self.values = Values()
@@ -40,6 +43,8 @@ class Tracer(TorchDispatchMode):
         self._populations = populations
         self._called: set[Node] = set()
         self._finished = False  # the first step of a trial
+        self._stepped, self._ended = stepped, False
+        self._after: list[Expression] = []  # what was made once a trial had ended
         self._inside: dict[str, Expression | None] = {}
         self._units: dict[str, Unit] = {}
         self._entered: dict[Node, Expression | None] = {}
@@ -60,6 +65,7 @@ class Tracer(TorchDispatchMode):
                 )
             )
             handles.append(population.register_forward_hook(self._population_leaves(name)))
+        handles += [m.register_forward_hook(self._trial_ends) for m in self._stepped]
         return handles
 
     def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
@@ -76,7 +82,8 @@ class Tracer(TorchDispatchMode):
         )
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
-        return Graph(names, inputs, made, over_trial=self._populations is not None)
+        over_trial, after = self._populations is not None, frozenset(self._after)
+        return Graph(names, inputs, made, over_trial, after)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -125,6 +132,8 @@ class Tracer(TorchDispatchMode):
             elif values.expression(tensor) is not None:
                 continue  # a view of the whole: the same numbers in the same place
             values.set_(tensor, expression)
+            if self._ended and expression is not None:
+                self._after.append(expression)
 
     def _node_enters(self, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -143,6 +152,14 @@ class Tracer(TorchDispatchMode):
                 self._calls.append((node, self._entered.pop(node)))
 
         return hook
+
+    def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self._ended:
+            raise SystemRefused(
+                f"{type(module).__name__}: runs two trials in one pass, of which feedback keeps "
+                "the mean: stack both as rows or steps of one trial, or use rule 'np' or 'anp'"
+            )
+        self._finished, self._ended = False, True
 
     def _population_enters(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
