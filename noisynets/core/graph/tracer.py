@@ -59,22 +59,14 @@ class Tracer(TorchDispatchMode):
             )
             handles.append(node.outlet.register_forward_hook(self._node_leaves(node)))
         for name, population in (self._populations or {}).items():
-            handles.append(
-                population.register_forward_pre_hook(
-                    self._population_enters(name), with_kwargs=True
-                )
-            )
+            enters = self._population_enters(name)
+            handles.append(population.register_forward_pre_hook(enters, with_kwargs=True))
             handles.append(population.register_forward_hook(self._population_leaves(name)))
         handles += [m.register_forward_hook(self._trial_ends) for m in self._stepped]
         return handles
 
     def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
-        """Return the graph of the pass, once the system has returned its `output`.
-
-        Args:
-            output: a tensor or a tree.
-            error: at every tensor of the output; from those without one nothing is sent.
-        """
+        """Return the graph of a pass from its output; tensors without an `error` are left out."""
         tensors = leaves(output)
         made = tuple(
             None if e is None else self.values.expression(tensor)
@@ -155,10 +147,7 @@ class Tracer(TorchDispatchMode):
 
     def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._ended:
-            raise SystemRefused(
-                f"{type(module).__name__}: runs two trials in one pass, of which feedback keeps "
-                "the mean: stack both as rows or steps of one trial, or use rule 'np' or 'anp'"
-            )
+            raise _two_trials(module)
         self._finished, self._ended = False, True
 
     def _population_enters(self, name: str) -> Callable[..., None]:
@@ -183,3 +172,10 @@ class Tracer(TorchDispatchMode):
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     value: Tensor = args[0] if args else next(iter(kwargs.values()))
     return value
+
+
+def _two_trials(module: nn.Module) -> SystemRefused:
+    return SystemRefused(
+        f"{type(module).__name__}: runs two trials in one pass, of which feedback keeps the mean: "
+        "stack both as rows or steps of one trial, or use rule 'np' or 'anp'"
+    )
