@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from noisynets.core.batch import Shared
     from noisynets.core.check import check
     from noisynets.core.decorrelation import Decorrelated, decorrelate
     from noisynets.core.errors import Diverged, InputError, NoisynetsError, SystemRefused
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         MeasuredError,
         cross_entropy,
         negative_return,
+        per_row,
         squared_error,
     )
     from noisynets.core.nodes import find_nodes, survey
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.3.0"
 
 _HOMES = {
+    "noisynets.core.batch": ("Shared",),
     "noisynets.core.check": ("check",),
     "noisynets.core.decorrelation": ("Decorrelated", "decorrelate"),
     "noisynets.core.errors": ("Diverged", "InputError", "NoisynetsError", "SystemRefused"),
@@ -59,6 +62,7 @@ _HOMES = {
         "MeasuredError",
         "cross_entropy",
         "negative_return",
+        "per_row",
         "squared_error",
     ),
     "noisynets.core.nodes": ("find_nodes", "survey"),
@@ -134,6 +138,7 @@ __all__ = [
     "Rule",
     "RuleEntry",
     "SPSA",
+    "Shared",
     "SystemRefused",
     "Traits",
     "WeightPerturbation",
@@ -146,6 +151,7 @@ __all__ = [
     "load_plugins",
     "negative_return",
     "outer",
+    "per_row",
     "register",
     "squared_error",
     "survey",

@@ -353,9 +353,9 @@ def test_a_loss_that_is_not_per_sample_is_refused() -> None:
     mean = nn.CrossEntropyLoss()
     with pytest.raises(InputError, match="reduction='none'"):
         NodePerturbation(nn.Linear(3, 2), mean, "anp")(X, Y)
-    elementwise = nn.MSELoss(reduction="none")
-    with pytest.raises(InputError, match="one value per row"):
-        NodePerturbation(nn.Linear(3, 2), elementwise, "anp")(X, torch.randn(4, 2))
+    flattened = nn.CrossEntropyLoss(reduction="none")
+    with pytest.raises(InputError, match="one value per row, or per position"):
+        NodePerturbation(nn.Linear(3, 2), lambda o, y: flattened(o, y).sum(0, True), "anp")(X, Y)
     NodePerturbation(nn.Linear(3, 2), squared_error, "anp")(X, torch.randn(4, 2))
     with pytest.raises(InputError, match="one shape"):
         NodePerturbation(nn.Linear(3, 1), squared_error, "anp")(X, torch.randn(4))

@@ -17,8 +17,8 @@ ROOMS = [
 """Each room may import from the rooms before it, and from itself."""
 
 CORE = [
-    {"errors", "notes", "dependence", "draws"},
-    {"reading"},
+    {"errors", "notes", "dependence", "draws", "trees"},
+    {"reading", "batch"},
     {"arrays"},
     {"types"},
     {"registry", "seeds", "speed", "tables"},

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from noisynets import NodePerturbation, squared_error
 from noisynets.core.errors import InputError
+from noisynets.core.types import physical
 from noisynets.rules.credit.feedback import LayerwiseFeedback
 
 F64 = torch.float64
@@ -133,7 +134,7 @@ def test_what_is_blocked_is_found_anew_in_another_graph() -> None:
     net = nn.Sequential(nn.Linear(6, 8), nn.Identity(), nn.Linear(8, 3)).double()
     estimate = estimator(net)
     estimate(*batch())
-    net[1] = nn.Softmax(1)
+    net[1] = physical(nn.Softmax(1))
     with pytest.warns(UserWarning, match="'0': what lies behind cannot be mirrored"):
         estimate(*batch())
 

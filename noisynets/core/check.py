@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,7 +17,8 @@ from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
 from noisynets.core.outer import has_outer, outer, overridden, own_names, registered_parent
-from noisynets.core.record import NodeRecord
+from noisynets.core.record import NodeRecord, Record
+from noisynets.core.trees import leaves
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
 
 TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
@@ -69,13 +71,21 @@ def check_called(nodes: Sequence[Node], calls: Sequence[NodeRecord]) -> None:
         )
 
 
-def check_output(graph: Graph) -> None:
+def check_output(record: Record, outputs: Any) -> None:
     """Refuse a system whose output is not computed from activities alone, as far as is known.
+
+    Of several tensors, one that no activity reaches is no obstacle.
+
+    Args:
+        record: of the passes, with a graph.
+        outputs: of the system, in all passes.
 
     Raises:
         SystemRefused: naming the operation that no credit passes.
     """
-    if graph.output is None or graph.hidden:
+    graph = record.graph
+    assert graph is not None, "feedback needs the graph"
+    if not any(graph.outputs) or graph.hidden or _lost(record, graph, outputs):
         what = f" through {graph.hidden[0]!r}" if graph.hidden else ""
         advice = (
             "over a trial, make Spiking(network, steps, readout) the whole system, and call "
@@ -84,6 +94,17 @@ def check_output(graph: Graph) -> None:
             else "feedback starts from the error at the output: leave such a step to the loss"
         )
         raise SystemRefused(f"the output is not made of activities alone{what}: {advice}")
+
+
+def _lost(record: Record, graph: Graph, outputs: Any) -> bool:
+    """Return True if passes differ in an output that gets an error, and that no trace leads to."""
+    passes = 1 + len(record.dloss)
+    for made, error, t in zip(graph.outputs, record.error or (), leaves(outputs), strict=False):
+        if made is None and error is not None:
+            rows = t.unflatten(0, (passes, -1))
+            if bool((rows != rows[:1]).any()):
+                return True
+    return False
 
 
 def check_noisy(calls: Sequence[NodeRecord]) -> None:

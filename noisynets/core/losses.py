@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from noisynets.core.batch import one_row, plain, reference
 from noisynets.core.errors import InputError
+from noisynets.core.trees import leaves, mapped, named
 from noisynets.core.types import Loss
 
 
@@ -58,20 +61,27 @@ DERIVATIVES: dict[Loss, Callable[[Tensor, Tensor], Tensor | None]] = {
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Evaluate the loss, and check that it has one real value per row.
+def losses(loss: Loss, outputs: Any, targets: Any, rows: int | None = None) -> Tensor:
+    """Evaluate the loss, and sum it over all dimensions but the rows.
 
     Args:
-        loss: (outputs, targets) → losses: a tensor, a NumPy array, or a list of numbers.
-        outputs: (R, ...).
-        targets: (R, ...).
+        loss: (outputs, targets) → losses, one per row (R,) or per position (R, T, ...): a tensor, a
+            NumPy array, or a list of numbers.
+        outputs: (R, ...), or a tree.
+        targets: (R, ...), or a tree.
+        rows: R; None: the length of the targets.
 
     Returns:
         Losses (R,): floating-point tensors as they are, all other numbers in float64.
 
     Raises:
-        InputError: if the loss failed, was averaged over rows, was not reduced over features, or
-            is no real number.
+        InputError: if the loss failed, was averaged over rows, or is no real number.
+
+    A position counts 0 if the loss is 0 there, as cross entropy is at the target −100:
+
+    >>> words = torch.tensor([[0, -100], [1, 1]])
+    >>> losses(cross_entropy, torch.zeros(2, 2, 2), words)
+    tensor([0.6931, 1.3863])
 
     >>> losses(lambda outputs, targets: [1, 0], torch.zeros(2, 3), torch.tensor([0, 1]))
     tensor([1., 0.], dtype=torch.float64)
@@ -79,8 +89,11 @@ def losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     Traceback (most recent call last):
     ...
     noisynets.core.errors.InputError: the loss gave shape () for 2 rows: it must return one value \
-per row, as with reduction='none' (and summed over features)
+per row, or per position (R, T, ...), as with reduction='none'; \
+noisynets.per_row(loss) makes one of means over rows
     """
+    targets = targets if isinstance(targets, Tensor) else plain(targets)
+    rows = len(targets) if rows is None else rows
     try:
         values = loss(outputs, targets)
         if not isinstance(values, Tensor) or values.dtype not in FLOATS:
@@ -92,12 +105,15 @@ per row, as with reduction='none' (and summed over features)
             f"the loss failed for outputs {_shape(outputs)} and targets {_shape(targets)}: "
             f"{' '.join(str(error).split())}"
         ) from error
-    if values.shape != targets.shape[:1]:
+    if not values.dim() or len(values) != rows:
         raise InputError(
-            f"the loss gave shape {tuple(values.shape)} for {len(targets)} rows: it must return "
-            "one value per row, as with reduction='none' (and summed over features)"
+            f"the loss gave shape {tuple(values.shape)} for {rows} rows: it must return one value "
+            "per row, or per position (R, T, ...), as with reduction='none'; "
+            "noisynets.per_row(loss) makes one of means over rows"
         )
-    return values if values.device == targets.device else values.to(targets.device)
+    values = values.flatten(1).sum(1) if values.dim() > 1 else values
+    device = targets.device if isinstance(targets, Tensor) else leaves((targets, outputs))[0].device
+    return values if values.device == device else values.to(device)
 
 
 def _real(values: Any) -> Tensor:
@@ -113,7 +129,12 @@ def _real(values: Any) -> Tensor:
 
 
 def _shape(value: Any) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    found = ", ".join(
+        f"{path} {tuple(t.shape)}" for path, t in named(value, "") if isinstance(t, Tensor)
+    )
+    return f"{type(value).__name__} ({found})" if found else type(value).__name__
 
 
 class OutputError(Protocol):
@@ -127,8 +148,13 @@ class OutputError(Protocol):
     exact: bool
     needs_pairs: bool
 
-    def __call__(self, loss: Loss, outputs: Any, targets: Tensor, dloss: Tensor) -> Tensor:
-        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out)."""
+    def __call__(
+        self, loss: Loss, outputs: Any, targets: Any, dloss: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out) per output tensor.
+
+        None stands for a tensor that the loss does not use.
+        """
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""
@@ -142,35 +168,54 @@ class KnownError:
 
     >>> y = torch.tensor([[1.0, 3.0]])
     >>> KnownError()(squared_error, y, torch.zeros(1, 2), torch.zeros(0, 1))
-    tensor([[1., 3.]])
+    (tensor([[1., 3.]]),)
+    >>> KnownError()(lambda y, _: y["a"].square().sum(1), {"a": y, "b": y}, None, torch.zeros(0, 1))
+    (tensor([[2., 6.]]), None)
     """
 
     exact, needs_pairs = True, False
 
-    def __call__(self, loss: Loss, outputs: Any, targets: Tensor, dloss: Tensor) -> Tensor:
-        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out).
+    def __call__(
+        self, loss: Loss, outputs: Any, targets: Any, dloss: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out) per output tensor.
 
         Raises:
-            InputError: for an output that is not one tensor, or a loss without a derivative.
+            InputError: for outputs without rows, or a loss without a derivative.
         """
-        output = one_tensor(outputs, (1 + len(dloss)) * len(targets))[: len(targets)].detach()
+        passes, batch = 1 + len(dloss), dloss.shape[1]
+        found = output_rows(outputs, passes * batch)
+        single = isinstance(outputs, Tensor)
+        output = outputs[:batch].detach() if single else reference(outputs, batch, passes)
         closed = DERIVATIVES.get(loss) if isinstance(loss, Hashable) else None
-        known = None if closed is None else closed(output, targets)
-        if known is not None:
-            return known
+        if closed is not None and single and isinstance(targets, Tensor):
+            known = closed(output, targets)
+            if known is not None:
+                return (known,)
         with torch.enable_grad():
-            output = output.requires_grad_()
+            output = mapped(output, _with_derivative)
             try:
-                value = losses(loss, output, targets).sum()
+                value = losses(loss, output, targets, batch).sum()
             except InputError:  # NumPy takes no tensor that requires its derivative
-                value = losses(loss, output.detach(), targets).sum()
+                value = losses(loss, reference(output, batch, 1), targets, batch).sum()
             if not value.requires_grad:
                 raise InputError(
                     "this loss has no derivative: feedback needs error=MeasuredError() "
                     "(--loss-gradient measured)"
                 )
-            (error,) = torch.autograd.grad(value, output)
-        return error
+            used = [t for t in leaves(output) if t.requires_grad]
+            gradients = dict(
+                zip(used, torch.autograd.grad(value, used, allow_unused=True), strict=True)
+            )
+        errors = tuple(gradients.get(t) for t in leaves(output))
+        paths = [path for path, t in named(outputs, "outputs") if isinstance(t, Tensor)]
+        for path, whole, error in zip(paths, found, errors, strict=True):
+            if whole is None and error is not None:
+                raise InputError(
+                    f"the loss uses {path}, which has no row per sample: feedback sends no error "
+                    "into a number of the whole batch: return one value per row"
+                )
+        return errors
 
     def state(self) -> dict[str, Tensor]:
         """Return nothing: nothing is learnt."""
@@ -207,11 +252,17 @@ class MeasuredError:
         self._weight: Tensor | None = None  # of what has been seen, 1 in the long run
 
     @torch.no_grad()
-    def __call__(self, loss: Loss, outputs: Any, targets: Tensor, dloss: Tensor) -> Tensor:
-        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out); updates S."""
+    def __call__(
+        self, loss: Loss, outputs: Any, targets: Any, dloss: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Outputs of all passes, targets (B, ...), δL (K, B) → e (B, *out); updates S.
+
+        The numbers of all floating-point tensors of the outputs count as one output.
+        """
         resamples, batch = dloss.shape
-        outputs = one_tensor(outputs, (1 + resamples) * batch)
-        y = outputs.unflatten(0, (1 + resamples, batch)).flatten(2)
+        found = output_rows(outputs, (1 + resamples) * batch)
+        parts = [None if t is None else t.unflatten(0, (1 + resamples, batch)) for t in found]
+        y = torch.cat([part.flatten(2) for part in parts if part is not None], 2)
         wide = torch.promote_types(y.dtype, torch.float32)  # there is no Cholesky for less
         delta = (y[1:] - y[0]).to(wide)
         flat = delta.flatten(0, 1)
@@ -227,8 +278,12 @@ class MeasuredError:
         ridge = RIDGE * moment.diagonal().mean() + torch.finfo(wide).tiny
         lower = torch.linalg.cholesky_ex(moment + ridge * torch.eye(len(moment)).to(moment)).L
         estimate = torch.einsum("kb,kbi->ib", dloss.to(wide), delta) / resamples
-        error = torch.cholesky_solve(estimate, lower).T
-        return error.to(outputs.dtype).unflatten(1, outputs.shape[1:])
+        error = torch.cholesky_solve(estimate, lower).T.to(y.dtype)
+        sizes = [0 if part is None else part[0, 0].numel() for part in parts]
+        return tuple(
+            None if part is None else e.view_as(part[0]).to(part.dtype)
+            for part, e in zip(parts, error.split(sizes, 1), strict=True)
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
@@ -241,21 +296,68 @@ class MeasuredError:
         self._moment, self._weight = state.get("moment"), state.get("weight")
 
 
-def one_tensor(output: Any, rows: int) -> Tensor:
-    """Return the output of a system, if it is one tensor with the rows of all passes.
+def output_rows(outputs: Any, rows: int) -> list[Tensor | None]:
+    """Return the tensors of outputs, in order; None for those that no error is sent into.
 
     Args:
-        output: of the system.
+        outputs: of the system.
         rows: of all passes.
 
     Raises:
-        InputError: if it is not.
+        InputError: if no floating-point tensor has the rows of all passes.
     """
-    if not isinstance(output, Tensor):
-        raise InputError("feedback starts from one output tensor; this system returns several")
-    if output.dim() == 0 or len(output) != rows:
+    tensors = [outputs] if isinstance(outputs, Tensor) else leaves(outputs)
+    found = [t if t.dim() and len(t) == rows and t.is_floating_point() else None for t in tensors]
+    if all(t is None for t in found):
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors) or "no tensor"
         raise InputError(
-            f"the output has shape {tuple(output.shape)} where all passes have {rows} rows: "
-            "feedback needs the batch as its first dimension"
+            f"the output has shape {shapes} where all passes have {rows} rows: feedback needs the "
+            "batch as its first dimension"
         )
-    return output
+    return found
+
+
+def _with_derivative(leaf: Any) -> Any:
+    derives = isinstance(leaf, Tensor) and leaf.is_floating_point()
+    return leaf.detach().requires_grad_() if derives else leaf
+
+
+def per_row(loss: Loss, dim: int = 0) -> Loss:
+    """Return a loss with one value per row, made of one that knows only the mean over a batch.
+
+    Args:
+        loss: (outputs, targets) → one number, which is found row by row; or one value per row,
+            which is quicker.
+        dim: dimension of the outputs in which this loss expects the rows, 1 for (T, R, ...). In
+            the outputs of the system they come first, as `torch.stack(steps, 1)` makes them.
+
+    >>> outputs, targets = torch.eye(3), torch.tensor([0, 0, 2])
+    >>> per_row(F.cross_entropy)(outputs, targets)
+    tensor([0.5514, 1.5514, 0.5514])
+    >>> def of_counts(spikes, targets):  # spikes (T, R, classes), as in snnTorch
+    ...     return F.cross_entropy(spikes.sum(0), targets)
+    >>> per_row(of_counts, dim=1)(torch.zeros(3, 5, 2), torch.tensor([0, 1, 1])).shape
+    torch.Size([3])
+    """
+    return _PerRow(loss, dim)
+
+
+@dataclass(frozen=True, eq=False)
+class _PerRow:
+    loss: Loss
+    dim: int
+
+    def __call__(self, outputs: Any, targets: Any) -> Tensor:
+        rows = len(leaves(outputs)[0])
+        values = self._of(outputs, targets)
+        if values.numel() != 1 or rows == 1:
+            return values.reshape(1) if values.numel() == 1 else values
+        parts = [[one_row(tree, rows, row) for tree in (outputs, targets)] for row in range(rows)]
+        return torch.stack([self._of(*part).reshape(()) for part in parts])
+
+    def _of(self, outputs: Any, targets: Any) -> Tensor:
+        def moved(leaf: Any) -> Any:
+            moves = isinstance(leaf, Tensor) and leaf.dim() > self.dim
+            return leaf.movedim(0, self.dim) if moves else leaf
+
+        return self.loss(mapped(outputs, moved), targets)

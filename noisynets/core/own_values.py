@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.graph.applied import mapped
-from noisynets.core.graph.values import Key, place, tensors_in
+from noisynets.core.graph.values import Key, place
+from noisynets.core.trees import leaves
 from noisynets.core.types import Node
 
 
@@ -54,11 +55,11 @@ class OwnValues(TorchDispatchMode):
     def hooks(self) -> list[RemovableHandle]:
         """Register hooks that mark the outputs of nodes as rows; the caller removes them."""
 
-        def leaves(module: nn.Module, args: Any, output: Any) -> None:
-            for tensor in tensors_in(output):
+        def marks(module: nn.Module, args: Any, output: Any) -> None:
+            for tensor in leaves(output):
                 self.mark(tensor)
 
-        return [node.outlet.register_forward_hook(leaves) for node in self._nodes]
+        return [node.outlet.register_forward_hook(marks) for node in self._nodes]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -70,7 +71,7 @@ class OwnValues(TorchDispatchMode):
     ) -> Any:
         """Carry out one operation; with parameters, once for every pass."""
         kwargs = kwargs or {}
-        given = tensors_in((args, kwargs))
+        given = leaves((args, kwargs))
         own = any(place(t) in self._own for t in given)
         with_rows = any(place(t) in self._with_rows for t in given)
         mutates = func._schema.is_mutable
@@ -78,7 +79,7 @@ class OwnValues(TorchDispatchMode):
         if own:
             others = [self._again(func, args, kwargs, p) for p in range(self._passes - 1)]
         out = func(*args, **kwargs)
-        results = tensors_in(out)
+        results = leaves(out)
         for i, result in enumerate(results):
             rows = with_rows and result.dim() and len(result) and not len(result) % self._rows
             if own and rows:
@@ -100,7 +101,7 @@ class OwnValues(TorchDispatchMode):
             return found[noisy]
 
         args, kwargs = mapped((args, kwargs), value)
-        return tensors_in(func(*args, **kwargs))
+        return leaves(func(*args, **kwargs))
 
     def _joined(self, result: Tensor, others: Sequence[Tensor], mutates: bool) -> Tensor:
         """Return the rows of every pass, each computed with its own values."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from noisynets.core.batch import called, check_finite, of_trees, reference, stacked
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.graph import Adjoint, Graph, Tracer
 from noisynets.core.nodes import Survey
@@ -27,6 +28,8 @@ from noisynets.core.noise import Injection
 from noisynets.core.own_values import OwnValues
 from noisynets.core.record import Needs, NodeRecord, PopulationRecord, Record, Trajectory
 from noisynets.core.recorders import NodeMean, PopulationMean, Step, trajectory
+from noisynets.core.trees import leaves
+from noisynets.core.trial import Stepped
 from noisynets.core.types import Node
 
 NOTHING = Needs()
@@ -305,22 +308,41 @@ class Probe:
         inside = survey.populations if needs.averages else None
         self._tracer = None
         if needs.graph:
-            self._tracer = Tracer(survey, (1 + self.passes) * batch, inside)
+            trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
+            self._tracer = Tracer(survey, (1 + self.passes) * batch, inside, trials)
         self._handles: list[RemovableHandle] = []
 
-    def stack(self, inputs: Tensor) -> Tensor:
+    def stack(self, inputs: Any) -> Any:
         """Return the rows to feed in: the batch, once for every pass that is separate there."""
-        stacked = inputs if self._split is not None else torch.cat([inputs] * (1 + self.passes))
+        rows = inputs if self._split is not None else self.repeat(inputs)
         if self._own is not None:
-            self._own.mark(stacked)
-        return stacked
+            for tensor in leaves(rows):
+                self._own.mark(tensor)
+        return rows
+
+    def repeat(self, tree: Any) -> Any:
+        """Return a tensor (B, ...) or a tree with the rows of all passes."""
+        passes = 1 + self.passes
+        return torch.cat([tree] * passes) if isinstance(tree, Tensor) else stacked(tree, passes)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the outputs of the system for inputs (B, ...), or a tree, in all passes."""
+        system, rows = self._survey.system, self.stack(inputs)
+        return system(rows) if isinstance(rows, Tensor) else called(system, rows)
+
+    def reference(self, outputs: Any) -> Any:
+        """Return the rows of the reference pass, of every tensor with the rows of all passes."""
+        rows = (1 + self.passes) * self.batch
+        if isinstance(outputs, Tensor) and outputs.dim() and len(outputs) == rows:
+            return outputs[: self.batch].detach()
+        return reference(outputs, self.batch, 1 + self.passes)
 
     def record(
         self,
         outputs: Any,
         dloss: Tensor,
         graph: Graph | None = None,
-        error: Tensor | None = None,
+        error: tuple[Tensor | None, ...] | None = None,
         exact: bool = True,
     ) -> Record:
         """Return the record of the passes, once the probe is closed.
@@ -329,7 +351,7 @@ class Probe:
             outputs: of the system, in all passes.
             dloss: δL, divided by the batch size, (P, B).
             graph: of an earlier pass, if this one was not traced.
-            error: at the output, divided by the batch size, (B, ...).
+            error: at every output tensor, divided by the batch size, (B, ...).
             exact: the error is the loss's derivative.
         """
         populations: dict[str, PopulationRecord] = {}
@@ -341,7 +363,7 @@ class Probe:
         values: dict[int, Tensor] = {}
         applied: dict[int, Adjoint] = {}
         if self._tracer is not None:
-            graph, traced = self._tracer.graph(outputs), self._tracer.values
+            graph, traced = self._tracer.graph(outputs, error), self._tracer.values
             values, applied = traced.stored, traced.applied
         return Record(self.calls, dloss, populations, graph, values, applied, error, exact)
 
@@ -414,57 +436,51 @@ def first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return value
 
 
-def batch_size(inputs: Tensor, targets: Tensor) -> int:
-    """Return B, of inputs and targets alike.
+class Rows:
+    """Finds the batch in inputs and targets, and remembers which inputs all rows share.
 
     On the CPU every number is checked. On other devices this would make the host wait: estimators
     call `check_finite` there in some steps.
 
-    Raises:
-        InputError: if they are not one tensor each, of the same length; or if rows contain NaN or
-            infinity.
-
-    >>> import torch
-    >>> batch_size(torch.tensor([[1.0], [torch.nan]]), torch.zeros(2))
+    >>> rows = Rows()
+    >>> inputs = {"x": torch.ones(2, 3), "mask": torch.ones(3, 3)}
+    >>> found, _, size = rows(inputs, torch.zeros(2))
+    >>> size, type(found["x"]).__name__, type(found["mask"]).__name__
+    (2, 'Tensor', 'Shared')
+    >>> rows(torch.tensor([[1.0], [torch.nan]]), torch.zeros(2))
     Traceback (most recent call last):
     ...
     noisynets.core.errors.InputError: inputs of row 1 contain NaN or infinity: clean the data first
     """
-    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
-        raise InputError("inputs and targets must each be one tensor, with the batch first")
-    if len(inputs) != len(targets) or len(inputs) == 0:
-        raise InputError(f"{len(inputs)} inputs and {len(targets)} targets make no batch")
-    for name, values in (("inputs", inputs), ("targets", targets)):
-        if values.device.type == "cpu" and values.is_floating_point():
-            try:  # a sum takes a tenth of the time of `isfinite` on every number
-                torch._assert_async(values.sum().isfinite())
-            except RuntimeError:
-                check_finite(name, values)
-    return len(inputs)
 
+    def __init__(self) -> None:
+        self._shared: dict[str, bool] = {}
 
-def check_finite(name: str, values: Tensor) -> None:
-    """Refuse values (B, ...) that are not finite; synchronises the device.
+    def __call__(self, inputs: Any, targets: Any) -> tuple[Any, Any, int]:
+        """Return inputs and targets, with all that has no rows inside `Shared`, and B.
 
-    Raises:
-        InputError: naming the rows.
-    """
-    rows = (~values.isfinite().reshape(len(values), -1).all(1)).nonzero().flatten().tolist()
-    if rows:
-        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-        raise InputError(
-            f"{name} of row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:5]))}{more} contain "
-            "NaN or infinity: clean the data first"
-        )
+        Args:
+            inputs: one tensor (B, ...); a tuple or list of positional arguments; or a mapping of
+                keyword arguments. A tensor in a tree whose length is not B is shared, and stays so
+                when another batch has its length.
+            targets: any tree; a tensor in it has one row per sample.
 
-
-def reference(outputs: Any, batch: int, passes: int) -> Any:
-    """Return the rows of the reference pass, of every tensor that has rows of all passes."""
-    if isinstance(outputs, Tensor):
-        stacked = outputs.dim() > 0 and len(outputs) == passes * batch
-        return (outputs[:batch] if stacked else outputs).detach()
-    if isinstance(outputs, dict):
-        return {key: reference(part, batch, passes) for key, part in outputs.items()}
-    if isinstance(outputs, tuple | list):
-        return [reference(part, batch, passes) for part in outputs]
-    return outputs
+        Raises:
+            InputError: if lengths differ, or if rows contain NaN or infinity. An infinity in a
+                tree may belong to a mask.
+        """
+        if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
+            inputs, targets, batch = of_trees(inputs, targets, self._shared)
+        elif len(inputs) != len(targets) or len(inputs) == 0:
+            raise InputError(f"{len(inputs)} inputs and {len(targets)} targets make no batch")
+        else:
+            batch = len(inputs)
+        for name, values in (("inputs", inputs), ("targets", targets)):
+            if not isinstance(values, Tensor):
+                check_finite(name, values, on_host=True)
+            elif values.device.type == "cpu" and values.is_floating_point():
+                try:  # a sum takes a tenth of the time of `isfinite` on every number
+                    torch._assert_async(values.sum().isfinite())
+                except RuntimeError:
+                    check_finite(name, values)
+        return inputs, targets, batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from noisynets.core.graph import Adjoint, Graph
@@ -135,7 +136,8 @@ class Record:
         graph: what lies between the calls, if the rule needs it.
         values: values between the calls, (rows, ...), by key, as far as credit needs them.
         applied: digital operations between the calls with their values, by key.
-        error: ∂(mean loss)/∂output in the reference pass, (B, ...), if the rule needs it.
+        error: ∂(mean loss)/∂output in the reference pass, (B, ...), of every tensor of the outputs,
+             if the rule needs it; None for a tensor that the loss does not use.
         exact: the error is the loss's derivative. If not, it was estimated from this very δL.
     """
 
@@ -145,5 +147,12 @@ class Record:
     graph: Graph | None = None
     values: Mapping[int, Tensor] = field(default_factory=dict)
     applied: Mapping[int, Adjoint] = field(default_factory=dict)
-    error: Tensor | None = None
+    error: tuple[Tensor | None, ...] | None = None
     exact: bool = True
+
+    @property
+    def flat_error(self) -> Tensor:
+        """The errors at all tensors of the outputs, (B, numbers)."""
+        assert self.error is not None, "feedback needs the error"
+        parts = [e.flatten(1) for e in self.error if e is not None]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)

@@ -28,8 +28,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs (R, ...), targets (R, ...)) → one loss per row (R,), as with `reduction="none"`."""
+Loss = Callable[[Any, Any], Tensor]
+"""(outputs (R, ...), targets (R, ...)) → one loss per row (R,), as with `reduction="none"`, or per
+position (R, T, ...). Outputs and targets may be trees: nested tuples, lists, mappings and
+dataclasses of tensors."""
 
 
 class Sampler(Protocol):
@@ -199,21 +201,21 @@ class Estimate:
 
     Attributes:
         loss: per sample, in the reference pass, (B,).
-        output: of the system in the reference pass, (B, ...); a list or dict if the system returns
-            several tensors. A tensor whose first dimension is not the batch is returned whole.
+        output: of the system in the reference pass, (B, ...), or a tree as the system returns it.
+            A tensor whose first dimension is not the batch is returned whole.
         sample_forwards: number of forward passes times samples.
     """
 
     loss: Tensor
-    output: Tensor
+    output: Any
     sample_forwards: int
 
 
 class Estimator(Protocol):
     """Adds an estimate of the gradient of the mean loss to `.grad`."""
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
-        """Estimate from one batch: inputs (B, ...), targets (B, ...)."""
+    def __call__(self, inputs: Any, targets: Any) -> Estimate:
+        """Estimate from one batch: inputs (B, ...), targets (B, ...), or trees."""
 
     def state(self) -> dict[str, Tensor]:
         """Return the state needed to continue with the same bits."""

@@ -146,7 +146,7 @@ def _of_weights(
     session: Session, x: Tensor, y: Tensor, sigma: float, sampler: Sampler, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return L₊ − L and L₋ − L, each (B,), with noise in the weights."""
-    at = Perturbed(session.system, x, y, session.task.measure.loss)
+    at = Perturbed(session.system, x, y, len(x), session.task.measure.loss)
     injection = Injection(sigma, sampler, seed)
     trained = {n: p for n, p in session.system.named_parameters() if p.requires_grad}
     xi = {name: injection(p.shape, like=p) for name, p in trained.items()}

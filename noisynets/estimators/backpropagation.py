@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.batch import called, reference
 from noisynets.core.check import check_called
 from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
 from noisynets.core.losses import losses
 from noisynets.core.nodes import find_nodes, survey
 from noisynets.core.notes import Note
-from noisynets.core.probe import Probe, batch_size, reference
+from noisynets.core.probe import Probe, Rows
 from noisynets.core.types import Estimate, Loss
 
 
@@ -20,7 +23,8 @@ class Backpropagation:
 
     Args:
         system: any module that autograd can differentiate.
-        loss: (outputs (B, ...), targets (B, ...)) → (B,), one value per row.
+        loss: (outputs (B, ...), targets (B, ...)) → one value per row or position; both may be
+            trees.
 
     >>> net = nn.Sequential(nn.Linear(4, 3))
     >>> estimate = Backpropagation(net, nn.CrossEntropyLoss(reduction="none"))(
@@ -33,15 +37,16 @@ class Backpropagation:
         self.system = system
         self.loss = loss
         self.notes: tuple[Note, ...] = ()
+        self._rows = Rows()
         self.nodes = find_nodes(system) if decorrelations(system) else []
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
-        """Accumulate the gradient in `.grad`; inputs (B, ...), targets (B, ...)."""
-        batch = batch_size(inputs, targets)
+    def __call__(self, inputs: Any, targets: Any) -> Estimate:
+        """Accumulate the gradient in `.grad`; inputs (B, ...), targets (B, ...), or trees."""
+        inputs, targets, batch = self._rows(inputs, targets)
         probe = Probe(survey(self.system, self.nodes), batch=batch, resamples=0)
         with torch.enable_grad(), probe:
-            outputs = self.system(inputs)
-            loss = losses(self.loss, outputs, targets)
+            outputs = called(self.system, inputs)
+            loss = losses(self.loss, outputs, targets, batch)
             if not loss.requires_grad:
                 raise InputError("this loss has no derivative, which backpropagation needs")
             loss.mean().backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.notes import Note
 from noisynets.core.outer import accumulate_, add_gradient_
-from noisynets.core.probe import Probe, batch_size, reference
+from noisynets.core.probe import Probe, Rows
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
 from noisynets.core.trial import RollOut
@@ -65,7 +66,7 @@ class NodePerturbation:
 
     Args:
         system: any module; its layers with weights are the nodes.
-        loss: (outputs (R, ...), targets (R, ...)) → (R,), one value per row.
+        loss: (outputs (R, ...), targets (R, ...)) → one value per row, or per position: summed.
         rule: a name in `RULES`, or a `Rule`.
         sigma: standard deviation of the injected noise, in units of the activities; or an
             `Injection` of its own settings, in place of `noise` and `seed`. None is the intrinsic
@@ -131,6 +132,7 @@ class NodePerturbation:
         _check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection, physical, verify)
         self._surveyed.survey()
+        self._rows = Rows()
         self._obstacles = Obstacles(system, passes=verify)
         self._between = Between(seed, self._obstacles.notes)
 
@@ -154,8 +156,8 @@ class NodePerturbation:
         return self._surveyed.plan(self.fallbacks, self._between.reached)
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
-        """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
+    def __call__(self, inputs: Any, targets: Any) -> Estimate:
+        """Accumulate the estimate in `.grad`; for inputs and targets see `credit`."""
         found = self.credit(inputs, targets, always=False)
         found.accumulate_()
         if self._surveyed.decorrelates:
@@ -163,19 +165,19 @@ class NodePerturbation:
         return found.estimate
 
     @torch.no_grad()
-    def credit(self, inputs: Tensor, targets: Tensor, always: bool = True) -> Credited:
+    def credit(self, inputs: Any, targets: Any, always: bool = True) -> Credited:
         """Make the passes and give credit, without touching `.grad`; the rule learns.
 
         Args:
-            inputs: (B, ...); records may refer to it: leave it alone until credit is accumulated.
-            targets: (B, ...).
+            inputs: (B, ...), or a tree; see `Rows`. Leave it alone until credit is accumulated.
+            targets: (B, ...), or a tree.
             always: make noisy passes also in steps in which the rule needs none.
         """
-        batch = batch_size(inputs, targets)
+        inputs, targets, batch = self._rows(inputs, targets)
         current = self._surveyed.survey()
         if self._surveyed.verified < min(batch, 2):
-            self._surveyed.verify(self.loss, inputs, targets)
-        needs, graph = self._surveyed.needs, self._surveyed.graph(inputs.shape[1:])
+            self._surveyed.verify(self.loss, inputs, targets, batch)
+        needs, graph = self._surveyed.needs, self._surveyed.graph(inputs)
         alone = not (always or self.rule.due or self.error.needs_pairs)
         shifts: dict[str, Tensor] = {}
         if current.parameters and not alone:
@@ -189,24 +191,26 @@ class NodePerturbation:
             shifts={current.parameters[name]: xi for name, xi in shifts.items()},
         )
         with probe:
-            outputs = self.system(probe.stack(inputs))
+            outputs = probe.call(inputs)
         passes = 1 + probe.passes
-        loss = losses(self.loss, outputs, torch.cat([targets] * passes))
+        loss = losses(self.loss, outputs, probe.repeat(targets), passes * batch)
         loss = loss.unflatten(0, (passes, batch))
         dloss = (loss[1:] - loss[0]).to(self._surveyed.dtype)
-        sends = needs.error
-        error = self.error(self.loss, outputs, targets, dloss) / batch if sends else None
+        error = None
+        if needs.error:
+            errors = self.error(self.loss, outputs, targets, dloss)
+            error = tuple([None if e is None else e / batch for e in errors])
         if not alone:
             self._surveyed.check_first(probe.calls, self._obstacles.notes)
         record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
         if record.graph is not None and graph is None:
-            check_output(record.graph)
-            self._surveyed.keep_graph(record.graph, inputs.shape[1:])
+            check_output(record, outputs)
+            self._surveyed.keep_graph(record.graph, inputs)
         if self._obstacles.count():
             reads = self.rule.reads_dloss or self.error.needs_pairs
             found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(found, self.rule, record)
-        estimate = Estimate(loss[0], reference(outputs, batch, passes), passes * batch)
+        estimate = Estimate(loss[0], probe.reference(outputs), passes * batch)
         assigned = self._between.assign(self.rule, record, current.parameters, shifts)
         return Credited(estimate, record.calls, assigned, current, self.product_dtype)
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.batch import check_finite, stacked
 from noisynets.core.dependence import of_components, of_nodes, of_rows
 from noisynets.core.errors import InputError
 from noisynets.core.notes import Note, Notes
-from noisynets.core.probe import check_finite
 from noisynets.core.record import Record
 from noisynets.core.types import Sealed
 from noisynets.estimators.replay import batch_first, left_over, own_noise
@@ -43,7 +43,7 @@ class Batch:
     """What an estimator measured in one step.
 
     Attributes:
-        inputs: (B, ...); None: no further pass is made.
+        inputs: (B, ...), or a tree; None: no further pass is made.
         size: B.
         outputs: of all passes; None: of episodes, which may end alike.
         loss: of all passes, (1 + P, B).
@@ -51,7 +51,7 @@ class Batch:
         reads_dloss: credit comes from, or is taught by, differences of the loss.
     """
 
-    inputs: Tensor | None
+    inputs: Any
     size: int
     outputs: Any
     loss: Tensor
@@ -152,7 +152,9 @@ class Obstacles:
 def flat(batch: Batch, record: Record) -> Iterator[Note]:
     """Yield a note if the derivative of a loss is 0 in every row, although the loss is not."""
     error = record.error
-    if error is None or not record.exact or bool(error.any()) or not bool(batch.loss[0].any()):
+    if error is None or not record.exact or not bool(batch.loss[0].any()):
+        return
+    if any(e is not None and bool(e.any()) for e in error):
         return
     yield Note(
         "flat loss",
@@ -172,9 +174,9 @@ def in_more_passes(system: nn.Module, batch: Batch) -> Iterator[Note]:
     """
     if batch.inputs is None or any(isinstance(module, Sealed) for module in system.modules()):
         return
-    rows = torch.cat([batch.inputs] * (batch.loss.numel() // len(batch.inputs)))
+    rows = stacked(batch.inputs, len(batch.loss))
     try:
-        ordered = batch_first(system, rows, batch.outputs)
+        ordered = batch_first(system, rows, batch.loss.numel(), batch.outputs)
         names = left_over(system, rows)
         noise = own_noise(system, batch.inputs) if batch.sigma is None else {}
     except Exception:  # of the user's modules, which need not allow it

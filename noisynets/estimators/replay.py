@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.batch import called, first_rows
 from noisynets.core.nodes import find_nodes
 from noisynets.core.probe import first
+from noisynets.core.trees import leaves
 from noisynets.core.trial import Stateful, trial
 from noisynets.core.types import Effect, Node
 from noisynets.core.verify.snapshot import Snapshot, global_streams
@@ -89,7 +91,7 @@ class Replay:
         return hook
 
 
-def own_noise(system: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+def own_noise(system: nn.Module, inputs: Any) -> dict[str, Tensor]:
     """Return differences of the noise that enters at every node between two passes.
 
     The second pass replaces the inputs of every call by those of the first, so that no noise
@@ -97,7 +99,7 @@ def own_noise(system: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 
     Args:
         system: with noise of its own.
-        inputs: (B, ...).
+        inputs: (B, ...), or a tree.
 
     Returns:
         By name of the node: a(second pass) − a(first pass) in its first call, (B, *out).
@@ -105,9 +107,9 @@ def own_noise(system: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     nodes = find_nodes(system)
     with put_back(system):
         with trial(system), Replay(nodes) as one:
-            system(inputs[:ROWS])
+            called(system, first_rows(inputs, ROWS))
         with trial(system), Replay(nodes, one.entered) as two:
-            system(inputs[:ROWS])
+            called(system, first_rows(inputs, ROWS))
     return {name: two.left[name] - a for name, a in one.left.items() if name in two.left}
 
 
@@ -115,23 +117,27 @@ Attributes = dict[tuple[str, str], Any]
 """Values of attributes by path of the module and name."""
 
 
-def batch_first(system: nn.Module, inputs: Tensor, outputs: Any) -> bool:
+def batch_first(system: nn.Module, inputs: Any, rows: int, outputs: Any) -> bool:
     """Return False if the first dimension of the outputs does not follow that of the inputs.
 
     Args:
         system: any module.
-        inputs: of all passes, (R, ...).
-        outputs: of all passes; looked at if two of their dimensions are R.
+        inputs: of all passes, (R, ...), or a tree.
+        rows: R.
+        outputs: of all passes; looked at if two dimensions of a tensor are R.
     """
-    if not isinstance(outputs, Tensor) or list(outputs.shape).count(len(inputs)) < 2:
+    square = [list(t.shape).count(rows) > 1 and len(t) == rows for t in leaves(outputs)]
+    if not any(square):
         return True
-    fewer = inputs[: len(inputs) // 2]
     with put_back(system), trial(system):
-        found = system(fewer)
-    return isinstance(found, Tensor) and len(found) == len(fewer)
+        found = leaves(called(system, first_rows(inputs, rows // 2)))
+    lengths = [len(t) if t.dim() else 0 for t in found]
+    return len(found) == len(square) and all(
+        n == rows // 2 for n, looked_at in zip(lengths, square, strict=True) if looked_at
+    )
 
 
-def left_over(system: nn.Module, inputs: Tensor) -> list[str]:
+def left_over(system: nn.Module, inputs: Any) -> list[str]:
     """Return the attributes whose change in one pass changes the outputs of the next.
 
     Both passes have the same inputs and the same random numbers. States that are reset before
@@ -139,7 +145,7 @@ def left_over(system: nn.Module, inputs: Tensor) -> list[str]:
 
     Args:
         system: any module.
-        inputs: of all passes, as the estimator stacks them, (R, ...).
+        inputs: of all passes, as the estimator stacks them, (R, ...), or a tree.
 
     Returns:
         Paths of the attributes, such as 'lif.mem'.
@@ -177,13 +183,13 @@ def _changed(before: Attributes, after: Attributes) -> list[tuple[str, str]]:
     ]
 
 
-def _pass(system: nn.Module, inputs: Tensor) -> Any:
+def _pass(system: nn.Module, inputs: Any) -> Any:
     """Return the outputs of a pass with always the same random numbers."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
     with trial(system):
-        return system(inputs)
+        return called(system, inputs)
 
 
 def _equal(one: Any, other: Any) -> bool:

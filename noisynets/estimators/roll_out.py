@@ -256,7 +256,7 @@ def verify_network(
     """Verify a network on its first inputs; see `noisynets.core.verify`."""
     weights = torch.linspace(1, 2, first.output[0].numel()).to(first.output)
     targets = weights.view(first.output.shape[1:]).expand(first.output.shape)
-    verify(network, nodes, weighted, first.inputs, targets, injects)
+    verify(network, nodes, weighted, first.inputs, targets, len(targets), injects)
 
 
 def weighted(outputs: Tensor, weights: Tensor) -> Tensor:

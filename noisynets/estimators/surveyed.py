@@ -61,7 +61,7 @@ class Surveyed:
         self._seen: object = None
         self._graph: Graph | None = None
         self.last_graph: Graph | None = None
-        self._graph_shape = torch.Size()
+        self._graph_shape: torch.Size | None = None
         self._checked = False
 
     def survey(self) -> Survey:
@@ -89,10 +89,11 @@ class Surveyed:
             self.verified = 0 if self.verifies else 2
         return self._survey
 
-    def verify(self, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
-        """Verify the system on a batch; see `noisynets.core.verify`."""
-        verify(self.system, self._survey.nodes, loss, inputs, targets, self.injection is not None)
-        self.verified = min(len(inputs), 2)
+    def verify(self, loss: Loss, inputs: Any, targets: Any, batch: int) -> None:
+        """Verify the system on a batch of B rows; see `noisynets.core.verify`."""
+        injects = self.injection is not None
+        verify(self.system, self._survey.nodes, loss, inputs, targets, batch, injects)
+        self.verified = min(batch, 2)
 
     def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
         """Check the first batch for what only a pass can show; synchronises the device."""
@@ -105,9 +106,10 @@ class Surveyed:
                     warn_quiet(calls, notes)
             self._checked = True
 
-    def graph(self, shape: torch.Size) -> Graph | None:
-        """Return the graph of inputs (*shape) if it is known; None: the pass must be traced."""
-        return self._graph if self._graph_shape == shape else None
+    def graph(self, inputs: Any) -> Graph | None:
+        """Return the graph of inputs if it is known; None: the pass must be traced."""
+        known = isinstance(inputs, Tensor) and inputs.shape[1:] == self._graph_shape
+        return self._graph if known else None
 
     def plan(self, learned: Collection[str], reached: Collection[str]) -> Plan:
         """Return the plan of the last graph.
@@ -128,7 +130,7 @@ class Surveyed:
         """Leave out the graph, which is traced again: adjoints cannot be pickled."""
         return {**vars(self), "_graph": None, "last_graph": None}
 
-    def keep_graph(self, graph: Graph, shape: torch.Size) -> None:
+    def keep_graph(self, graph: Graph, inputs: Any) -> None:
         """Keep a traced graph, if every pass of the system has the same.
 
         Raises:
@@ -142,5 +144,6 @@ class Surveyed:
             )
         self.last_graph = graph
         network = self.system.network if isinstance(self.system, Stepped) else self.system
-        self._graph = graph if is_chain(network) and graph.recorded else None
-        self._graph_shape = shape
+        single = isinstance(inputs, Tensor) and len(graph.outputs) == 1
+        self._graph = graph if single and is_chain(network) and graph.recorded else None
+        self._graph_shape = inputs.shape[1:] if single else None

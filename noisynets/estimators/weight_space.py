@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from noisynets.core.batch import arguments, reference
 from noisynets.core.decorrelation import decorrelations
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import losses
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note
-from noisynets.core.probe import batch_size
+from noisynets.core.probe import Rows
 from noisynets.core.recorders import wide
 from noisynets.core.trial import trial
 from noisynets.core.types import Estimate, Loss, Sampler
@@ -25,17 +27,18 @@ class Perturbed:
     """The system at θ + s ξ, with ξ per parameter; the system's own tensors are not touched."""
 
     system: nn.Module
-    inputs: Tensor
-    targets: Tensor
+    inputs: Any
+    targets: Any
+    batch: int
     loss: Loss
 
-    def __call__(self, xi: dict[str, Tensor], scale: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, xi: dict[str, Tensor], scale: float) -> tuple[Any, Tensor]:
         """Return outputs (B, ...) and losses (B,)."""
         theta = dict(self.system.named_parameters())
         moved = {name: theta[name] + scale * x for name, x in xi.items()}
         with trial(self.system):
-            outputs = functional_call(self.system, moved, (self.inputs,))
-        return outputs, losses(self.loss, outputs, self.targets)
+            outputs = functional_call(self.system, moved, *arguments(self.inputs))
+        return outputs, losses(self.loss, outputs, self.targets, self.batch)
 
 
 class _WeightSpace:
@@ -64,6 +67,7 @@ class _WeightSpace:
         self.resamples = resamples
         self.injection = Injection(sigma, noise or self.default_noise, seed, purpose=self.purpose)
         self._obstacles = Obstacles(system)
+        self._rows = Rows()
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -83,12 +87,12 @@ class _WeightSpace:
         trained = {n: p for n, p in self.system.named_parameters() if p.requires_grad}
         return {name: self.injection(p.shape, like=p) for name, p in trained.items()}
 
-    def _look(self, inputs: Tensor, outputs: Tensor, one: Tensor, other: Tensor) -> None:
+    def _look(self, inputs: Any, outputs: Any, one: Tensor, other: Tensor) -> None:
         """Look at losses (B,) of two passes for what would keep the estimator from learning."""
         self._obstacles.steps += 1
         if self._obstacles.steps in LOOKS:
             loss, sigma = torch.stack([one, other]), self.injection.sigma
-            found = Batch(inputs, len(inputs), outputs, loss, sigma, reads_dloss=True)
+            found = Batch(inputs, len(one), outputs, loss, sigma, reads_dloss=True)
             self._obstacles.look(found)
 
     def _accumulate_(self, xi: dict[str, Tensor], factor: Tensor) -> None:
@@ -104,7 +108,7 @@ class WeightPerturbation(_WeightSpace):
 
     Args:
         system: any module.
-        loss: one value per sample.
+        loss: one value per row or position.
         sigma: standard deviation of ξ, in units of the weights.
         resamples: K, averaged; 1 + K passes.
         noise: distribution of ξ.
@@ -112,17 +116,17 @@ class WeightPerturbation(_WeightSpace):
     """
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
-        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
-        at = Perturbed(self.system, inputs, targets, self.loss)
-        batch = batch_size(inputs, targets)
+    def __call__(self, inputs: Any, targets: Any) -> Estimate:
+        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...), or trees."""
+        inputs, targets, batch = self._rows(inputs, targets)
+        at = Perturbed(self.system, inputs, targets, batch, self.loss)
         outputs, loss = at({}, 0)
         for _ in range(self.resamples):
             xi = self._draw()
             moved = at(xi, 1)[1]
             self._accumulate_(xi, wide(moved).mean() - wide(loss).mean())
         self._look(inputs, outputs, loss, moved)
-        return Estimate(loss, outputs, (1 + self.resamples) * batch)
+        return Estimate(loss, reference(outputs, batch, 1), (1 + self.resamples) * batch)
 
 
 class SPSA(_WeightSpace):
@@ -130,7 +134,7 @@ class SPSA(_WeightSpace):
 
     Args:
         system: any module.
-        loss: one value per sample.
+        loss: one value per row or position.
         sigma: length of the step per weight, in units of the weights.
         resamples: K, averaged; 2K passes.
         noise: distribution of Δ.
@@ -143,14 +147,14 @@ class SPSA(_WeightSpace):
     purpose = "signs of the weights' shifts"
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
-        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
-        at = Perturbed(self.system, inputs, targets, self.loss)
-        batch = batch_size(inputs, targets)
+    def __call__(self, inputs: Any, targets: Any) -> Estimate:
+        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...), or trees."""
+        inputs, targets, batch = self._rows(inputs, targets)
+        at = Perturbed(self.system, inputs, targets, batch, self.loss)
         for _ in range(self.resamples):
             xi = self._draw()
             outputs, up = at(xi, 1)
             _, down = at(xi, -1)
             self._accumulate_(xi, (wide(up).mean() - wide(down).mean()) / 2)
         self._look(inputs, outputs, up, down)
-        return Estimate((up + down) / 2, outputs, 2 * self.resamples * batch)
+        return Estimate((up + down) / 2, reference(outputs, batch, 1), 2 * self.resamples * batch)

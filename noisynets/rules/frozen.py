@@ -23,9 +23,9 @@ class Frozen(Feedback):
         """Return credit for the nodes before the output alone."""
         if learns:
             self._gates.update_(record)
-        credits, delivered = from_output(record, self._gates)
+        credits, arrived = from_output(record, self._gates)
         calls = [c if call in graph.top else None for call, c in enumerate(credits)]
-        return Sent(calls, delivered.populations)
+        return Sent(calls, arrived.parameters, arrived.populations)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""

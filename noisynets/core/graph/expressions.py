@@ -157,7 +157,10 @@ def inner(expression: Expression) -> tuple[Expression, ...]:
     return expression.of if isinstance(expression, Opaque | Digital) else (expression.of,)
 
 
-def parts(*expressions: Expression | None) -> list[Expression]:
+def parts(
+    *expressions: Expression | None,
+    arguments: Callable[[Expression], tuple[Expression, ...]] = inner,
+) -> list[Expression]:
     """Return all parts of expressions, each once, arguments before results."""
     found: dict[Expression, None] = {}
     left = [(e, False) for e in expressions if e is not None]
@@ -169,7 +172,7 @@ def parts(*expressions: Expression | None) -> list[Expression]:
             found[expression] = None
             continue
         left.append((expression, True))
-        left += [(part, False) for part in inner(expression) if part not in found]
+        left += [(part, False) for part in arguments(expression) if part not in found]
     return list(found)
 
 
@@ -217,7 +220,7 @@ def unit_before(made: Expression | None) -> Unit | None:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """How the input of each call, and the system's output, are computed from activities.
+    """How the input of each call, and the system's outputs, are computed from activities.
 
     A graph holds no values of a batch. For a system that always calls its nodes in the same way
     it is traced once.
@@ -225,47 +228,60 @@ class Graph:
     Attributes:
         names: of the nodes, one per call.
         inputs: one expression per call; None where no activity enters.
-        output: of the system; None where it is not one tensor computed from activities.
+        outputs: of the system, one per tensor; None where no activity enters, or no error is sent.
         over_trial: the record holds means over a trial. Stored values are then those of the
             first step, and nothing is measured with them.
+        after: what was made after the trial, and is measured.
         physical: words that named an operation declared physical.
     """
 
     names: tuple[str, ...]
     inputs: tuple[Expression | None, ...]
-    output: Expression | None
+    outputs: tuple[Expression | None, ...]
     over_trial: bool = False
+    after: frozenset[Expression] = frozenset()
     physical: frozenset[str] = frozenset()
 
     @cached_property
     def parts(self) -> list[Expression]:
         """All expressions, each once, arguments before results."""
-        return parts(*self.inputs, self.output)
+        return parts(*self.inputs, *self.outputs)
 
     @cached_property
-    def backward(self) -> dict[Expression, tuple[Expression, ...]]:
-        """The parts of every input and of the output, results before arguments."""
-        ends = [made for made in (*self.inputs, self.output) if made is not None]
-        return {made: tuple(reversed(parts(made))) for made in ends}
+    def order(self) -> tuple[Expression, ...]:
+        """All expressions, results before arguments, activities before their nodes' inputs."""
+
+        def below(expression: Expression) -> tuple[Expression, ...]:
+            if isinstance(expression, Activity):
+                made = self.inputs[expression.call]
+                return () if made is None else (made,)
+            return inner(expression)
+
+        return tuple(reversed(parts(*self.inputs, *self.outputs, arguments=below)))
+
+    @cached_property
+    def used(self) -> frozenset[int]:
+        """Calls whose activities enter a node or an output."""
+        return frozenset(activities(*self.inputs, *self.outputs))
 
     @cached_property
     def unmeasured(self) -> frozenset[Expression]:
         """Parts of which nothing was measured; no credit passes them."""
-        return frozenset(self.unrecorded if self.over_trial else ())
+        return frozenset(self.unrecorded - self.after if self.over_trial else ())
 
     @cached_property
     def hidden(self) -> list[str]:
-        """Names of the operations before the output that no credit passes."""
+        """Names of the operations before the outputs that no credit passes."""
         return [
             getattr(part, "operation", "a pooling")
-            for part in parts(self.output)
+            for part in parts(*self.outputs)
             if isinstance(part, Opaque) or part in self.unmeasured
         ]
 
     @cached_property
     def top(self) -> frozenset[int]:
-        """Calls whose activities reach the output without passing another node."""
-        return frozenset(activities(self.output))
+        """Calls whose activities reach an output without passing another node."""
+        return frozenset(activities(*self.outputs))
 
     @cached_property
     def behind(self) -> dict[int, Unit]:

@@ -31,7 +31,8 @@ from noisynets.core.graph.expressions import (
     base,
     constants,
 )
-from noisynets.core.graph.values import Values, tensors_in
+from noisynets.core.graph.values import Values
+from noisynets.core.trees import leaves
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
     if not live or op.random or op.name in FLAT or _is_unit(op):
         return None
     chosen = {id(t) for t, _ in live}
-    tensors = tensors_in((op.args, op.kwargs))
+    tensors = leaves((op.args, op.kwargs))
     at = tuple(i for i, t in enumerate(tensors) if id(t) in chosen)
     args, kwargs = mapped((op.args, op.kwargs), lambda i, t: values.before(t).detach())
     shapes = tuple(r.shape for r in op.results)

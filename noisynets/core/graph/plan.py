@@ -27,7 +27,7 @@ class Stretch:
     """What lies between the input of a node, or the output, and the nodes before it.
 
     Attributes:
-        to: path of the node, or `THE_OUTPUT`.
+        to: path of the node, or `THE_OUTPUT`; of several, 'output 0' and so on.
         calls: of the node that are alike.
         sources: paths of the nodes and parameters from which its input is computed.
         exact: operations with an exact adjoint at the measured values.
@@ -88,7 +88,9 @@ def plan_of(
         reached: those of them that credit reaches.
     """
     found: dict[tuple[str, Names], int] = {}
-    ends = [*zip(graph.names, graph.inputs, strict=True), (THE_OUTPUT, graph.output)]
+    many = len(graph.outputs) > 1
+    outputs = [f"output {i}" if many else THE_OUTPUT for i in range(len(graph.outputs))]
+    ends = zip((*graph.names, *outputs), (*graph.inputs, *graph.outputs), strict=True)
     for name, made in ends:
         if made is not None:
             key = (name, _stretch(made, graph))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from noisynets.core.errors import SystemRefused
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Trained, Unit
 from noisynets.core.graph.operations import Operation, expressions_of
 from noisynets.core.graph.plan import plain
 from noisynets.core.graph.rows import row_dim
-from noisynets.core.graph.values import Values, tensors_in
+from noisynets.core.graph.values import Values
 from noisynets.core.nodes import Survey
-from noisynets.core.trial import Population
+from noisynets.core.trees import leaves
+from noisynets.core.trial import Population, Stepped
 from noisynets.core.types import Node
 
 
@@ -27,6 +29,7 @@ class Tracer(TorchDispatchMode):
         rows: of the stacked batch.
         populations: by path, where the record holds means over a trial: what is inside them is
             not traced, and only the first step is. None: every call is traced.
+        stepped: modules that run through a whole trial; what follows them is traced again.
 
     Attributes:
         values: what all tensors hold.
@@ -37,6 +40,7 @@ class Tracer(TorchDispatchMode):
         survey: Survey,
         rows: int,
         populations: Mapping[str, Population] | None = None,
+        stepped: Sequence[Stepped] = (),
     ) -> None:
         super().__init__()
         self.values = Values()
@@ -46,6 +50,8 @@ class Tracer(TorchDispatchMode):
         self._populations = populations
         self._called: set[Node] = set()
         self._finished = False  # the first step of a trial
+        self._stepped, self._ended = stepped, False
+        self._after: list[Expression] = []  # what was made once a trial had ended
         self._inside: dict[str, Expression | None] = {}
         self._units: dict[str, Unit] = {}
         self._entered: dict[Node, Expression | None] = {}
@@ -63,12 +69,10 @@ class Tracer(TorchDispatchMode):
             )
             handles.append(node.outlet.register_forward_hook(self._node_leaves(node)))
         for name, population in (self._populations or {}).items():
-            handles.append(
-                population.register_forward_pre_hook(
-                    self._population_enters(name), with_kwargs=True
-                )
-            )
+            enters = self._population_enters(name)
+            handles.append(population.register_forward_pre_hook(enters, with_kwargs=True))
             handles.append(population.register_forward_hook(self._population_leaves(name)))
+        handles += [m.register_forward_hook(self._trial_ends) for m in self._stepped]
         for module in self._survey.physical.modules:
             handles.append(module.register_forward_pre_hook(self._physical_enters))
             handles.append(module.register_forward_hook(self._physical_leaves))
@@ -85,13 +89,17 @@ class Tracer(TorchDispatchMode):
         self._words |= words
         return bool(words) or self._depth > 0
 
-    def graph(self, output: Any) -> Graph:
-        """Return the graph of the pass, once the system has returned its `output`."""
-        made = self.values.expression(output) if isinstance(output, Tensor) else None
+    def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
+        """Return the graph of a pass from its output; tensors without an `error` are left out."""
+        tensors = leaves(output)
+        made = tuple(
+            None if e is None else self.values.expression(tensor)
+            for tensor, e in zip(tensors, error or tensors, strict=True)
+        )
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
-        over_trial = self._populations is not None
-        return Graph(names, inputs, made, over_trial, frozenset(self._words))
+        over_trial, after = self._populations is not None, frozenset(self._after)
+        return Graph(names, inputs, made, over_trial, after, frozenset(self._words))
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -106,10 +114,10 @@ class Tracer(TorchDispatchMode):
         if self._finished or self._inside or self._entered:
             return func(*args, **kwargs)
         mutates = func._schema.is_mutable
-        given = tensors_in((args, kwargs))
+        given = leaves((args, kwargs))
         self.values.begin(given if mutates else [])
         out = func(*args, **kwargs)
-        results = tensors_in(out)
+        results = leaves(out)
         if results:
             self._note(func, args, kwargs, given, results, mutates)
         return out
@@ -146,6 +154,8 @@ class Tracer(TorchDispatchMode):
                 values.overwrite(tensor, expression, row, parametric=not measured)
             elif values.held(tensor) is None:  # else a view: the same numbers in the same place
                 values.set_(tensor, expression, row, parametric=not measured)
+            if self._ended and expression is not None:
+                self._after.append(expression)
 
     def _node_enters(self, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -164,6 +174,11 @@ class Tracer(TorchDispatchMode):
                 self._calls.append((node, self._entered.pop(node)))
 
         return hook
+
+    def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self._ended:
+            raise _two_trials(module)
+        self._finished, self._ended = False, True
 
     def _population_enters(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -187,3 +202,10 @@ class Tracer(TorchDispatchMode):
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     value: Tensor = args[0] if args else next(iter(kwargs.values()))
     return value
+
+
+def _two_trials(module: nn.Module) -> SystemRefused:
+    return SystemRefused(
+        f"{type(module).__name__}: runs two trials in one pass, of which feedback keeps the mean: "
+        "stack both as rows or steps of one trial, or use rule 'np' or 'anp'"
+    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from noisynets.core.graph.applied import Adjoint, Applied, Overwritten, Region, Seen
 from noisynets.core.graph.expressions import Activity, Digital, Expression, Unit
+from noisynets.core.trees import leaves
 
 Key = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
@@ -108,7 +108,7 @@ class Values:
 
     def watch(self, applied: Applied) -> None:
         """Let an operation keep its values when they are about to be changed in place."""
-        for tensor in tensors_in((applied.args, applied.kwargs)):
+        for tensor in leaves((applied.args, applied.kwargs)):
             self._users.setdefault(place(tensor)[0], []).append(applied)
 
     def before(self, tensor: Tensor) -> Tensor:
@@ -192,14 +192,3 @@ def _overlap(tensor: Tensor, other: Key) -> bool:
     seen = torch.zeros(size, dtype=torch.bool)
     seen.as_strided(tensor.shape, tensor.stride(), int(tensor.storage_offset())).fill_(True)
     return bool(seen.as_strided(shape, strides, offset).any())
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested arguments or results, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [t for item in value for t in tensors_in(item)]
-    return []

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from noisynets.core.batch import called, stacked
 from noisynets.core.errors import SystemRefused
 from noisynets.core.losses import losses
 from noisynets.core.trial import trial
@@ -34,8 +35,9 @@ class Passes:
         system: any module.
         nodes: its nodes.
         loss: one value per row.
-        inputs: (B, ...).
-        targets: (B, ...).
+        inputs: (B, ...), or a tree.
+        targets: (B, ...), or a tree.
+        batch: B.
 
     Attributes:
         draws: what drew random numbers without declaring it, in the last pass.
@@ -45,8 +47,9 @@ class Passes:
     system: nn.Module
     nodes: Sequence[Node]
     loss: Loss
-    inputs: Tensor
-    targets: Tensor
+    inputs: Any
+    targets: Any
+    batch: int
     draws: dict[tuple[str, str, str], None] = field(init=False)
     centred: bool = field(init=False)
 
@@ -81,7 +84,7 @@ class Passes:
             SystemRefused: if a node returns another number of rows.
         """
         self._snapshot.restore(streams)
-        rows = passes * len(self.inputs)
+        rows = passes * self.batch
         modules = self._recorded if everything else self._layers
         recorder, mode = Recorder(modules, rows), Quiet(self.system, other)
         handles = [self._checking(node, rows, passes) for node in self.nodes]
@@ -90,8 +93,8 @@ class Passes:
         handles += recorder.register()
         try:
             with trial(self.system), mode:
-                outputs = self.system(torch.cat([self.inputs] * passes))
-                values = losses(self.loss, outputs, torch.cat([self.targets] * passes))
+                outputs = called(self.system, stacked(self.inputs, passes))
+                values = losses(self.loss, outputs, stacked(self.targets, passes), rows)
         except Exception as error:
             if not isinstance(error, SystemRefused):
                 error.add_note("in a pass that checks the first batch; verify=False leaves it out")
@@ -114,7 +117,7 @@ class Passes:
                 many = f"{passes} passes of a batch" if passes > 1 else "a batch"
                 raise SystemRefused(
                     f"node {node.name!r}: its output has {len(output)} rows where {many} of "
-                    f"{len(self.inputs)} has {rows}: keep the batch as the first dimension (found "
+                    f"{self.batch} has {rows}: keep the batch as the first dimension (found "
                     f"shape {tuple(output.shape)})"
                 )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from noisynets.core.graph.values import tensors_in
+from noisynets.core.trees import leaves
 
 FEATURES, CALLS = 1024, 16
 """Numbers of a row that are kept, evenly spread, and first calls of a module, at most."""
@@ -90,7 +90,7 @@ class Recorder:
     def _kept(self, value: Any) -> tuple[Tensor, ...]:
         return tuple(
             _features(t.detach()) if t.dim() and len(t) == self._rows else torch.empty(0)
-            for t in tensors_in(value)
+            for t in leaves(value)
         )
 
 

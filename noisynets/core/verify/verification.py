@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,9 @@ def verify(
     system: nn.Module,
     nodes: Sequence[Node],
     loss: Loss,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Any,
+    targets: Any,
+    batch: int,
     injects: bool,
 ) -> None:
     """Check on one batch what node perturbation takes for granted.
@@ -44,8 +46,9 @@ def verify(
         system: any module.
         nodes: its nodes.
         loss: one value per row.
-        inputs: (B, ...).
-        targets: (B, ...).
+        inputs: (B, ...), or a tree as `Rows` returns it.
+        targets: (B, ...), or a tree.
+        batch: B.
         injects: noise is injected; if not, noise that is not declared is as good as any.
 
     Raises:
@@ -57,7 +60,7 @@ def verify(
     if any(isinstance(module, Sealed) for module in system.modules()):
         return
     restore = global_streams()
-    passes = Passes(system, nodes, loss, inputs, targets)
+    passes = Passes(system, nodes, loss, inputs, targets, batch)
     try:
         _Verification(passes, injects).run()
     finally:
@@ -117,7 +120,7 @@ class _Verification:
 
     def _rows(self, plain: Trace) -> None:
         """Refuse a system in which noise in some rows changes others."""
-        batch = len(self.passes.inputs)
+        batch = self.passes.batch
         noisy = torch.zeros(2 * batch, dtype=torch.bool)
         noisy[batch:] = _half(batch)
         reference = torch.arange(2 * batch) < batch

@@ -1,14 +1,13 @@
-"""Delivery: sending credit from the output, or from a node's input, to the activities behind it.
+"""Delivery: sending credit from the outputs down, through the nodes and what lies between them.
 
 Between nodes credit passes linear operations by their exact adjoints, digital ones by their
 vector-Jacobian products, maximum poolings by the position of the maximum, and units by measured
-gates. Nothing is written into the record: `deliver`
-returns what arrived.
+gates. Nothing is written into the record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -35,26 +34,15 @@ from noisynets.rules.credit.state import nested, unnested
 
 @dataclass
 class Delivered:
-    """Credit that has arrived.
+    """Credit that has arrived elsewhere than at nodes.
 
     Attributes:
-        calls: credit of activities, (B, *out), by call.
         populations: credit of the mean spikes of populations, (B, *out), by path.
         parameters: gradients of trained parameters between the nodes, by path.
     """
 
-    calls: dict[int, Tensor] = field(default_factory=dict)
     populations: dict[str, Tensor] = field(default_factory=dict)
     parameters: dict[str, Tensor] = field(default_factory=dict)
-
-    def add_(self, other: Delivered) -> None:
-        """Add what arrived at populations and parameters from elsewhere."""
-        for mine, more in (
-            (self.populations, other.populations),
-            (self.parameters, other.parameters),
-        ):
-            for name, c in more.items():
-                mine[name] = mine[name] + c if name in mine else c
 
 
 class NamedGates:
@@ -102,48 +90,81 @@ class Gates(NamedGates):
         return torch.ones_like(activity(record, call)) if behind is None else self(behind, record)
 
 
-def deliver(made: Expression | None, credit: Tensor, record: Record, gates: Gates) -> Delivered:
-    """Send the credit of an expression to the activities that it was computed from.
+Through = Callable[[int, Tensor], Tensor | None]
+"""(call, credit of its activity (B, *out)) → credit of its input (B, *in); None: it ends there."""
+
+
+def send_down(
+    record: Record, gates: Gates, through: Through, others: Collection[int] = ()
+) -> Delivered:
+    """Send the errors at the outputs down, and through the nodes, in one sweep.
+
+    Every operation is passed once, when the credit of all that was made of its result is known.
 
     Args:
-        made: an input of the graph, or its output; None: nothing is delivered.
-        credit: of its value, (B, ...). Credit of opaque parts is dropped.
         record: of the pass.
         gates: gains of the units.
+        through: is called once for every call at which credit arrives, or that is among `others`.
+        others: calls whose credit comes from elsewhere.
+
+    Credit of opaque parts is dropped.
     """
     graph, delivered = graph_of(record), Delivered()
+    assert record.error is not None, "feedback needs the error"
     found: dict[Expression, Tensor] = {}
 
     def send(to: Expression, c: Tensor) -> None:
         c = _placed(to, c, record)
         found[to] = found[to] + c if to in found else c
 
-    if made is not None:
-        send(made, credit)
-    for part in () if made is None else graph.backward[made]:
-        if part not in found or part in graph.unmeasured:
-            continue
-        c = found.pop(part)
+    def enter(call: int, c: Tensor) -> None:
+        a = activity(record, call)
+        below, made = through(call, c.to(a.dtype).view_as(a)), graph.inputs[call]
+        if below is not None and made is not None:
+            send(made, below)
+
+    for made, error in zip(graph.outputs, record.error, strict=True):
+        if made is not None and error is not None:
+            send(made, error)
+    for call in set(others) - graph.used:
+        enter(call, torch.zeros_like(activity(record, call)))
+    for part in graph.order:
+        c = found.pop(part, None)
         if isinstance(part, Activity):
-            delivered.calls[part.call] = c
-        elif isinstance(part, Trained):
-            delivered.parameters[part.name] = c
-        elif isinstance(part, Digital):
-            below = record.applied[part.key].adjoint(part.result, c)
-            for term, share in zip(part.of, below, strict=True):
-                send(term, share)
-        elif isinstance(part, Sum):
-            for term, factor in part.terms:
-                send(term, factor * c)
-        elif isinstance(part, LinearOp):
-            send(part.of, part.adjoint(c))
-        elif isinstance(part, MaxPool):
-            send(part.of, max_pool_adjoint(c, given(record, part)[0], part))
-        elif isinstance(part, Unit):
-            if part.population:
-                delivered.populations[part.population] = c
-            send(part.of, c * gates(part, record))
+            if c is not None or part.call in others:
+                a = activity(record, part.call)
+                enter(part.call, torch.zeros_like(a) if c is None else c)
+        elif c is not None and part not in graph.unmeasured:
+            _pass(part, c, record, gates, delivered, send)
     return delivered
+
+
+def _pass(
+    part: Expression,
+    c: Tensor,
+    record: Record,
+    gates: Gates,
+    delivered: Delivered,
+    send: Callable[[Expression, Tensor], None],
+) -> None:
+    """Send the credit of an expression to its arguments."""
+    if isinstance(part, Trained):
+        delivered.parameters[part.name] = c
+    elif isinstance(part, Digital):
+        below = record.applied[part.key].adjoint(part.result, c)
+        for term, share in zip(part.of, below, strict=True):
+            send(term, share)
+    elif isinstance(part, Sum):
+        for term, factor in part.terms:
+            send(term, factor * c)
+    elif isinstance(part, LinearOp):
+        send(part.of, part.adjoint(c))
+    elif isinstance(part, MaxPool):
+        send(part.of, max_pool_adjoint(c, given(record, part)[0], part))
+    elif isinstance(part, Unit):
+        if part.population:
+            delivered.populations[part.population] = c
+        send(part.of, c * gates(part, record))
 
 
 def _placed(to: Expression, c: Tensor, record: Record) -> Tensor:
@@ -157,20 +178,14 @@ def _placed(to: Expression, c: Tensor, record: Record) -> Tensor:
     return c[:rows]
 
 
-def add_(credits: list[Tensor], delivered: Delivered) -> None:
-    """Add delivered credit to that of the calls, in their dtype."""
-    for call, c in delivered.calls.items():
-        old = credits[call]
-        credits[call] = old + c.to(old.dtype).view_as(old)
-
-
 def from_output(record: Record, gates: Gates) -> tuple[list[Tensor], Delivered]:
-    """Return the credit of every call from the error at the output alone, and what arrived."""
-    assert record.error is not None, "feedback needs the error"
+    """Return the credit of every call from the errors at the outputs alone, and what arrived."""
     credits = [torch.zeros_like(activity(record, call)) for call in range(len(record.calls))]
-    delivered = deliver(graph_of(record).output, record.error, record, gates)
-    add_(credits, delivered)
-    return credits, delivered
+
+    def end(call: int, credit: Tensor) -> None:
+        credits[call] = credit
+
+    return credits, send_down(record, gates, end)
 
 
 def max_pool_adjoint(credit: Tensor, before: Tensor, pool: MaxPool) -> Tensor:
@@ -257,10 +272,9 @@ def _undone(record: Record, unit: Unit, moved: Tensor) -> Tensor:
 
 
 def _stored(record: Record, key: int) -> tuple[Tensor, Tensor]:
-    assert record.error is not None, "feedback needs the error"
     resamples, batch = record.dloss.shape
     passes = record.values[key].unflatten(0, (1 + resamples, batch))
-    passes = passes.to(record.error.dtype)
+    passes = passes.to(record.dloss.dtype)
     return passes[0], passes[1:] - passes[0]
 
 

@@ -59,12 +59,12 @@ class DirectFeedback(Feedback):
             self._gates.update_(record)
             if is_intrinsic(record):
                 self.maps.update_(record)
-        credits, delivered = from_output(record, self._gates)
+        credits, arrived = from_output(record, self._gates)
         hidden = set(range(len(record.calls))) - graph.top
         taught, populations = self._direct.credits(record, hidden, self.maps, self._gates, learns)
         for call, credit in taught.items():
             credits[call] = credit
-        return Sent(list(credits), delivered.parameters, delivered.populations | populations)
+        return Sent(list(credits), arrived.parameters, arrived.populations | populations)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""

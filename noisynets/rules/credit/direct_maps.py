@@ -174,8 +174,7 @@ class DirectMaps:
             gates: of the units behind the calls.
             learns: update the maps first, from this record.
         """
-        assert record.error is not None, "feedback needs the error"
-        graph, error = graph_of(record), record.error.flatten(1)
+        graph, error = graph_of(record), record.flat_error
         estimated: list[Tensor] = []
         found: dict[int, Tensor] = {}
         populations: dict[str, Tensor] = {}

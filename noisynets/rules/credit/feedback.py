@@ -19,7 +19,7 @@ from noisynets.core.notes import Note, Notes
 from noisynets.core.record import Needs, Record
 from noisynets.core.trial import has_state
 from noisynets.core.types import Node
-from noisynets.rules.credit.delivery import Gates, add_, deliver, from_output
+from noisynets.rules.credit.delivery import Gates, activity, from_output, send_down
 from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
 from noisynets.rules.credit.explained import unexplained_maps
 from noisynets.rules.credit.mirror import Map, Maps
@@ -157,27 +157,29 @@ class LayerwiseFeedback(Feedback):
             self.maps.update_(record)
             if self._saturation is not None:
                 self._saturation.update_(record, self.maps)
-        credits, delivered = from_output(record, self._gates)
-        top, arrived = list(credits), delivered
         blocked, taught = self._blocked_calls(graph, record), dict[int, Tensor]()
+        populations: dict[str, Tensor] = {}
         if blocked:
-            taught, learnt = self._direct.credits(
+            top, _ = from_output(record, self._gates)
+            taught, populations = self._direct.credits(
                 record, set(blocked), self.maps, self._gates, learns
             )
-            arrived.populations |= learnt
-        for call in reversed(range(len(credits))):
-            if call in taught:
-                credits[call] = top[call] + taught[call]
+            taught = {call: top[call] + credit for call, credit in taught.items()}
+        credits = [torch.zeros_like(activity(record, call)) for call in range(len(record.calls))]
+
+        def through(call: int, credit: Tensor) -> Tensor | None:
+            """Keep the credit of a call, and return that of its input."""
+            credit = taught.get(call, credit)
             if self._saturation is not None:
-                credits[call] = self._saturation(call, record, credits[call])
-            made, measured = graph.inputs[call], record.calls[call]
-            known = None if made is None else self.maps.get(measured.node)
-            if known is not None:
-                below = known(credits[call], measured.raw.shape)
-                found = deliver(made, below, record, self._gates)
-                add_(credits, found)
-                arrived.add_(found)
-        return Sent(list(credits), arrived.parameters, arrived.populations)
+                credit = self._saturation(call, record, credit)
+            credits[call] = credit
+            known, measured = self.maps.get(record.calls[call].node), record.calls[call]
+            if known is None or graph.inputs[call] is None:
+                return None
+            return known(credit, measured.raw.shape)
+
+        arrived = send_down(record, self._gates, through, taught)
+        return Sent(list(credits), arrived.parameters, populations | arrived.populations)
 
     def _blocked_calls(self, graph: Graph, record: Record) -> frozenset[int]:
         """Return the calls whose activities enter something that no credit passes."""
@@ -188,7 +190,7 @@ class LayerwiseFeedback(Feedback):
                 if not has_mirror(call.node.product)
             ]
             opaque = [p for p in graph.parts if isinstance(p, Opaque) or p in graph.unmeasured]
-            unused = set(range(len(record.calls))) - activities(*graph.inputs, graph.output)
+            unused = set(range(len(record.calls))) - activities(*graph.inputs, *graph.outputs)
             blocked = frozenset(activities(*without_map, *opaque) | unused)
             self._blocked = graph, blocked
             self._warn({record.calls[call].node.name for call in blocked})
