@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from noisynets.core.check import check
     from noisynets.core.decorrelation import Decorrelated, decorrelate
     from noisynets.core.errors import Diverged, InputError, NoisynetsError, SystemRefused
+    from noisynets.core.freezing import freeze, unfreeze
     from noisynets.core.losses import (
         KnownError,
         MeasuredError,
@@ -53,6 +54,7 @@ _HOMES = {
     "noisynets.core.check": ("check",),
     "noisynets.core.decorrelation": ("Decorrelated", "decorrelate"),
     "noisynets.core.errors": ("Diverged", "InputError", "NoisynetsError", "SystemRefused"),
+    "noisynets.core.freezing": ("freeze", "unfreeze"),
     "noisynets.core.losses": (
         "KnownError",
         "MeasuredError",
@@ -141,10 +143,12 @@ __all__ = [
     "cross_entropy",
     "decorrelate",
     "find_nodes",
+    "freeze",
     "load_plugins",
     "negative_return",
     "outer",
     "register",
     "squared_error",
     "survey",
+    "unfreeze",
 ]

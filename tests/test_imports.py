@@ -17,7 +17,7 @@ ROOMS = [
 """Each room may import from the rooms before it, and from itself."""
 
 CORE = [
-    {"errors", "notes", "dependence"},
+    {"errors", "notes", "dependence", "freezing"},
     {"reading"},
     {"arrays"},
     {"types"},
@@ -25,7 +25,8 @@ CORE = [
     {"settings"},
     {"values"},
     {"noise", "losses", "outer", "trial"},
-    {"graph", "nodes"},
+    {"graph", "nodes", "drawing", "statistics", "coupled"},
+    {"paired"},
     {"record"},
     {"recorders"},
     {"probe"},

@@ -24,6 +24,7 @@ from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.graph import Graph, Tracer
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
+from noisynets.core.paired import Paired
 from noisynets.core.record import Needs, NodeRecord, PopulationRecord, Record, Trajectory
 from noisynets.core.recorders import NodeMean, PopulationMean, Step, trajectory
 from noisynets.core.types import Node
@@ -257,6 +258,8 @@ class Probe:
         resamples: K; 0 records x alone.
         injection: noise to add at the nodes; None where the noise is the system's own.
         needs: what is recorded; with `graph`, the operations of the pass are traced.
+        pairs: batch statistics and undeclared random numbers are those of the reference in all
+            passes; see `Paired`.
 
     Attributes:
         passes: P, the noisy passes.
@@ -282,6 +285,7 @@ class Probe:
         resamples: int,
         injection: Injection | None = None,
         needs: Needs = NOTHING,
+        pairs: bool = False,
     ) -> None:
         self.calls: list[NodeRecord] = []
         self.trajectories: list[Trajectory] = []
@@ -302,6 +306,9 @@ class Probe:
         self._tracer = None
         if needs.graph:
             self._tracer = Tracer(survey.nodes, (1 + self.passes) * batch, inside)
+        self._paired = None
+        if pairs:
+            self._paired = Paired(survey.system, batch, 1 + self.passes, injection is not None)
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Tensor) -> Tensor:
@@ -346,6 +353,8 @@ class Probe:
         if self._tracer is not None:
             self._handles += self._tracer.hooks()
             self._tracer.__enter__()
+        if self._paired is not None:  # inside: the tracer sees what is done in its place
+            self._paired.__enter__()
         return self
 
     def __exit__(
@@ -354,8 +363,9 @@ class Probe:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._tracer is not None:
-            self._tracer.__exit__(kind, error, trace)
+        for mode in (self._paired, self._tracer):
+            if mode is not None:
+                mode.__exit__(kind, error, trace)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

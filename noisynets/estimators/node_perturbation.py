@@ -17,6 +17,7 @@ from noisynets.core.check import (
     check_open,
     check_output,
     warn_quiet,
+    warn_unfrozen,
 )
 from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
@@ -26,6 +27,7 @@ from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note, Notes
 from noisynets.core.outer import accumulate_
+from noisynets.core.paired import needs_pairing
 from noisynets.core.probe import Probe, batch_size, reference
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
@@ -76,6 +78,7 @@ class Surveyed:
 
     Attributes:
         verified: rows with which it was verified, 2 at most: one row shows nothing of others.
+        pairs: passes share batch statistics and random numbers; see `Paired`.
     """
 
     def __init__(
@@ -112,11 +115,14 @@ class Surveyed:
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self._checked = now, None, False
             self.verified = 0 if self.verifies else 2
+            self.pairs = needs_pairing(self.system, strangers=not self.verifies)
         return self._survey
 
     def verify(self, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
         """Verify the system on a batch; see `noisynets.core.verify`."""
-        verify(self.system, self._survey.nodes, loss, inputs, targets, self.injection is not None)
+        injects = self.injection is not None
+        found = verify(self.system, self._survey.nodes, loss, inputs, targets, injects)
+        self.pairs = self.pairs or bool(found)
         self.verified = min(len(inputs), 2)
 
     def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
@@ -124,6 +130,7 @@ class Surveyed:
         if not self._checked:
             check_called(self._survey.nodes, calls)
             check_dtype(calls)
+            warn_unfrozen(self.system, notes)
             if self.injection is None:
                 check_noisy(calls)
                 if not self.needs.error:
@@ -141,7 +148,8 @@ class Surveyed:
     def keep_graph(self, graph: Graph, shape: torch.Size) -> None:
         """Keep a traced graph, if every pass of the system has the same."""
         network = self.system.network if isinstance(self.system, Stepped) else self.system
-        self._graph = graph if is_chain(network) and graph.recorded else None
+        fixed = is_chain(network) and graph.recorded and not self.pairs  # a mask is of one batch
+        self._graph = graph if fixed else None
         self._graph_shape = shape
 
 
@@ -225,6 +233,11 @@ class NodePerturbation:
         """Paths of nodes with learned credit, because no credit passes what lies behind them."""
         return tuple(self.rule.fallbacks)
 
+    @property
+    def pairs(self) -> bool:
+        """True if all passes share batch statistics and random masks, as far as is known yet."""
+        return self._surveyed.pairs
+
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
@@ -255,6 +268,7 @@ class NodePerturbation:
             resamples=0 if alone else self.resamples,
             injection=self.injection,
             needs=needs if graph is None else replace(needs, graph=False),
+            pairs=self._surveyed.pairs,
         )
         with probe:
             outputs = self.system(probe.stack(inputs))

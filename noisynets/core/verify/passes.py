@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.losses import losses
+from noisynets.core.paired import Paired, Where
 from noisynets.core.trial import trial
 from noisynets.core.types import Loss, Node
 from noisynets.core.verify.quiet import Other, Quiet
@@ -36,9 +37,11 @@ class Passes:
         loss: one value per row.
         inputs: (B, ...).
         targets: (B, ...).
+        injects: noise is injected; see `Paired`.
 
     Attributes:
-        draws: what drew random numbers without declaring it, in the last pass.
+        draws: what drew random numbers without declaring it, and was not paired, in the last pass.
+        paired: what was paired, in all passes.
         centred: all declared noise of the last pass was replaced by its centre.
     """
 
@@ -47,7 +50,9 @@ class Passes:
     loss: Loss
     inputs: Tensor
     targets: Tensor
-    draws: dict[tuple[str, str, str], None] = field(init=False)
+    injects: bool = True
+    draws: dict[Where, None] = field(init=False)
+    paired: dict[Where, None] = field(init=False, default_factory=dict)
     centred: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,14 +88,18 @@ class Passes:
         self._snapshot.restore(streams)
         rows = passes * len(self.inputs)
         modules = self._recorded if everything else self._layers
-        recorder, mode = Recorder(modules, rows), Quiet(self.system, other)
+        recorder = Recorder(modules, rows)
+        paired = Paired(self.system, len(self.inputs), passes, self.injects)
+        mode = Quiet(self.system, paired, other)
         handles = [self._checking(node, rows, passes) for node in self.nodes]
         for register in hooks:
-            handles += register(lambda: paused(mode))
+            handles += register(lambda: paused(mode, paired))
         handles += recorder.register()
         try:
             with trial(self.system), mode:
-                outputs = self.system(torch.cat([self.inputs] * passes))
+                stacked = torch.cat([self.inputs] * passes)
+                with paired:
+                    outputs = self.system(stacked)
                 values = losses(self.loss, outputs, torch.cat([self.targets] * passes))
         except Exception as error:
             if not isinstance(error, SystemRefused):
@@ -101,6 +110,7 @@ class Passes:
                 handle.remove()
         recorder.loss(outputs, values)
         self.draws, self.centred = mode.found, mode.centred
+        self.paired |= paired.found
         return recorder.trace
 
     def _checking(self, node: Node, rows: int, passes: int) -> RemovableHandle:
@@ -159,13 +169,13 @@ class Passes:
 
 
 @contextmanager
-def paused(mode: Quiet) -> Iterator[None]:
+def paused(quiet: Quiet, paired: Paired) -> Iterator[None]:
     """Let random numbers be drawn as they are."""
-    mode.paused = True
+    quiet.paused = paired.paused = True
     try:
         yield
     finally:
-        mode.paused = False
+        quiet.paused = paired.paused = False
 
 
 def names(found: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from noisynets.core.drawing import arguments, draws, is_random, running
 from noisynets.core.noise import declares_noise
-
-HIDDEN = ("random", "random_", "binomial")
-"""Operations that draw, although PyTorch does not tag them."""
+from noisynets.core.paired import Paired
 
 
 Other = Literal["seeded", "lowest", "highest"]
@@ -29,18 +27,19 @@ class Quiet(TorchDispatchMode):
 
     Args:
         system: whose modules draw.
-        other: what stands for random numbers that are not declared: those of one seed, or, about,
-            the lowest or the highest that there are.
+        paired: makes random numbers equal in all passes; it is entered after this one.
+        other: what stands for random numbers that are neither declared nor paired: those of one
+            seed, or, about, the lowest or the highest that there are.
 
     Attributes:
-        found: what drew without declaring it: path of the module, its type, and the operation.
+        found: what drew unpaired without declaring it: path of the module, its type, and the operation.
         paused: operations are carried out as they are.
         centred: every draw of declared noise was replaced by its centre.
     """
 
-    def __init__(self, system: nn.Module, other: Other = "seeded") -> None:
+    def __init__(self, system: nn.Module, paired: Paired, other: Other = "seeded") -> None:
         super().__init__()
-        self._other = other
+        self._other, self._paired = other, paired
         self.found: dict[tuple[str, str, str], None] = {}
         self.paused, self.centred = False, True
         self._random: dict[Any, bool] = {}
@@ -60,18 +59,16 @@ class Quiet(TorchDispatchMode):
         kwargs = kwargs or {}
         random = self._random.get(func)
         if random is None:
-            name = func.overloadpacket.__name__
-            random = torch.Tag.nondeterministic_seeded in func.tags or name in HIDDEN
-            self._random[func] = random
+            random = self._random[func] = is_random(func)
         if self.paused or not random:
             return func(*args, **kwargs)
         name = func.overloadpacket.__name__
-        schema = func._schema.arguments  # arguments that have their defaults are not handed over
-        given = {a.name: a.default_value for a in schema if a.has_default_value()}
-        given |= dict(zip((a.name for a in schema), args, strict=False)) | kwargs
-        if not _draws(given):
+        given = arguments(func, args, kwargs)
+        if not draws(given):
             return func(*args, **kwargs)
-        drawing = self._drawing()
+        if self._paired.sharing:
+            return self._repeatable(func, args, kwargs)
+        drawing = running(self._own)
         if not any(self._own[module] for module in drawing):
             inner = drawing[0] if drawing else None
             path = self._names[id(inner)] if inner is not None else ""
@@ -85,19 +82,6 @@ class Quiet(TorchDispatchMode):
             self.centred = False
             return self._repeatable(func, args, kwargs)
         return _filled(func, args, kwargs, given, centre)
-
-    def _drawing(self) -> list[nn.Module]:
-        """Return the modules whose methods are running, the innermost first."""
-        found: list[nn.Module] = []
-        frame = sys._getframe(2)
-        while frame is not None:
-            module = frame.f_locals.get("self")
-            if isinstance(module, nn.Module) and module in self._own and module not in found:
-                found.append(module)
-            if frame.f_back is None:
-                break
-            frame = frame.f_back
-        return found
 
     def _repeatable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         named = [a.name for a in func._schema.arguments]
@@ -116,14 +100,6 @@ def _cuda(device: torch.device) -> list[int]:
     if device.type != "cuda":
         return []
     return [torch.cuda.current_device() if device.index is None else device.index]
-
-
-def _draws(given: dict[str, Any]) -> bool:
-    """Return False for a call of a random operation that draws nothing, as dropout with p = 0."""
-    for name in ("training", "train"):
-        if given.get(name) is False:
-            return False
-    return given.get("dropout_p", given.get("dropout", 1)) != 0
 
 
 Centre = Callable[[dict[str, Any]], Any]
