@@ -27,6 +27,7 @@ CORE = [
     {"noise", "losses", "outer", "trial"},
     {"graph", "nodes", "drawing", "statistics", "coupled"},
     {"paired"},
+    {"replayed"},
     {"record"},
     {"recorders"},
     {"probe"},

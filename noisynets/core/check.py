@@ -32,8 +32,8 @@ def check(system: nn.Module) -> list[Node]:
     >>> check(nn.Sequential(nn.Linear(2, 2), nn.PReLU()))
     Traceback (most recent call last):
     ...
-    noisynets.core.errors.SystemRefused: '1' (PReLU): trains weight, which no rule reaches (Linear, \
-Conv1d, Conv2d, LayerNorm and GroupNorm are): use one of these, register its product with \
+    noisynets.core.errors.SystemRefused: '1' (PReLU): trains weight, which no rule reaches \
+(Linear, Conv1d, Conv2d, LayerNorm and GroupNorm are): use one of these, register its product with \
 noisynets.core.outer, or freeze it with requires_grad_(False)
     """
     nodes = find_nodes(system)

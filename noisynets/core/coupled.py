@@ -6,14 +6,12 @@ uniform or normal numbers from which it is made are shared: equal activities giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from noisynets.core.noise import Source
+from torch import Tensor
 
 FILLS = ("uniform_", "normal_", "exponential_", "geometric_", "cauchy_", "log_normal_", "random_")
 """Operations that overwrite a tensor; its former values do not matter."""
@@ -81,11 +79,6 @@ def shape_of(given: dict[str, Any]) -> tuple[int, ...]:
         return (int(given["n"]),)
     tensors: list[Tensor] = [value for value in given.values() if isinstance(value, Tensor)]
     return tuple(max(tensors, key=Tensor.dim).shape) if tensors else ()
-
-
-def from_source(modules: Sequence[nn.Module]) -> bool:
-    """Return True if one of the modules owns a `Source`."""
-    return any(isinstance(child, Source) for m in modules for child in m.children())
 
 
 def _fill(draw: Draw) -> Tensor:

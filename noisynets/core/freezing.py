@@ -31,7 +31,7 @@ def freeze(module: nn.Module) -> nn.Module:
     """
     module.eval().requires_grad_(False)
     for inside in module.modules():
-        inside.train = _Stays(inside)  # type: ignore[method-assign, assignment]
+        inside.train = _Stays(inside)  # type: ignore[method-assign]
     return module
 
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
@@ -25,9 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from noisynets.core import coupled, statistics
-from noisynets.core.drawing import arguments, by_torch, draws, is_random, running, runs
-from noisynets.core.noise import Injection
-from noisynets.core.types import Effect, Sealed, Wrapper
+from noisynets.core.drawing import arguments, draws, is_noise, is_random, running
 
 Where = tuple[str, str, str]
 """Path of a module, its type, and an operation."""
@@ -58,9 +55,7 @@ class Paired(TorchDispatchMode):
     True
     """
 
-    def __init__(
-        self, system: nn.Module, batch: int, passes: int, injects: bool = True
-    ) -> None:
+    def __init__(self, system: nn.Module, batch: int, passes: int, injects: bool = True) -> None:
         super().__init__()
         self.passes, self.rows, self.injects = passes, batch * passes, injects
         self.found: dict[Where, None] = {}
@@ -111,7 +106,7 @@ class Paired(TorchDispatchMode):
 
     def _drawn(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = arguments(func, args, kwargs)
-        if not draws(given) or self._is_noise(given):
+        if not draws(given) or is_noise(given, self._names, self.injects):
             return func(*args, **kwargs)
         draw = coupled.find(func, given)
         shape = coupled.shape_of(given)
@@ -129,15 +124,6 @@ class Paired(TorchDispatchMode):
         if shape and shape[0] and shape[0] % self.rows == 0:
             return 0
         return next((d for d, n in enumerate(shape) if n == self.rows), None)
-
-    def _is_noise(self, given: dict[str, Any]) -> bool:
-        """Return True for noise that is injected or declared, or is the system's own."""
-        modules = running(self._names)
-        if any(isinstance(m, Effect | Sealed) or _is_noisy_wrapper(m) for m in modules):
-            return True
-        if runs(Injection) or (not self.injects and not by_torch()):
-            return True
-        return given.get("generator") is not None and coupled.from_source(modules)
 
     def _is_of_weight(self, given: dict[str, Any]) -> bool:
         whole = given.get("self")
@@ -158,10 +144,6 @@ class Paired(TorchDispatchMode):
             yield
         finally:
             self.sharing = False
-
-
-def _is_noisy_wrapper(module: nn.Module) -> bool:
-    return isinstance(module, Wrapper) and not module.deterministic
 
 
 def needs_pairing(system: nn.Module, strangers: bool) -> bool:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.check import check_acting
 from noisynets.core.errors import InputError
 from noisynets.core.losses import losses
 from noisynets.core.nodes import find_nodes, survey
@@ -78,6 +79,7 @@ class RollOutFeedback:
             raise InputError(f"resamples {resamples} must be at least 1")
         if not 0 <= discount <= 1:
             raise InputError(f"discount {discount:g} must be within 0..1")
+        check_acting(system)
         self.system, self.loss = system, loss
         self.resamples, self.discount = resamples, discount
         self.injection = (

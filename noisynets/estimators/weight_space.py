@@ -15,6 +15,7 @@ from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note
 from noisynets.core.probe import batch_size
 from noisynets.core.recorders import wide
+from noisynets.core.replayed import Replays
 from noisynets.core.trial import trial
 from noisynets.core.types import Estimate, Loss, Sampler
 from noisynets.estimators.obstacles import LOOKS, Batch, Obstacles
@@ -22,18 +23,27 @@ from noisynets.estimators.obstacles import LOOKS, Batch, Obstacles
 
 @dataclass(frozen=True)
 class Perturbed:
-    """The system at θ + s ξ, with ξ per parameter; the system's own tensors are not touched."""
+    """The system at θ + s ξ, with ξ per parameter; the system's own tensors are not touched.
+
+    Args:
+        system: any module.
+        inputs: (B, ...).
+        targets: (B, ...).
+        loss: one value per row.
+        replays: gives all passes the same random masks.
+    """
 
     system: nn.Module
     inputs: Tensor
     targets: Tensor
     loss: Loss
+    replays: Replays
 
     def __call__(self, xi: dict[str, Tensor], scale: float) -> tuple[Tensor, Tensor]:
         """Return outputs (B, ...) and losses (B,)."""
         theta = dict(self.system.named_parameters())
         moved = {name: theta[name] + scale * x for name, x in xi.items()}
-        with trial(self.system):
+        with trial(self.system), self.replays.one():
             outputs = functional_call(self.system, moved, (self.inputs,))
         return outputs, losses(self.loss, outputs, self.targets)
 
@@ -114,7 +124,7 @@ class WeightPerturbation(_WeightSpace):
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
-        at = Perturbed(self.system, inputs, targets, self.loss)
+        at = Perturbed(self.system, inputs, targets, self.loss, Replays(self.system))
         batch = batch_size(inputs, targets)
         outputs, loss = at({}, 0)
         for _ in range(self.resamples):
@@ -145,7 +155,7 @@ class SPSA(_WeightSpace):
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...)."""
-        at = Perturbed(self.system, inputs, targets, self.loss)
+        at = Perturbed(self.system, inputs, targets, self.loss, Replays(self.system))
         batch = batch_size(inputs, targets)
         for _ in range(self.resamples):
             xi = self._draw()

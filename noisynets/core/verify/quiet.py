@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noisynets.core.drawing import arguments, draws, is_random, running
+from noisynets.core.drawing import Repeatable, arguments, draws, is_random, running
 from noisynets.core.noise import declares_noise
 from noisynets.core.paired import Paired
-
 
 Other = Literal["seeded", "lowest", "highest"]
 
@@ -32,7 +31,8 @@ class Quiet(TorchDispatchMode):
             seed, or, about, the lowest or the highest that there are.
 
     Attributes:
-        found: what drew unpaired without declaring it: path of the module, its type, and the operation.
+        found: what drew without declaring it, and was not paired: path of the module, its type, and
+            the operation.
         paused: operations are carried out as they are.
         centred: every draw of declared noise was replaced by its centre.
     """
@@ -45,7 +45,7 @@ class Quiet(TorchDispatchMode):
         self._random: dict[Any, bool] = {}
         self._names = {id(module): name for name, module in system.named_modules()}
         self._own = {module: declares_noise(module) for module in system.modules()}
-        self._generators: dict[torch.device, torch.Generator] = {}
+        self._repeatable = Repeatable(0)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -82,24 +82,6 @@ class Quiet(TorchDispatchMode):
             self.centred = False
             return self._repeatable(func, args, kwargs)
         return _filled(func, args, kwargs, given, centre)
-
-    def _repeatable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        named = [a.name for a in func._schema.arguments]
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        device = torch.device(kwargs.get("device") or (tensors[0].device if tensors else "cpu"))
-        generator = self._generators.setdefault(device, torch.Generator(device).manual_seed(0))
-        if "generator" in named and named.index("generator") >= len(args):
-            return func(*args, **{**kwargs, "generator": generator})
-        with torch.random.fork_rng(_cuda(device)):
-            seed = int(torch.randint(2**31, (), generator=generator, device=device))
-            torch.manual_seed(seed)
-            return func(*args, **kwargs)
-
-
-def _cuda(device: torch.device) -> list[int]:
-    if device.type != "cuda":
-        return []
-    return [torch.cuda.current_device() if device.index is None else device.index]
 
 
 Centre = Callable[[dict[str, Any]], Any]
