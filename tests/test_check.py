@@ -24,6 +24,7 @@ from noisynets import (
 )
 from noisynets.core.speed import slowdown
 from noisynets.estimators.methods import METHODS
+from noisynets.estimators.node_perturbation import pairs
 from noisynets.run.session import build
 from noisynets.systems.devices import PCM
 
@@ -61,8 +62,7 @@ class ScaledLinear(nn.Linear):
 @pytest.mark.parametrize(
     ("net", "words"),
     [
-        (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), ["'1'", "BatchNorm1d", "GroupNorm"]),
-        (nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)), ["'1'", "Dropout", "remove"]),
+        (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), ["'1'", "BatchNorm1d", "freeze"]),
         (nn.Sequential(nn.LSTM(3, 2)), ["'0'", "LSTM", "nn.Linear"]),
         (nn.Sequential(nn.Linear(3, 2), nn.Bilinear(2, 2, 2)), ["'1'", "Bilinear", "freeze"]),
         (nn.Sequential(nn.Linear(3, 2), nn.PReLU()), ["'1'", "PReLU", "weight"]),
@@ -70,14 +70,6 @@ class ScaledLinear(nn.Linear):
         (nn.Sequential(ScaledLinear()), ["'0'", "gain"]),
         (nn.Sequential(nn.LazyLinear(2)), ["'0'", "forward pass"]),
         (nn.Sequential(nn.ReLU()), ["nothing to train"]),
-        (nn.Sequential(nn.Linear(3, 2), nn.RReLU()), ["'1'", "RReLU"]),
-        (
-            nn.Sequential(
-                nn.Linear(3, 2),
-                nn.BatchNorm1d(2, affine=False, track_running_stats=False).eval(),
-            ),
-            ["'1'", "BatchNorm1d"],
-        ),
         (
             Noisy(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), nn.Identity()),
             ["wraps Sequential", "each layer"],
@@ -95,7 +87,7 @@ def test_refuses(net: nn.Module, words: list[str]) -> None:
 
 
 def test_names_every_problem_at_once() -> None:
-    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(0.5), nn.PReLU())
+    net = nn.Sequential(nn.Linear(3, 2), nn.LSTM(2, 2), nn.Bilinear(2, 2, 2), nn.PReLU())
     with pytest.raises(SystemRefused) as refusal:
         check(net)
     assert all(f"'{i}'" in str(refusal.value) for i in (1, 2, 3))
@@ -128,7 +120,7 @@ def test_a_layer_inside_and_outside_a_wrapper_is_one_node() -> None:
 
 
 def test_what_is_changed_after_construction_is_checked_again() -> None:
-    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)).eval()
+    net = nn.Sequential(nn.Linear(3, 4), nn.Identity(), nn.Linear(4, 2)).eval()
     net[0].requires_grad_(False)
     estimator = NodePerturbation(net, cross_entropy, "anp")
     estimator(X, Y)
@@ -136,9 +128,12 @@ def test_what_is_changed_after_construction_is_checked_again() -> None:
     net[0].requires_grad_(True)
     estimator(X, Y)
     assert net[0].weight.grad is not None
-    net.train()
-    with pytest.raises(SystemRefused, match="Dropout"):
+    net[1] = nn.PReLU()
+    with pytest.raises(SystemRefused, match="PReLU"):
         estimator(X, Y)
+    net[1] = nn.Dropout(0.5)
+    estimator(X, Y)
+    assert pairs(estimator)
     net.eval().bfloat16()
     with pytest.raises(InputError, match="bfloat16"):
         estimator(X.bfloat16(), Y)

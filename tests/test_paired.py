@@ -1,6 +1,7 @@
 """Passes of a pair share batch statistics and random masks; noise that is declared differs."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -16,11 +17,14 @@ from noisynets import (
     SystemRefused,
     WeightPerturbation,
     check,
+    freeze,
     squared_error,
+    unfreeze,
 )
 from noisynets.core.noise import Source
 from noisynets.core.paired import Paired, needs_pairing
 from noisynets.core.statistics import normalised
+from noisynets.estimators.node_perturbation import pairs
 from noisynets.systems.spiking import Leaky, Spiking
 
 B, PASSES = 5, 3
@@ -167,7 +171,7 @@ def test_a_step_updates_running_statistics_once(rule: str) -> None:
         torch.testing.assert_close(estimate.output, expected.detach())
     for one, other in zip(plain[1].buffers(), net[1].buffers(), strict=True):
         torch.testing.assert_close(other, one)
-    assert estimator.pairs and int(net[1].num_batches_tracked) == 3
+    assert pairs(estimator) and int(net[1].num_batches_tracked) == 3
 
 
 def test_a_trial_updates_running_statistics_in_every_step() -> None:
@@ -213,10 +217,13 @@ def attention(weights: bool) -> nn.Module:
     return net
 
 
+KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
+
+
 def fused(net: nn.Module, x: Tensor) -> Tensor:
     """A fused kernel, which draws dropout inside."""
     q = x.unflatten(2, (2, 3)).transpose(1, 2)
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    kernel = getattr(torch.ops.aten, KERNEL)
     return kernel(q, q, q, 0.5)[0].transpose(1, 2).flatten(2)
 
 
@@ -373,14 +380,14 @@ def test_plain_systems_need_no_pairing() -> None:
     assert not needs_pairing(plain, strangers=True)
     stranger = nn.Sequential(nn.Linear(4, 6), Fn(lambda net, x: x.relu()), nn.Linear(6, 2))
     x, y = torch.randn(B, 4), torch.randn(B, 2)
-    for net, verify, pairs in [
+    for net, verify, paired in [
         (plain, False, False),
         (stranger, True, False),
         (stranger, False, True),
     ]:
         estimator = NodePerturbation(net, squared_error, "np", verify=verify)
         estimator(x, y)
-        assert estimator.pairs == pairs
+        assert pairs(estimator) == paired
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -392,7 +399,7 @@ def test_what_only_a_pass_shows_is_paired(verify: bool) -> None:
     found = estimator.credit(torch.randn(B, 4), torch.randn(B, 2))
     delta = found.calls[1].delta
     assert float(delta.abs().max()) < 0.05  # another mask makes a difference of about 1
-    assert estimator.pairs
+    assert pairs(estimator)
 
 
 def test_statistics_over_several_processes_are_refused() -> None:
@@ -434,3 +441,37 @@ def test_weight_perturbation_keeps_its_mask_and_updates_once(kind) -> None:
     a = net[0](x)
     expected = (1 - 0.9**2) * a.mean(0)  # of two updates from 0
     torch.testing.assert_close(norm.running_mean, expected.detach(), rtol=0, atol=1e-3)
+
+
+# Freezing
+
+
+def test_what_is_frozen_stays_frozen() -> None:
+    torch.manual_seed(0)
+    inside = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5))
+    net = nn.Sequential(nn.Linear(4, 6), freeze(inside), nn.Linear(6, 2))
+    found = [net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
+    for system in found:
+        assert system.train() is system
+        before = {name: value.clone() for name, value in system[1].state_dict().items()}
+        estimator = NodePerturbation(system, squared_error, "np")
+        estimator(torch.randn(B, 4), torch.randn(B, 2))
+        assert system[0].training and not any(m.training for m in system[1].modules())
+        assert all(torch.equal(before[n], v) for n, v in system[1].state_dict().items())
+        assert not pairs(estimator) and not system[1][0].weight.requires_grad
+        assert system[1].train() is system[1]
+    unfreeze(inside)
+    assert all(m.training for m in net.modules()) and inside[0].weight.requires_grad
+    assert not any(m.training for m in net.eval().modules())
+    assert not any(m.training for m in found[1][1].modules())
+
+
+def test_train_after_freezing_by_hand_is_warned_of() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
+    net[1].eval().requires_grad_(False)
+    estimator = NodePerturbation(net, squared_error, "np")
+    estimator(torch.randn(B, 4), torch.randn(B, 2))
+    net.train()
+    with pytest.warns(UserWarning, match=r"^'1': weight and bias are frozen.*noisynets\.freeze"):
+        estimator(torch.randn(B, 4), torch.randn(B, 2))
+    assert [note.kind for note in estimator.notes] == ["unfrozen statistics"]

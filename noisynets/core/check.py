@@ -14,7 +14,7 @@ from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
 from noisynets.core.outer import has_outer, outer, overridden, registered_parent
-from noisynets.core.paired import is_stochastic
+from noisynets.core.paired import Where, is_stochastic
 from noisynets.core.record import NodeRecord
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
 
@@ -124,14 +124,16 @@ def check_acting(system: nn.Module) -> None:
     Raises:
         SystemRefused: naming the modules.
     """
-    found = {name: type(m).__name__ for name, m in system.named_modules() if is_stochastic(m)}
+    named = system.named_modules()
+    found = [(name, type(module).__name__, "") for name, module in named if is_stochastic(module)]
     if found:
-        raise SystemRefused(not_acting(found.items()))
+        raise SystemRefused(not_acting(found))
 
 
-def not_acting(found: Iterable[tuple[str, str]]) -> str:
-    """Return that modules, given by path and type, have no place in a network that acts."""
-    names = ", ".join(f"{path or 'the system itself'!r} ({kind})" for path, kind in found)
+def not_acting(found: Iterable[Where]) -> str:
+    """Return that modules have no place in a network that acts."""
+    each = dict.fromkeys(f"{path or 'the system itself'!r} ({kind})" for path, kind, _ in found)
+    names = ", ".join(each)
     return (
         f"{names}: uses batch statistics or draws random numbers, which passes that act in "
         "different states cannot share: remove it, or switch it off with noisynets.freeze or eval()"

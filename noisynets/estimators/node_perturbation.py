@@ -27,7 +27,7 @@ from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note, Notes
 from noisynets.core.outer import accumulate_
-from noisynets.core.paired import needs_pairing
+from noisynets.core.paired import Where, needs_pairing
 from noisynets.core.probe import Probe, batch_size, reference
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
@@ -79,6 +79,7 @@ class Surveyed:
     Attributes:
         verified: rows with which it was verified, 2 at most: one row shows nothing of others.
         pairs: passes share batch statistics and random numbers; see `Paired`.
+        shared: what they were seen to share, when the system was verified.
     """
 
     def __init__(
@@ -116,13 +117,14 @@ class Surveyed:
             self._seen, self._graph, self._checked = now, None, False
             self.verified = 0 if self.verifies else 2
             self.pairs = needs_pairing(self.system, strangers=not self.verifies)
+            self.shared: dict[Where, None] = {}
         return self._survey
 
     def verify(self, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
         """Verify the system on a batch; see `noisynets.core.verify`."""
         injects = self.injection is not None
-        found = verify(self.system, self._survey.nodes, loss, inputs, targets, injects)
-        self.pairs = self.pairs or bool(found)
+        self.shared = verify(self.system, self._survey.nodes, loss, inputs, targets, injects)
+        self.pairs = self.pairs or bool(self.shared)
         self.verified = min(len(inputs), 2)
 
     def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
@@ -148,8 +150,9 @@ class Surveyed:
     def keep_graph(self, graph: Graph, shape: torch.Size) -> None:
         """Keep a traced graph, if every pass of the system has the same."""
         network = self.system.network if isinstance(self.system, Stepped) else self.system
-        fixed = is_chain(network) and graph.recorded and not self.pairs  # a mask is of one batch
-        self._graph = graph if fixed else None
+        self._graph = graph if is_chain(network) and graph.recorded else None
+        if self.pairs:  # masks and statistics are those of one batch
+            self._graph = None
         self._graph_shape = shape
 
 
@@ -233,11 +236,6 @@ class NodePerturbation:
         """Paths of nodes with learned credit, because no credit passes what lies behind them."""
         return tuple(self.rule.fallbacks)
 
-    @property
-    def pairs(self) -> bool:
-        """True if all passes share batch statistics and random masks, as far as is known yet."""
-        return self._surveyed.pairs
-
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Estimate:
         """Accumulate the estimate in `.grad`; inputs (B, ...), targets (B, ...)."""
@@ -307,6 +305,16 @@ class NodePerturbation:
         self.rule.restore(_part(state, "rule|"))
         self.error.restore(_part(state, "error|"))
         self._obstacles.restore(state.get("looks"))
+
+
+def pairs(estimator: NodePerturbation) -> bool:
+    """Return True if all passes share batch statistics and random masks, as far as is known yet."""
+    return estimator._surveyed.pairs
+
+
+def shared(estimator: NodePerturbation) -> tuple[Where, ...]:
+    """Return what all passes share, as the first batch showed."""
+    return tuple(estimator._surveyed.shared)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -270,7 +270,7 @@ def verify_network(
     targets = weights.view(first.output.shape[1:]).expand(first.output.shape)
     shared = verify(network, nodes, weighted, first.inputs, targets, injects)
     if shared:
-        raise SystemRefused(not_acting(dict.fromkeys((path, kind) for path, kind, _ in shared)))
+        raise SystemRefused(not_acting(shared))
 
 
 def weighted(outputs: Tensor, weights: Tensor) -> Tensor:
