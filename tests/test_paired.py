@@ -27,6 +27,10 @@ from noisynets.core.statistics import normalised
 from noisynets.estimators.node_perturbation import pairs
 from noisynets.systems.spiking import Leaky, Spiking
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*batch statistics, which a raw rule", "ignore:.*weight and bias are frozen"
+)
+
 B, PASSES = 5, 3
 D = torch.float64
 
@@ -146,7 +150,6 @@ def convolutional(norm=None) -> nn.Sequential:
 
 
 @pytest.mark.parametrize(("make", "shape"), [(dense, (4,)), (convolutional, (1, 4, 4))])
-@pytest.mark.filterwarnings("ignore:.*weight and bias are frozen")
 def test_np_is_the_gradient_at_fixed_statistics(make, shape) -> None:
     torch.manual_seed(0)
     net = make()
@@ -172,6 +175,13 @@ def test_a_step_updates_running_statistics_once(rule: str) -> None:
     for one, other in zip(plain[1].buffers(), net[1].buffers(), strict=True):
         torch.testing.assert_close(other, one)
     assert pairs(estimator) and int(net[1].num_batches_tracked) == 3
+
+
+@pytest.mark.parametrize(("rule", "warns"), [("np", True), ("innovation", True), ("dfa", False)])
+def test_a_raw_rule_warns_of_fixed_statistics(rule: str, warns: bool) -> None:
+    estimator = NodePerturbation(dense(), squared_error, rule)
+    estimator(torch.randn(B, 4, dtype=D), torch.randn(B, 2, dtype=D))
+    assert ("fixed statistics" in [note.kind for note in estimator.notes]) == warns
 
 
 def test_a_trial_updates_running_statistics_in_every_step() -> None:
@@ -474,4 +484,4 @@ def test_train_after_freezing_by_hand_is_warned_of() -> None:
     net.train()
     with pytest.warns(UserWarning, match=r"^'1': weight and bias are frozen.*noisynets\.freeze"):
         estimator(torch.randn(B, 4), torch.randn(B, 2))
-    assert [note.kind for note in estimator.notes] == ["unfrozen statistics"]
+    assert [n.kind for n in estimator.notes] == ["unfrozen statistics", "fixed statistics"]

@@ -160,6 +160,26 @@ def warn_unfrozen(system: nn.Module, notes: Notes) -> None:
         )
 
 
+def warn_fixed_statistics(system: nn.Module, notes: Notes) -> None:
+    """Warn, under a raw rule, of batch statistics.
+
+    Noise does not move the statistics of the reference pass, so that loss differences show the
+    gradient at fixed mean and variance.
+    """
+    names = [
+        repr(name or "the system itself")
+        for name, module in system.named_modules()
+        if isinstance(module, _BatchNorm) and is_stochastic(module)
+    ]
+    if names:
+        notes.warn(
+            "fixed statistics",
+            f"{', '.join(names)}: batch statistics, which a raw rule takes for constants: its "
+            "gradient may be nearly orthogonal to the whole one: use GroupNorm or LayerNorm, "
+            "noisynets.freeze, or weight perturbation",
+        )
+
+
 def check_open(system: nn.Module) -> None:
     """Refuse to inject noise into a system, or a part of one, that is computed elsewhere.
 

@@ -16,6 +16,7 @@ from noisynets.core.check import (
     check_noisy,
     check_open,
     check_output,
+    warn_fixed_statistics,
     warn_quiet,
     warn_unfrozen,
 )
@@ -133,6 +134,8 @@ class Surveyed:
             check_called(self._survey.nodes, calls)
             check_dtype(calls)
             warn_unfrozen(self.system, notes)
+            if self.rule.reads_dloss:
+                warn_fixed_statistics(self.system, notes)
             if self.injection is None:
                 check_noisy(calls)
                 if not self.needs.error:
