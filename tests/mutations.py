@@ -806,7 +806,7 @@ UNVERIFIED = [
         "estimators/node_perturbation.py",
         "if self.pairs:  # masks",
         "if False:  # masks",
-        f"{PAIRED}::test_a_rule_sees_the_network_of_its_mask[mirrored]",
+        f"{PAIRED}::test_a_rule_sees_the_network_of_its_mask[mirrored-units1]",
     ),
     mutation(
         "pairs: declared noise is shared",

@@ -327,17 +327,18 @@ class Mask(nn.Module):
         return x * self.mask.repeat(len(x) // len(self.mask), 1)
 
 
+@pytest.mark.parametrize("units", [[nn.Tanh()], []])
 @pytest.mark.parametrize("rule", ["np", "anp", "inp", "innovation", "mirrored"])
-def test_a_rule_sees_the_network_of_its_mask(rule: str) -> None:
+def test_a_rule_sees_the_network_of_its_mask(rule: str, units: list[nn.Module]) -> None:
     """Over four steps, K = 3: the network with the masks that PyTorch draws."""
     grads = []
     for made in (nn.Dropout(0.5), Mask()):
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Linear(4, 6), made, nn.Tanh(), nn.Linear(6, 2)).to(D)
-        estimator = NodePerturbation(net, squared_error, rule, resamples=3, sigma=0.1, seed=1)
+        net = nn.Sequential(nn.Linear(4, 6), made, *units, nn.Linear(6, 2)).to(D)
+        system = net if isinstance(made, nn.Dropout) else Fn(lambda net, x: net.body(x), body=net)
+        estimator = NodePerturbation(system, squared_error, rule, resamples=3, sigma=0.1, seed=1)
         x, y = torch.randn(B, 4, dtype=D), torch.randn(B, 2, dtype=D)
-        if isinstance(made, Mask):
-            made.mask = torch.ones(B, 6, dtype=D)
+        made.mask = torch.ones(B, 6, dtype=D)
         for step in range(4):
             torch.manual_seed(step)
             if isinstance(made, Mask):

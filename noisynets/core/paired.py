@@ -49,6 +49,7 @@ class Paired(TorchDispatchMode):
         sharing: what is drawn now will be the same in all passes.
         paused: operations are carried out as they are.
 
+    >>> import torch
     >>> with Paired(nn.Identity(), batch=2, passes=3):
     ...     mask = torch.rand(6, 4)
     >>> bool((mask[:2] == mask[2:4]).all() and (mask[:2] == mask[4:]).all())
