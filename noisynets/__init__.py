@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from noisynets.core.check import check
     from noisynets.core.decorrelation import Decorrelated, decorrelate
     from noisynets.core.errors import Diverged, InputError, NoisynetsError, SystemRefused
+    from noisynets.core.freezing import freeze, unfreeze
     from noisynets.core.losses import (
         KnownError,
         MeasuredError,
@@ -57,6 +58,7 @@ _HOMES = {
     "noisynets.core.check": ("check",),
     "noisynets.core.decorrelation": ("Decorrelated", "decorrelate"),
     "noisynets.core.errors": ("Diverged", "InputError", "NoisynetsError", "SystemRefused"),
+    "noisynets.core.freezing": ("freeze", "unfreeze"),
     "noisynets.core.losses": (
         "KnownError",
         "MeasuredError",
@@ -148,6 +150,7 @@ __all__ = [
     "cross_entropy",
     "decorrelate",
     "find_nodes",
+    "freeze",
     "load_plugins",
     "negative_return",
     "outer",
@@ -156,4 +159,5 @@ __all__ = [
     "squared_error",
     "survey",
     "unfused",
+    "unfreeze",
 ]

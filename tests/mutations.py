@@ -749,6 +749,7 @@ BOXES = [
     ),
 ]
 
+PAIRED = "tests/test_paired.py"
 ZOO = "tests/test_small_zoo.py::test_refused_by_name_or_right"
 UNVERIFIED = [
     mutation(
@@ -784,7 +785,49 @@ UNVERIFIED = [
         "core/verify/verification.py",
         "if self.injects and not idle:",
         "if False:",
-        f"{ZOO}[F.dropout]",
+        f"{ZOO}[noise in the loss]",
+    ),
+    mutation(
+        "pairs: statistics of all passes",
+        "core/statistics.py",
+        "reference, dims = wide[:rows]",
+        "reference, dims = wide",
+        f"{PAIRED}::test_batch_statistics_are_those_of_the_reference[2d]",
+    ),
+    mutation(
+        "pairs: running statistics with the biased variance",
+        "core/statistics.py",
+        "unbiased = variance * (count / (count - 1))",
+        "unbiased = variance",
+        f"{PAIRED}::test_batch_statistics_are_those_of_the_reference[2d]",
+    ),
+    mutation(
+        "pairs: a mask of one batch is kept",
+        "estimators/node_perturbation.py",
+        "if self.pairs:  # masks",
+        "if False:  # masks",
+        f"{PAIRED}::test_a_rule_sees_the_network_of_its_mask[mirrored-units1]",
+    ),
+    mutation(
+        "pairs: declared noise is shared",
+        "core/drawing.py",
+        "if any(isinstance(m, Effect | Sealed) or _is_noisy_wrapper(m) for m in modules):",
+        "if False:",
+        f"{PAIRED}::test_noise_that_is_declared_differs_between_passes",
+    ),
+    mutation(
+        "pairs: other masks in a pass of weight perturbation",
+        "core/replayed.py",
+        "return self._repeatable(func, args, kwargs)",
+        "return func(*args, **kwargs)",
+        f"{PAIRED}::test_weight_perturbation_keeps_its_mask_and_updates_once",
+    ),
+    mutation(
+        "verification: running statistics are not put back",
+        "core/verify/snapshot.py",
+        "buffer.copy_(kept)",
+        "pass",
+        f"{PAIRED}::test_a_step_updates_running_statistics_once[np]",
     ),
     mutation(
         "verification: noise of other packages",

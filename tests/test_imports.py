@@ -17,7 +17,7 @@ ROOMS = [
 """Each room may import from the rooms before it, and from itself."""
 
 CORE = [
-    {"errors", "notes", "dependence", "draws", "trees"},
+    {"errors", "notes", "dependence", "freezing", "trees"},
     {"reading", "batch"},
     {"arrays"},
     {"types"},
@@ -25,9 +25,11 @@ CORE = [
     {"settings"},
     {"values"},
     {"noise", "losses", "outer", "trial"},
-    {"nodes"},
+    {"nodes", "drawing", "statistics", "coupled"},
     {"graph"},
     {"own_values"},
+    {"paired"},
+    {"replayed"},
     {"record"},
     {"recorders"},
     {"probe"},

@@ -396,3 +396,24 @@ def test_every_feedback_teaches_what_acts(rule: str, own: bool) -> None:
 def test_bad_settings_of_feedback_are_refused(settings: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         RollOutFeedback(Cart(network()), negative_return, **settings)
+
+
+class Masked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, True)
+
+
+@pytest.mark.parametrize("kind", [RollOutPerturbation, RollOutFeedback])
+@pytest.mark.parametrize(
+    ("middle", "words"),
+    [
+        (nn.Dropout(0.5), "'network.1' (Dropout)"),
+        (nn.BatchNorm1d(3, affine=False), "'network.1' (BatchNorm1d)"),
+        (Masked(), "'1' (Masked)"),
+    ],
+)
+def test_networks_that_act_share_no_masks(kind: type, middle: nn.Module, words: str) -> None:
+    net = nn.Sequential(nn.Linear(2, 3), middle, nn.Linear(3, 1)).double()
+    with pytest.raises(SystemRefused) as refusal:
+        kind(Cart(net), negative_return)(*batch(4))
+    assert words in str(refusal.value) and "cannot share" in str(refusal.value)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from noisynets import NodePerturbation
 from noisynets.core.errors import SystemRefused
 from noisynets.core.losses import squared_error
+from noisynets.estimators.node_perturbation import pairs
 
 
 class Attention(nn.Module):
@@ -46,30 +47,48 @@ def test_attributes_may_be_of_any_type() -> None:
     assert estimator(torch.randn(3, 4), torch.randn(3, 2)).loss.shape == (3,)
 
 
-class Rare(nn.Module):
+def rare(operation: str, h: Tensor) -> Tensor:
     """Noise that changes one row in fifty, or fewer."""
+    match operation:
+        case "dropout":
+            return torch.native_dropout(h, 0.003, True)[0]
+        case "bernoulli":
+            return h * torch.full_like(h, 0.997).bernoulli()
+    return h * (1 + torch.poisson(torch.full_like(h, 0.003)))
 
+
+class Rare(nn.Module):
     def __init__(self, operation: str) -> None:
         super().__init__()
         self.operation = operation
         self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x)
-        match self.operation:
-            case "dropout":
-                h = torch.native_dropout(h, 0.003, True)[0]
-            case "bernoulli":
-                h = h * torch.full_like(h, 0.997).bernoulli()
-            case "poisson":
-                h = h * (1 + torch.poisson(torch.full_like(h, 0.003)))
-        return self.last(h.tanh())
+        return self.last(rare(self.operation, self.first(x)).tanh())
 
 
 @pytest.mark.parametrize("operation", ["dropout", "bernoulli", "poisson"])
-def test_noise_that_is_rare_is_refused(operation: str) -> None:
+def test_noise_that_is_rare_is_refused_in_the_loss(operation: str) -> None:
+    torch.manual_seed(0)
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return squared_error(rare(operation, outputs), targets)
+
+    with pytest.raises(SystemRefused, match="the loss: draws random numbers"):
+        NodePerturbation(nn.Linear(4, 2), loss, "np")(torch.randn(20, 4), torch.randn(20, 2))
+
+
+@pytest.mark.parametrize("operation", ["dropout", "bernoulli"])
+def test_noise_that_is_rare_is_paired(operation: str) -> None:
     torch.manual_seed(0)
     estimator = NodePerturbation(Rare(operation), squared_error, "np")
+    estimator(torch.randn(20, 4), torch.randn(20, 2))
+    assert pairs(estimator)
+
+
+def test_noise_that_nothing_pairs_is_refused() -> None:
+    torch.manual_seed(0)
+    estimator = NodePerturbation(Rare("poisson"), squared_error, "np")
     with pytest.raises(SystemRefused, match="the system itself.*draws random numbers"):
         estimator(torch.randn(20, 4), torch.randn(20, 2))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.rnn import RNNCellBase
 from torch.nn.parameter import UninitializedParameter
 
@@ -17,6 +16,7 @@ from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
 from noisynets.core.outer import has_outer, outer, overridden, own_names, registered_parent
+from noisynets.core.paired import Where, is_stochastic
 from noisynets.core.record import NodeRecord, Record
 from noisynets.core.trees import leaves
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
@@ -34,12 +34,12 @@ def check(system: nn.Module) -> list[Node]:
         SystemRefused: naming every module that stands in the way, what was found there and
             what to do about it.
 
-    >>> check(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU()))
+    >>> check(nn.Sequential(nn.Linear(2, 2), nn.PReLU()))
     Traceback (most recent call last):
     ...
-    noisynets.core.errors.SystemRefused: '1' (BatchNorm1d): mixes the passes of a pair through its \
-batch statistics: freeze it with eval() and requires_grad_(False), or use GroupNorm or LayerNorm \
-with rule 'innovation' (mirrored credit does not pass them)
+    noisynets.core.errors.SystemRefused: '1' (PReLU): trains weight, which no rule reaches \
+(Linear, Conv1d, Conv2d, LayerNorm and GroupNorm are): use one of these, register its product with \
+noisynets.core.outer, or freeze it with requires_grad_(False)
     """
     nodes = find_nodes(system)
     problems = [
@@ -140,6 +140,70 @@ def warn_quiet(calls: Sequence[NodeRecord], notes: Notes) -> None:
         )
 
 
+def check_acting(system: nn.Module) -> None:
+    """Refuse batch statistics and random masks in a network that acts.
+
+    The passes of a pair act in different states, and cannot share them.
+
+    Raises:
+        SystemRefused: naming the modules.
+    """
+    named = system.named_modules()
+    found = [(name, type(module).__name__, "") for name, module in named if is_stochastic(module)]
+    if found:
+        raise SystemRefused(not_acting(found))
+
+
+def not_acting(found: Iterable[Where]) -> str:
+    """Return that modules have no place in a network that acts."""
+    each = dict.fromkeys(f"{path or 'the system itself'!r} ({kind})" for path, kind, _ in found)
+    names = ", ".join(each)
+    return (
+        f"{names}: uses batch statistics or draws random numbers, which passes that act in "
+        "different states cannot share: remove it, or switch it off with noisynets.freeze or eval()"
+    )
+
+
+def warn_unfrozen(system: nn.Module, notes: Notes) -> None:
+    """Warn of batch normalisations with frozen weights that are in training mode.
+
+    `train()` puts every module in training mode, also one that was frozen with `eval()` before.
+    """
+    names = [
+        repr(name)
+        for name, module in system.named_modules()
+        if isinstance(module, _BatchNorm) and module.training and module.affine
+        if not any(p.requires_grad for p in module.parameters())
+    ]
+    if names:
+        notes.warn(
+            "unfrozen statistics",
+            f"{', '.join(names)}: weight and bias are frozen, but in training mode the running "
+            "statistics are updated: noisynets.freeze(module) freezes them, also for a later "
+            "train()",
+        )
+
+
+def warn_fixed_statistics(system: nn.Module, notes: Notes) -> None:
+    """Warn, under a raw rule, of batch statistics.
+
+    Noise does not move the statistics of the reference pass, so that loss differences show the
+    gradient at fixed mean and variance.
+    """
+    names = [
+        repr(name or "the system itself")
+        for name, module in system.named_modules()
+        if isinstance(module, _BatchNorm) and is_stochastic(module)
+    ]
+    if names:
+        notes.warn(
+            "fixed statistics",
+            f"{', '.join(names)}: batch statistics, which a raw rule takes for constants: its "
+            "gradient may be nearly orthogonal to the whole one: use GroupNorm or LayerNorm, "
+            "noisynets.freeze, or weight perturbation",
+        )
+
+
 def check_open(system: nn.Module) -> None:
     """Refuse to inject noise into a system, or a part of one, that is computed elsewhere.
 
@@ -172,22 +236,11 @@ def check_dtype(calls: Sequence[NodeRecord]) -> None:
 
 def _mixes(module: nn.Module) -> str:
     trained = any(p.requires_grad for p in module.parameters())
-    if isinstance(module, _BatchNorm):
-        if module.training or module.running_mean is None:
-            return (
-                "mixes the passes of a pair through its batch statistics: freeze it with eval() "
-                "and requires_grad_(False), or use GroupNorm or LayerNorm with rule 'innovation' "
-                "(mirrored credit does not pass them)"
-            )
-        if trained:
-            return (
-                "trains weight and bias, which no rule reaches: freeze it with "
-                "requires_grad_(False)"
-            )
-    if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
-        return "changes between the passes of a pair without being measured: remove it"
-    if isinstance(module, nn.RReLU) and module.training:
-        return "changes between the passes of a pair without being measured: use LeakyReLU"
+    if isinstance(module, nn.SyncBatchNorm) and module.training:
+        return (
+            "mixes the passes of a pair through statistics of several processes: use BatchNorm, or "
+            "noisynets.freeze it"
+        )
     if isinstance(module, FUSED) and trained and not has_outer(module):
         return _fused(type(module))
     if isinstance(module, Wrapper) and trained and not has_outer(innermost(module)):

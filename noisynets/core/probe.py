@@ -26,6 +26,7 @@ from noisynets.core.graph import Adjoint, Graph, Tracer
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.own_values import OwnValues
+from noisynets.core.paired import Paired
 from noisynets.core.record import Needs, NodeRecord, PopulationRecord, Record, Trajectory
 from noisynets.core.recorders import NodeMean, PopulationMean, Step, trajectory
 from noisynets.core.trees import leaves
@@ -262,6 +263,8 @@ class Probe:
         injection: noise to add at the nodes; None where the noise is the system's own.
         needs: what is recorded; with `graph`, the operations of the pass are traced.
         shifts: by how much parameters differ in each noisy pass, (P, *parameter).
+        pairs: batch statistics and undeclared random numbers are those of the reference in all
+            passes; see `Paired`.
 
     Attributes:
         passes: P, the noisy passes.
@@ -288,6 +291,7 @@ class Probe:
         injection: Injection | None = None,
         needs: Needs = NOTHING,
         shifts: Mapping[nn.Parameter, Tensor] = MappingProxyType({}),
+        pairs: bool = False,
     ) -> None:
         self.calls: list[NodeRecord] = []
         self.trajectories: list[Trajectory] = []
@@ -310,6 +314,9 @@ class Probe:
         if needs.graph:
             trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
             self._tracer = Tracer(survey, (1 + self.passes) * batch, inside, trials)
+        self._paired = None
+        if pairs:
+            self._paired = Paired(survey.system, batch, 1 + self.passes, injection is not None)
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Any) -> Any:
@@ -378,6 +385,8 @@ class Probe:
             if mode is not None:
                 self._handles += mode.hooks()
                 mode.__enter__()
+        if self._paired is not None:  # inside: the tracer sees what is done in its place
+            self._paired.__enter__()
         return self
 
     def __exit__(
@@ -386,7 +395,7 @@ class Probe:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for mode in (self._tracer, self._own):
+        for mode in (self._paired, self._tracer, self._own):
             if mode is not None:
                 mode.__exit__(kind, error, trace)
         for handle in self._handles:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from noisynets.core.noise import SAMPLERS, Injection
 from noisynets.core.record import Needs, Record
+from noisynets.core.replayed import Replays
 from noisynets.core.seeds import salted
 from noisynets.core.types import Sampler
 from noisynets.diagnose.pairs import Batches, unchanged
@@ -146,7 +147,7 @@ def _of_weights(
     session: Session, x: Tensor, y: Tensor, sigma: float, sampler: Sampler, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return L₊ − L and L₋ − L, each (B,), with noise in the weights."""
-    at = Perturbed(session.system, x, y, len(x), session.task.measure.loss)
+    at = Perturbed(session.system, x, y, len(x), session.task.measure.loss, Replays(session.system))
     injection = Injection(sigma, sampler, seed)
     trained = {n: p for n, p in session.system.named_parameters() if p.requires_grad}
     xi = {name: injection(p.shape, like=p) for name, p in trained.items()}

@@ -18,6 +18,7 @@ from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.notes import Note
 from noisynets.core.outer import accumulate_, add_gradient_
+from noisynets.core.paired import Where
 from noisynets.core.probe import Probe, Rows
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
@@ -189,6 +190,7 @@ class NodePerturbation:
             injection=self.injection,
             needs=needs if graph is None else replace(needs, graph=False),
             shifts={current.parameters[name]: xi for name, xi in shifts.items()},
+            pairs=self._surveyed.pairs,
         )
         with probe:
             outputs = probe.call(inputs)
@@ -229,6 +231,16 @@ class NodePerturbation:
         self.error.restore(_part(state, "error|"))
         self._between.restore(_part(state, "between|"))
         self._obstacles.restore(state.get("looks"))
+
+
+def pairs(estimator: NodePerturbation) -> bool:
+    """Return True if all passes share batch statistics and random masks, as far as is known yet."""
+    return estimator._surveyed.pairs
+
+
+def shared(estimator: NodePerturbation) -> tuple[Where, ...]:
+    """Return what all passes share, as the first batch showed."""
+    return tuple(estimator._surveyed.shared)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

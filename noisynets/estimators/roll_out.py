@@ -9,7 +9,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.check import check, check_called, check_dtype, check_noisy
+from noisynets.core.check import (
+    check,
+    check_acting,
+    check_called,
+    check_dtype,
+    check_noisy,
+    not_acting,
+)
 from noisynets.core.decorrelation import learn_
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import losses
@@ -134,6 +141,7 @@ class RollOutPerturbation:
         self.loss = loss
         self.resamples = resamples
         self.injection = None if sigma is None else Injection(sigma, noise, seed)
+        check_acting(system)
         self.nodes = check(system)
         if self.injection is not None:
             check_sigma(self.injection.sigma, next(self.nodes[0].layer.parameters()).dtype)
@@ -253,10 +261,16 @@ class FirstCall:
 def verify_network(
     network: nn.Module, nodes: Sequence[Node], first: FirstCall, injects: bool
 ) -> None:
-    """Verify a network on its first inputs; see `noisynets.core.verify`."""
+    """Verify a network on its first inputs; see `noisynets.core.verify`.
+
+    Raises:
+        SystemRefused: also for what passes that receive different inputs cannot share.
+    """
     weights = torch.linspace(1, 2, first.output[0].numel()).to(first.output)
     targets = weights.view(first.output.shape[1:]).expand(first.output.shape)
-    verify(network, nodes, weighted, first.inputs, targets, len(targets), injects)
+    shared = verify(network, nodes, weighted, first.inputs, targets, len(targets), injects)
+    if shared:
+        raise SystemRefused(not_acting(shared))
 
 
 def weighted(outputs: Tensor, weights: Tensor) -> Tensor:

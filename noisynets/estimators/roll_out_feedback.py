@@ -7,7 +7,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.errors import InputError
+from noisynets.core.check import check_acting, not_acting
+from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.losses import losses
 from noisynets.core.nodes import find_nodes, survey
 from noisynets.core.noise import Injection
@@ -18,7 +19,7 @@ from noisynets.core.seeds import salted
 from noisynets.core.trial import RollOut, trial
 from noisynets.core.types import Estimate, Loss, Sampler
 from noisynets.estimators.named import no_rule
-from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.estimators.node_perturbation import NodePerturbation, shared
 from noisynets.estimators.roll_out import judged_passes
 from noisynets.rules import RULES, Rule
 from noisynets.rules.roll_outs import RollOutPasses, residuals
@@ -78,6 +79,7 @@ class RollOutFeedback:
             raise InputError(f"resamples {resamples} must be at least 1")
         if not 0 <= discount <= 1:
             raise InputError(f"discount {discount:g} must be within 0..1")
+        check_acting(system)
         self.system, self.loss = system, loss
         self.resamples, self.discount = resamples, discount
         self.injection = (
@@ -157,6 +159,8 @@ class RollOutFeedback:
         order = scattered(len(seen), seen.device)  # mirrors use the first rows
         episodes = alive.shape[0] * alive.shape[1]
         self.down(seen[order], error[order] * (len(seen) / episodes))
+        if shared(self.down):
+            raise SystemRefused(not_acting(shared(self.down)))
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise, and what the rule has learnt."""

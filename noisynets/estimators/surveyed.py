@@ -14,7 +14,9 @@ from noisynets.core.check import (
     check_dtype,
     check_noisy,
     check_open,
+    warn_fixed_statistics,
     warn_quiet,
+    warn_unfrozen,
 )
 from noisynets.core.decorrelation import decorrelations
 from noisynets.core.errors import InputError
@@ -22,6 +24,7 @@ from noisynets.core.graph import Graph, Plan, operation_names, plan_of
 from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Notes
+from noisynets.core.paired import Where, needs_pairing
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.trial import Stepped
 from noisynets.core.types import Loss
@@ -42,6 +45,8 @@ class Surveyed:
         verifies: the first batch is used to verify the system.
 
     Attributes:
+        pairs: passes share batch statistics and random numbers; see `Paired`.
+        shared: what they were seen to share, when the system was verified.
         last_graph: that was traced, of the system as it is; None before.
         verified: rows with which it was verified, 2 at most: one row shows nothing of others.
     """
@@ -87,12 +92,16 @@ class Surveyed:
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
             self.verified = 0 if self.verifies else 2
+            self.pairs = needs_pairing(self.system, strangers=not self.verifies)
+            self.shared: dict[Where, None] = {}
         return self._survey
 
     def verify(self, loss: Loss, inputs: Any, targets: Any, batch: int) -> None:
         """Verify the system on a batch of B rows; see `noisynets.core.verify`."""
         injects = self.injection is not None
-        verify(self.system, self._survey.nodes, loss, inputs, targets, batch, injects)
+        nodes = self._survey.nodes
+        self.shared = verify(self.system, nodes, loss, inputs, targets, batch, injects)
+        self.pairs = self.pairs or bool(self.shared)
         self.verified = min(batch, 2)
 
     def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
@@ -100,6 +109,9 @@ class Surveyed:
         if not self._checked:
             check_called(self._survey.nodes, calls)
             check_dtype(calls)
+            warn_unfrozen(self.system, notes)
+            if self.rule.reads_dloss:
+                warn_fixed_statistics(self.system, notes)
             if self.injection is None:
                 check_noisy(calls)
                 if not self.needs.error:
@@ -145,5 +157,6 @@ class Surveyed:
         self.last_graph = graph
         network = self.system.network if isinstance(self.system, Stepped) else self.system
         single = isinstance(inputs, Tensor) and len(graph.outputs) == 1
-        self._graph = graph if single and is_chain(network) and graph.recorded else None
+        same = single and is_chain(network) and graph.recorded and not self.pairs
+        self._graph = graph if same else None  # masks and statistics are those of one batch
         self._graph_shape = inputs.shape[1:] if single else None

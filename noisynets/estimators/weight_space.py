@@ -17,6 +17,7 @@ from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note
 from noisynets.core.probe import Rows
 from noisynets.core.recorders import wide
+from noisynets.core.replayed import Replays
 from noisynets.core.trial import trial
 from noisynets.core.types import Estimate, Loss, Sampler
 from noisynets.estimators.obstacles import LOOKS, Batch, Obstacles
@@ -24,19 +25,28 @@ from noisynets.estimators.obstacles import LOOKS, Batch, Obstacles
 
 @dataclass(frozen=True)
 class Perturbed:
-    """The system at θ + s ξ, with ξ per parameter; the system's own tensors are not touched."""
+    """The system at θ + s ξ, with ξ per parameter; the system's own tensors are not touched.
+
+    Args:
+        system: any module.
+        inputs: (B, ...).
+        targets: (B, ...).
+        loss: one value per row.
+        replays: gives all passes the same random masks.
+    """
 
     system: nn.Module
     inputs: Any
     targets: Any
     batch: int
     loss: Loss
+    replays: Replays
 
     def __call__(self, xi: dict[str, Tensor], scale: float) -> tuple[Any, Tensor]:
         """Return outputs (B, ...) and losses (B,)."""
         theta = dict(self.system.named_parameters())
         moved = {name: theta[name] + scale * x for name, x in xi.items()}
-        with trial(self.system):
+        with trial(self.system), self.replays.one():
             outputs = functional_call(self.system, moved, *arguments(self.inputs))
         return outputs, losses(self.loss, outputs, self.targets, self.batch)
 
@@ -119,7 +129,7 @@ class WeightPerturbation(_WeightSpace):
     def __call__(self, inputs: Any, targets: Any) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...), or trees."""
         inputs, targets, batch = self._rows(inputs, targets)
-        at = Perturbed(self.system, inputs, targets, batch, self.loss)
+        at = Perturbed(self.system, inputs, targets, batch, self.loss, Replays(self.system))
         outputs, loss = at({}, 0)
         for _ in range(self.resamples):
             xi = self._draw()
@@ -150,7 +160,7 @@ class SPSA(_WeightSpace):
     def __call__(self, inputs: Any, targets: Any) -> Estimate:
         """Accumulate in `.grad`; inputs (B, ...), targets (B, ...), or trees."""
         inputs, targets, batch = self._rows(inputs, targets)
-        at = Perturbed(self.system, inputs, targets, batch, self.loss)
+        at = Perturbed(self.system, inputs, targets, batch, self.loss, Replays(self.system))
         for _ in range(self.resamples):
             xi = self._draw()
             outputs, up = at(xi, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisynets.core.draws import draws
+from noisynets.core.drawing import arguments, draws, is_random
 from noisynets.core.graph.adjoints import (
     COPIES,
     RANDOM,
@@ -71,7 +71,8 @@ class Operation:
     @property
     def random(self) -> bool:
         """True if it draws random numbers."""
-        return draws(self.func, self.args, self.kwargs) or self.name in RANDOM
+        random = is_random(self.func) or self.name in RANDOM
+        return random and draws(arguments(self.func, self.args, self.kwargs))
 
     @property
     def of_parameters(self) -> bool:

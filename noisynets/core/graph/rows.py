@@ -36,7 +36,8 @@ def row_dim(
     Returns:
         The dimension; None if it is not known, or if there is none.
     """
-    if not live or any(dim is None for _, dim in live):
+    live = [(t, d) for t, d in live if d is not None]
+    if not live:
         return None
     (tensor, dim), shape = live[0], result.shape
     assert dim is not None

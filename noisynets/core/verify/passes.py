@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from noisynets.core.batch import called, stacked
 from noisynets.core.errors import SystemRefused
 from noisynets.core.losses import losses
+from noisynets.core.paired import Paired, Where
 from noisynets.core.trial import trial
 from noisynets.core.types import Loss, Node
 from noisynets.core.verify.quiet import Other, Quiet
@@ -38,9 +39,11 @@ class Passes:
         inputs: (B, ...), or a tree.
         targets: (B, ...), or a tree.
         batch: B.
+        injects: noise is injected; see `Paired`.
 
     Attributes:
-        draws: what drew random numbers without declaring it, in the last pass.
+        draws: what drew random numbers without declaring it, and was not paired, in the last pass.
+        paired: what was paired, in all passes.
         centred: all declared noise of the last pass was replaced by its centre.
     """
 
@@ -50,7 +53,9 @@ class Passes:
     inputs: Any
     targets: Any
     batch: int
-    draws: dict[tuple[str, str, str], None] = field(init=False)
+    injects: bool = True
+    draws: dict[Where, None] = field(init=False)
+    paired: dict[Where, None] = field(init=False, default_factory=dict)
     centred: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,14 +91,18 @@ class Passes:
         self._snapshot.restore(streams)
         rows = passes * self.batch
         modules = self._recorded if everything else self._layers
-        recorder, mode = Recorder(modules, rows), Quiet(self.system, other)
+        recorder = Recorder(modules, rows)
+        paired = Paired(self.system, self.batch, passes, self.injects)
+        mode = Quiet(self.system, paired, other)
         handles = [self._checking(node, rows, passes) for node in self.nodes]
         for register in hooks:
-            handles += register(lambda: paused(mode))
+            handles += register(lambda: paused(mode, paired))
         handles += recorder.register()
         try:
             with trial(self.system), mode:
-                outputs = called(self.system, stacked(self.inputs, passes))
+                rows_of_all = stacked(self.inputs, passes)
+                with paired:
+                    outputs = called(self.system, rows_of_all)
                 values = losses(self.loss, outputs, stacked(self.targets, passes), rows)
         except Exception as error:
             if not isinstance(error, SystemRefused):
@@ -104,6 +113,7 @@ class Passes:
                 handle.remove()
         recorder.loss(outputs, values)
         self.draws, self.centred = mode.found, mode.centred
+        self.paired |= paired.found
         return recorder.trace
 
     def _checking(self, node: Node, rows: int, passes: int) -> RemovableHandle:
@@ -162,13 +172,13 @@ class Passes:
 
 
 @contextmanager
-def paused(mode: Quiet) -> Iterator[None]:
+def paused(quiet: Quiet, paired: Paired) -> Iterator[None]:
     """Let random numbers be drawn as they are."""
-    mode.paused = True
+    quiet.paused = paired.paused = True
     try:
         yield
     finally:
-        mode.paused = False
+        quiet.paused = paired.paused = False
 
 
 def names(found: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noisynets.core.draws import by_name, draws
+from noisynets.core.drawing import Repeatable, arguments, draws, is_random, running
 from noisynets.core.noise import declares_noise
+from noisynets.core.paired import Paired
 
 Other = Literal["seeded", "lowest", "highest"]
 
@@ -26,23 +26,25 @@ class Quiet(TorchDispatchMode):
 
     Args:
         system: whose modules draw.
-        other: what stands for random numbers that are not declared: those of one seed, or, about,
-            the lowest or the highest that there are.
+        paired: makes random numbers equal in all passes; it is entered after this one.
+        other: what stands for random numbers that are neither declared nor paired: those of one
+            seed, or, about, the lowest or the highest that there are.
 
     Attributes:
-        found: what drew without declaring it: path of the module, its type, and the operation.
+        found: what drew without declaring it, and was not paired: path of the module, its type, and
+            the operation.
         paused: operations are carried out as they are.
         centred: every draw of declared noise was replaced by its centre.
     """
 
-    def __init__(self, system: nn.Module, other: Other = "seeded") -> None:
+    def __init__(self, system: nn.Module, paired: Paired, other: Other = "seeded") -> None:
         super().__init__()
-        self._other = other
+        self._other, self._paired = other, paired
         self.found: dict[tuple[str, str, str], None] = {}
         self.paused, self.centred = False, True
         self._names = {id(module): name for name, module in system.named_modules()}
         self._own = {module: declares_noise(module) for module in system.modules()}
-        self._generators: dict[torch.device, torch.Generator] = {}
+        self._repeatable = Repeatable(0)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -54,10 +56,15 @@ class Quiet(TorchDispatchMode):
     ) -> Any:
         """Carry out one operation; one that draws random numbers, without noise or with its own."""
         kwargs = kwargs or {}
-        if self.paused or not draws(func, args, kwargs):
+        if self.paused or not is_random(func):
             return func(*args, **kwargs)
-        name, given = func.overloadpacket.__name__, by_name(func, args, kwargs)
-        drawing = self._drawing()
+        name = func.overloadpacket.__name__
+        given = arguments(func, args, kwargs)
+        if not draws(given):
+            return func(*args, **kwargs)
+        if self._paired.sharing:
+            return self._repeatable(func, args, kwargs)
+        drawing = running(self._own)
         if not any(self._own[module] for module in drawing):
             inner = drawing[0] if drawing else None
             path = self._names[id(inner)] if inner is not None else ""
@@ -71,37 +78,6 @@ class Quiet(TorchDispatchMode):
             self.centred = False
             return self._repeatable(func, args, kwargs)
         return _filled(func, args, kwargs, given, centre)
-
-    def _drawing(self) -> list[nn.Module]:
-        """Return the modules whose methods are running, the innermost first."""
-        found: list[nn.Module] = []
-        frame = sys._getframe(2)
-        while frame is not None:
-            module = frame.f_locals.get("self")
-            if isinstance(module, nn.Module) and module in self._own and module not in found:
-                found.append(module)
-            if frame.f_back is None:
-                break
-            frame = frame.f_back
-        return found
-
-    def _repeatable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        named = [a.name for a in func._schema.arguments]
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        device = torch.device(kwargs.get("device") or (tensors[0].device if tensors else "cpu"))
-        generator = self._generators.setdefault(device, torch.Generator(device).manual_seed(0))
-        if "generator" in named and named.index("generator") >= len(args):
-            return func(*args, **{**kwargs, "generator": generator})
-        with torch.random.fork_rng(_cuda(device)):
-            seed = int(torch.randint(2**31, (), generator=generator, device=device))
-            torch.manual_seed(seed)
-            return func(*args, **kwargs)
-
-
-def _cuda(device: torch.device) -> list[int]:
-    if device.type != "cuda":
-        return []
-    return [torch.cuda.current_device() if device.index is None else device.index]
 
 
 Centre = Callable[[dict[str, Any]], Any]

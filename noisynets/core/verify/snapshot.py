@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 Restore = Callable[[], None]
 
@@ -29,6 +30,7 @@ class Snapshot:
     def __init__(self, system: nn.Module) -> None:
         modules = list(system.modules())
         self._attributes = [_attributes(module) for module in modules]
+        self._attributes += [_statistics(m) for m in modules if isinstance(m, _NormBase)]
         self._streams = [restore for m in modules for restore in _streams(m)]
 
     @torch.no_grad()
@@ -55,6 +57,17 @@ def _attributes(module: nn.Module) -> Restore:
         vars(module).update(held)
         for put_back in inside:
             put_back()
+
+    return restore
+
+
+def _statistics(module: nn.Module) -> Restore:
+    """Return a function that puts back running statistics, whose changes PyTorch does not count."""
+    held = [(buffer, buffer.clone()) for buffer in module.buffers(recurse=False)]
+
+    def restore() -> None:
+        for buffer, kept in held:
+            buffer.copy_(kept)
 
     return restore
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.noise import declares_noise
+from noisynets.core.paired import Where
 from noisynets.core.types import Loss, Node, Sealed, Wrapper
 from noisynets.core.verify.passes import Passes, names
 from noisynets.core.verify.quiet import Other, has_ends
@@ -30,10 +31,11 @@ def verify(
     targets: Any,
     batch: int,
     injects: bool,
-) -> None:
+) -> dict[Where, None]:
     """Check on one batch what node perturbation takes for granted.
 
-    - Without injected noise, two passes are equal; noise that the system declares is left out.
+    - Without injected noise, two passes are equal; noise that the system declares is left out, and
+      random numbers that can be paired are the same in both.
     - The rows of a stack of passes do not depend on one another: noise in some rows changes no
       other row, whether of the same pass or of the reference pass.
     - Weights that are moved along D change every activity, the output and the loss as activities
@@ -51,6 +53,9 @@ def verify(
         batch: B.
         injects: noise is injected; if not, noise that is not declared is as good as any.
 
+    Returns:
+        Batch statistics and random numbers that have to be the same for all passes; see `Paired`.
+
     Raises:
         SystemRefused: naming the module, what was found and what to do.
 
@@ -58,11 +63,12 @@ def verify(
     wrong.
     """
     if any(isinstance(module, Sealed) for module in system.modules()):
-        return
+        return {}
     restore = global_streams()
-    passes = Passes(system, nodes, loss, inputs, targets, batch)
+    passes = Passes(system, nodes, loss, inputs, targets, batch, injects)
     try:
         _Verification(passes, injects).run()
+        return passes.paired
     finally:
         passes.restore()
         restore()
@@ -262,7 +268,7 @@ def _half(batch: int) -> Tensor:
     return order < max(batch // 2, 1)
 
 
-def _noise(draws: dict[tuple[str, str, str], None]) -> str:
+def _noise(draws: dict[Where, None]) -> str:
     where = [
         f"{path or 'the system itself'!r} ({kind})" if kind else "the loss"
         for path, kind, _ in draws
