@@ -14,11 +14,17 @@ from noisynets.core.graph import Graph
 from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
-from noisynets.core.outer import has_outer, outer, overridden, registered_parent
+from noisynets.core.outer import (
+    has_outer,
+    outer,
+    overridden,
+    registered_parent,
+    unsupported,
+)
 from noisynets.core.record import NodeRecord
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
 
-TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
+TRAINABLE = "Linear, Embedding, convolutions, transposed convolutions and normalisations"
 _INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
 
 
@@ -155,11 +161,6 @@ def _mixes(module: nn.Module) -> str:
                 "and requires_grad_(False), or use GroupNorm or LayerNorm with rule 'innovation' "
                 "(mirrored credit does not pass them)"
             )
-        if trained:
-            return (
-                "trains weight and bias, which no rule reaches: freeze it with "
-                "requires_grad_(False)"
-            )
     if isinstance(module, _DropoutNd) and module.p > 0 and module.training:
         return "changes between the passes of a pair without being measured: remove it"
     if isinstance(module, nn.RReLU) and module.training:
@@ -206,6 +207,9 @@ def _same_noise(system: nn.Module) -> list[str]:
 def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
     if isinstance(next(module.parameters(recurse=False), None), UninitializedParameter):
         return "has no shape yet: run one forward pass first"
+    if unsupported(module) and any(p.requires_grad for p in module.parameters()):
+        names = unsupported(module)
+        return f"has {', '.join(names)}, which no rule follows: leave it out"
     registered = type(module) in outer.registry
     layers = {m for node in nodes for m in node.layer.modules()}
     trained = [(n, p) for n, p in module.named_parameters(recurse=False) if p.requires_grad]

@@ -22,8 +22,7 @@ from noisynets.core.types import Node
 from noisynets.rules.credit.delivery import Gates, add_, deliver, from_output
 from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
 from noisynets.rules.credit.explained import unexplained_maps
-from noisynets.rules.credit.mirror import Map, Maps
-from noisynets.rules.credit.products import has_mirror
+from noisynets.rules.credit.mirror import Map, Maps, has_mirror
 from noisynets.rules.credit.saturation import SaturationMask
 from noisynets.rules.credit.state import nested, unnested
 from noisynets.rules.rule import Rule
@@ -172,7 +171,7 @@ class LayerwiseFeedback(Feedback):
             made, measured = graph.inputs[call], record.calls[call]
             known = None if made is None else self.maps.get(measured.node)
             if known is not None:
-                below = known(credits[call], measured.raw.shape)
+                below = known(credits[call], measured.raw)
                 found = deliver(made, below, record, self._gates)
                 add_(credits, found)
                 for name, c in found.populations.items():
