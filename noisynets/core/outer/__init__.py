@@ -7,7 +7,7 @@ computes; if it does, and the product is the same nevertheless, say so:
 """
 
 from noisynets.core.outer.convolutions import padded
-from noisynets.core.outer.linear import unsupported
+from noisynets.core.outer.embedding import unsupported
 from noisynets.core.outer.norms import gain_shape, is_norm, normalised
 from noisynets.core.outer.registry import (
     accumulate_,

@@ -1,4 +1,4 @@
-"""The product credit ⊗ x, by layer type, and its sum in `.grad`."""
+"""The product credit ⊗ x, by layer type, that of `nn.Linear`, and the sum in `.grad`."""
 
 from __future__ import annotations
 
@@ -77,6 +77,12 @@ def overridden(kind: type, parent: type) -> list[str]:
         for name in dict.fromkeys(defined)
         if name not in HARMLESS and (hasattr(parent, name) or name in ("weight", "bias"))
     ]
+
+
+@outer.register
+def _linear(layer: nn.Linear, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
+    c = credit.flatten(0, -2)
+    return {"weight": c.T @ x.flatten(0, -2), "bias": c.sum(0)}
 
 
 def accumulate_(

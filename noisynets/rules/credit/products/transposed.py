@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from noisynets.core.errors import SystemRefused
 from noisynets.rules.credit.products.geometry import adjoint, as_map, forward, shown
 from noisynets.rules.credit.products.patches import Places, chosen, within
 
@@ -32,6 +33,8 @@ def _shown(
     layer: _ConvTransposeNd, inputs: Tensor, outputs: Tensor, rows: int, update: int
 ) -> tuple[Tensor, Tensor]:
     padding, places = _padding(layer), list[Places]()
+    if _forward_size(layer, inputs.shape[2:]) != outputs.shape[2:]:
+        raise SystemRefused(f"{layer}: called with output_size: give it its output_padding instead")
     for i, kernel in enumerate(layer.kernel_size):
         start = torch.arange(outputs.shape[2 + i], device=inputs.device) + padding[i]
         tap = torch.arange(kernel, device=inputs.device) * layer.dilation[i]
@@ -76,6 +79,13 @@ def _kernel(layer: _ConvTransposeNd, m: Tensor) -> Tensor:
     groups, inputs = layer.groups, layer.in_channels // layer.groups
     split = m.reshape(groups, -1, inputs, *layer.kernel_size).transpose(1, 2)
     return split.flatten(0, 1)
+
+
+def _forward_size(layer: _ConvTransposeNd, size: torch.Size) -> torch.Size:
+    """Return the size of the output that the settings of the layer give."""
+    geometry = (layer.kernel_size, layer.stride, layer.dilation, layer.output_padding)
+    steps = zip(size, _padding(layer), *geometry, strict=True)
+    return torch.Size((n - 1) * s - 2 * p + d * (k - 1) + more + 1 for n, p, k, s, d, more in steps)
 
 
 def _padding(layer: _ConvTransposeNd) -> tuple[int, ...]:

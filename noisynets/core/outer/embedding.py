@@ -1,16 +1,10 @@
-"""Products of layers that multiply, and of tables of rows."""
+"""The product of `nn.Embedding`, a table of rows."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from noisynets.core.outer.registry import outer
-
-
-@outer.register
-def _linear(layer: nn.Linear, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
-    c = credit.flatten(0, -2)
-    return {"weight": c.T @ x.flatten(0, -2), "bias": c.sum(0)}
 
 
 @outer.register
