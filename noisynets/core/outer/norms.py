@@ -98,7 +98,10 @@ def has_running(layer: nn.Module) -> bool:
 
 
 def _fixed(layer: _BatchNorm | _InstanceNorm, x: Tensor) -> Tensor:
-    return F.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
+    mean, variance = layer.running_mean, layer.running_var
+    assert mean is not None and variance is not None, "asked before"
+    shape = (-1, *[1] * (x.dim() - 2))
+    return (x - mean.view(shape)) * (variance.view(shape) + layer.eps).rsqrt()
 
 
 @outer.register(nn.LayerNorm)
