@@ -285,8 +285,8 @@ class Replay:
 class TrueMap(Mirror):
     """A mirror whose map is the layer's weights."""
 
-    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
-        self.map = self.layer.weight.detach().flatten(1)
+    def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
+        self.map = self.as_map(self.layer.weight.detach())
 
 
 def as_lists(net: nn.Module) -> list[tuple[list, list, list]]:

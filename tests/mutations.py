@@ -659,7 +659,7 @@ DRAWS = [
 SUMS = [
     mutation(
         "shared layer summed once: products",
-        "core/outer.py",
+        "core/outer/registry.py",
         "parameter.grad.add_(gradient)",
         "parameter.grad = gradient",
         SHARED,
@@ -854,7 +854,7 @@ UNVERIFIED = [
     ),
     mutation(
         "a subclass inherits the product of its parent",
-        "core/outer.py",
+        "core/outer/registry.py",
         "return parent is not None and not overridden(kind, parent)",
         "return parent is not None",
         "tests/test_verify.py::test_a_subclass_is_a_node_once_it_is_registered",

@@ -16,7 +16,7 @@ from noisynets.systems.devices import ADC, AdditiveGaussian, Noisy
 def _of_nothing(layer: nn.Module, x: Tensor) -> tuple[FollowingMirror, Tensor]:
     """A mirror of a device that does nothing, and activities of its layer."""
     a, mirror = layer(x), FollowingMirror(layer)
-    mirror.update_(x, torch.zeros_like(a))
+    mirror.update_(x, x[None], torch.zeros_like(a)[None])
     return mirror, a
 
 
@@ -31,9 +31,9 @@ def test_maps_take_over_the_change_of_the_weights_and_no_more(layer: nn.Module) 
         assert not mirror.map.any()
         change = torch.randn_like(layer.weight)
         layer.weight += change
-        mirror(torch.zeros_like(a), x.shape)
+        mirror(torch.zeros_like(a), x)
     torch.testing.assert_close(mirror.map, change.flatten(1))
-    mirror(torch.zeros_like(a), x.shape)
+    mirror(torch.zeros_like(a), x)
     torch.testing.assert_close(mirror.map, change.flatten(1))
 
 
@@ -46,7 +46,7 @@ def test_no_optimiser_changes_weights_unseen() -> None:
         before = layer.weight.clone()
         layer.weight.grad = torch.randn(4, 6)
         torch.optim.Adam(layer.parameters(), lr=0.1, fused=True).step()
-        mirror(torch.zeros_like(a), x.shape)
+        mirror(torch.zeros_like(a), x)
     assert (layer.weight != before).all()
     torch.testing.assert_close(mirror.map, layer.weight.detach() - before)
 
@@ -60,7 +60,7 @@ def test_broken_weights_are_not_followed() -> None:
         before = layer.weight.clone()
         for weight in (torch.full_like(before, torch.nan), before + 1):
             layer.weight.copy_(weight)
-            mirror(torch.zeros_like(a), x.shape)
+            mirror(torch.zeros_like(a), x)
     torch.testing.assert_close(mirror.map, torch.ones(4, 6))
 
 
@@ -75,7 +75,7 @@ def test_maps_do_not_lag_behind_training() -> None:
             x = torch.randn(8, 60)
             a = layer(x) + 3 * torch.randn(8, 40)
             for mirror in maps.values():
-                mirror.update_(x, a)
+                mirror.update_(x, x[None], a[None])
             if step > 100:
                 layer.weight += drift
     true = layer.weight.detach()

@@ -76,7 +76,7 @@ def test_a_mirror_fits_what_the_device_makes_of_the_weights() -> None:
     for _ in range(500):
         x, shift = torch.randn(2, 64, 20)
         with torch.no_grad():
-            mirror.update_(shift, node(x + shift) - node(x))
+            mirror.update_(x, shift[None], (node(x + shift) - node(x))[None])
     real = node(torch.eye(20)) - node(torch.zeros(20, 20))
     torch.testing.assert_close(mirror.map, real.T.detach(), rtol=1e-2, atol=1e-3)
     assert cosine(mirror.map, layer.weight.detach()) < 0.95
@@ -114,11 +114,12 @@ def test_no_setting_makes_a_mirror_diverge(n_in, n_out, rows, rank, scale, noise
     size = noise * rank**0.5 * 10**scale  # of the activities' own noise
     for _ in range(60):
         x = torch.randn(rows, rank, generator=generator) @ basis
-        mirror.update_(x, x @ true.T + size * torch.randn(rows, n_out, generator=generator))
+        made = x @ true.T + size * torch.randn(rows, n_out, generator=generator)
+        mirror.update_(x, x[None], made[None])
         if not noise:
             assert mirror.map.norm() <= 1.2 * true.norm() + 1e-6
     x = torch.randn(50, rank, generator=generator) @ basis
-    wrong = (mirror.predict(x) - x @ true.T).norm()
+    wrong = (mirror.predict(x, x[None])[0] - x @ true.T).norm()
     assert wrong <= 1.1 * (x @ true.T).norm() + 10 * size * (50 * n_out) ** 0.5
 
 
@@ -132,7 +133,7 @@ def test_a_mirror_is_about_as_good_as_least_squares_of_all_it_saw(noise, worse) 
     for n in range(1, 301):
         x = torch.randn(20, 40, generator=generator)
         a = x @ true.T + noise * torch.randn(20, 10, generator=generator)
-        mirror.update_(x, a)
+        mirror.update_(x, x[None], a[None])
         seen.append((x, a))
         if n in (30, 300) and noise:
             xs, as_ = (torch.cat(part) for part in zip(*seen, strict=True))
@@ -151,7 +152,7 @@ def test_a_mirror_follows_a_map_that_changes() -> None:
         true = true + 0.01 * torch.randn(10, 40, generator=generator)
         x = torch.randn(20, 40, generator=generator)
         noise = 40**0.5 * torch.randn(20, 10, generator=generator)
-        mirror.update_(x, x @ true.T + noise)
+        mirror.update_(x, x[None], (x @ true.T + noise)[None])
         wrong += [float((mirror.map - true).norm() / true.norm())] if n > 300 else []
     assert sum(wrong) / len(wrong) < 0.5
 
@@ -196,7 +197,7 @@ def test_a_broken_reading_teaches_a_mirror_nothing(where: str, value: float) -> 
         if step in (0, 10):
             (x if where == "inputs" else a)[3, 2] = value
         before = mirror.map
-        mirror.update_(x, a)
+        mirror.update_(x, x[None], a[None])
         if step == 10:
             assert torch.equal(mirror.map, before)
     assert (mirror.map - true).norm() < 0.05 * true.norm()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import LAYER_CASES, LayerCase
+from geometries import convolutions, norms, transposed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -50,21 +51,39 @@ def test_products_in_bfloat16_are_close_and_leave_float32_gradients(case: LayerC
         assert float((rounded - exact).abs().max()) < 0.02 * float(exact.abs().max()), name
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@settings(max_examples=100, deadline=None)
+@given(found=st.one_of(convolutions(), transposed(), norms()), batch=st.integers(2, 3))
+def test_any_geometry_equals_autograd(found, batch: int) -> None:
+    layer, shape = found
+    x = torch.randn(batch, *shape, dtype=torch.float64)
+    assert_equals_autograd(layer, x, tolerance=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
 @given(
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
-    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    groups=st.sampled_from([1, 2]),
-    size=st.tuples(st.integers(5, 8), st.integers(5, 8)),
-    batch=st.integers(1, 3),
+    rows=st.integers(1, 6),
+    width=st.integers(1, 4),
+    padding=st.booleans(),
+    shape=st.lists(st.integers(1, 3), min_size=1, max_size=3),
 )
-def test_any_convolution_equals_autograd(
-    kernel, stride, padding, dilation, groups, size, batch
-) -> None:
-    layer = nn.Conv2d(2, 4, kernel, stride, padding, dilation, groups).double()
-    assert_equals_autograd(layer, torch.randn(batch, 2, *size, dtype=torch.float64))
+def test_any_embedding_equals_autograd(rows: int, width: int, padding: bool, shape) -> None:
+    """Repeated numbers add up, and the padding row gets nothing."""
+    layer = nn.Embedding(rows, width, padding_idx=rows - 1 if padding else None).double()
+    x = torch.randint(rows, shape)
+    assert_equals_autograd(layer, x, tolerance=1e-12)
+    if padding:
+        accumulate_(layer, x, torch.ones(*shape, width, dtype=torch.float64))
+        assert not layer.weight.grad[-1].any()
+
+
+def test_a_transposed_convolution_may_be_given_its_output_size() -> None:
+    layer = nn.ConvTranspose2d(2, 3, 3, stride=3, padding=1).double()
+    x = torch.randn(2, 2, 3, 4, dtype=torch.float64)
+    output = layer(x, output_size=(8, 12))
+    credit = torch.randn_like(output)
+    (expected,) = torch.autograd.grad(output, layer.weight, credit)
+    torch.testing.assert_close(outer(layer, x, credit)["weight"], expected)
 
 
 @pytest.mark.parametrize("demean", [False, True])

@@ -15,13 +15,20 @@ from noisynets.core.graph import Graph
 from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
-from noisynets.core.outer import has_outer, outer, overridden, own_names, registered_parent
+from noisynets.core.outer import (
+    has_outer,
+    outer,
+    overridden,
+    own_names,
+    registered_parent,
+    unsupported,
+)
 from noisynets.core.paired import Where, is_stochastic
 from noisynets.core.record import NodeRecord, Record
 from noisynets.core.trees import leaves
 from noisynets.core.types import Effect, Node, Sealed, Wrapper
 
-TRAINABLE = "Linear, Conv1d, Conv2d, LayerNorm and GroupNorm"
+TRAINABLE = "Linear, Embedding, convolutions, transposed convolutions and normalisations"
 FUSED = (nn.RNNBase, RNNCellBase, nn.MultiheadAttention)
 """Modules that multiply with several weights in one call."""
 _INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
@@ -295,6 +302,9 @@ def _same_noise(system: nn.Module) -> list[str]:
 def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
     if isinstance(next(module.parameters(recurse=False), None), UninitializedParameter):
         return "has no shape yet: run one forward pass first"
+    if unsupported(module) and any(p.requires_grad for p in module.parameters()):
+        names = unsupported(module)
+        return f"has {', '.join(names)}, which no rule follows: leave it out"
     registered = type(module) in outer.registry
     layers = {m for node in nodes for m in node.layer.modules()}
     trained = [(n, p) for n, p in module.named_parameters(recurse=False) if p.requires_grad]

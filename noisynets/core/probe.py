@@ -244,8 +244,11 @@ class NodeHooks:
         return copy
 
     def _shift(self, whole: Tensor) -> Tensor | None:
-        """Return the differences of a raw input, if they are needed and its passes are separate."""
-        if not self._needs.states or len(whole) == self._batch:
+        """Return the differences of a raw input, if they are needed and its passes are separate.
+
+        Numbers of rows in a table, as an embedding takes, have no differences.
+        """
+        if not self._needs.states or len(whole) == self._batch or not whole.is_floating_point():
             return None
         passes = whole.unflatten(0, (1 + self._passes, self._batch))
         return passes[1:] - passes[0]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.errors import SystemRefused
 from noisynets.core.record import NodeRecord, PopulationRecord, Trajectory
 from noisynets.core.trial import Population
 from noisynets.core.types import Node
@@ -50,6 +51,7 @@ class NodeMean:
             for name in TENSORS
             if (value := getattr(first, name)) is not None
             and not (name == "raw" and first.raw is first.x)
+            and value.is_floating_point()
         }
         self._count = 1
 
@@ -57,6 +59,11 @@ class NodeMean:
         """Add the record of one step."""
         for name, total in self._sums.items():
             total += getattr(record, name)
+        if "x" not in self._sums and not torch.equal(record.x, self._first.x):
+            raise SystemRefused(
+                f"{record.node.name!r}: its integer inputs change from step to step, and have no "
+                "mean over a trial: give credit step by step (--credit-over steps)"
+            )
         if self._steps is not None:
             self._steps.append(record.x)
         self._count += 1
@@ -66,7 +73,7 @@ class NodeMean:
         n = self._count
         like = self._first.delta
         means: dict[str, Any] = {k: (total / n).to(like) for k, total in self._sums.items()}
-        means.setdefault("raw", means["x"])
+        means.setdefault("raw", means.get("x", self._first.raw))
         draws = 1 if self._held else n
         sigma = None if self._first.sigma is None else self._first.sigma / draws**0.5
         steps = None if self._steps is None else torch.stack(self._steps, 1)

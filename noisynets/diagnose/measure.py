@@ -23,7 +23,8 @@ from noisynets.diagnose.pairs import Batches, PairSource, unchanged
 from noisynets.diagnose.rates import trials
 from noisynets.estimators.methods import METHODS
 from noisynets.estimators.node_perturbation import NodePerturbation
-from noisynets.rules.credit.products import has_mirror
+from noisynets.rules.credit.mirror import has_mirror
+from noisynets.rules.credit.products import as_map, has_product
 from noisynets.run.session import Session, build
 from noisynets.run.settings import DTYPES, Config
 from noisynets.tasks.data import Examples
@@ -138,4 +139,5 @@ def _pairs(session: Session, layer: nn.Module, steps: int) -> float:
     assert isinstance(weight, torch.Tensor)
     c = session.config
     many = math.inf if weight.dim() > 2 else c.batch_size * c.resamples
-    return steps * min(many, MIRROR_ROWS) / weight[0].numel()
+    inputs = as_map(layer, weight).shape[-1] if has_product(layer) else 1
+    return steps * min(many, MIRROR_ROWS) / inputs

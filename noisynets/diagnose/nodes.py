@@ -19,7 +19,7 @@ from noisynets.diagnose.statistics import (
 )
 from noisynets.rules.credit.delivery import activity, graph_of, response, result
 from noisynets.rules.credit.mirror import Maps
-from noisynets.rules.credit.products import forward, has_mirror, shown
+from noisynets.rules.credit.products import forward, has_product, shown
 from noisynets.run.session import Session
 
 ROWS, RESAMPLES = 200, 4
@@ -83,17 +83,18 @@ def rows(call: NodeRecord, start: int) -> tuple[Tensor, Tensor] | None:
         start: offset of the rows that are taken for a convolution.
 
     Returns:
-        (N, n_in) and (N, n_out); None if the node has no map, or its inputs do not differ.
+        (N, n_in) and (N, n_out), or, with groups, (groups, N, n); None if the node has no such map,
+        or its inputs do not differ.
     """
     layer = call.node.product
-    if call.shift is None or not has_mirror(layer) or not bool(call.shift.any()):
+    if call.shift is None or not has_product(layer) or not bool(call.shift.any()):
         return None
     made = call.delta if call.xi is None else call.delta - call.xi
     inputs, outputs = call.shift.flatten(0, 1), made.flatten(0, 1)
     if not isinstance(layer, nn.Linear):
         inputs, outputs = inputs[:IMAGES], outputs[:IMAGES]
-    assert isinstance(layer.weight, Tensor)
-    positions = outputs[0].numel() // len(layer.weight)
+    units = outputs.shape[-1] if isinstance(layer, nn.Linear) else outputs.shape[1]
+    positions = outputs[0].numel() // units
     return shown(layer, inputs, outputs, len(inputs) * positions, start)
 
 
@@ -105,7 +106,7 @@ def fit(source: PairSource, batches: Batches) -> dict[str, Tensor]:
         batches: batches over which they are made.
 
     Returns:
-        Maps (n_out, n_in) by node; empty if the system does not support the recording of pairs.
+        Maps M by node; empty if the system does not support the recording of pairs.
     """
     found: dict[str, Ridge] = {}
     for turn in range(MOST_FITS):
@@ -119,7 +120,7 @@ def fit(source: PairSource, batches: Batches) -> dict[str, Tensor]:
                 continue
             ridge = found.setdefault(call.node.name, Ridge())
             ridge.add_(*r)
-            short |= ridge.rows < ROWS_PER_INPUT * r[0].shape[1]
+            short |= ridge.rows < ROWS_PER_INPUT * r[0].shape[-1]
         if not short:
             break
     return {name: ridge.map for name, ridge in found.items()}
@@ -152,10 +153,10 @@ def responses(
             r = rows(call, turn)
             if r is not None and name in maps:
                 x, a = r
-                entry["ridge"] = explained(a, x.double() @ maps[name].T)
+                entry["ridge"] = explained(a, x.double() @ maps[name].mT)
                 known = learnt.get(call.node) if learnt else None
                 if known is not None and known.map is not None:
-                    entry["learnt"] = explained(a, x.double() @ known.map.double().T)
+                    entry["learnt"] = explained(a, x.double() @ known.map.double().mT)
             sums.setdefault(name, []).append(entry)
             units.setdefault(name, []).append(_reliability(record, index))
     return {

@@ -126,18 +126,19 @@ class Ridge:
         self.rows = 0
 
     def add_(self, x: Tensor, a: Tensor) -> None:
-        """Add rows of inputs (N, n_in) and outputs (N, n_out)."""
+        """Add rows of inputs (..., N, n_in) and outputs (..., N, n_out)."""
         x, a = x.double(), a.double()
-        xx, ax = x.T @ x, a.T @ x
+        xx, ax = x.mT @ x, a.mT @ x
         self._xx = xx if self._xx is None else self._xx + xx
         self._ax = ax if self._ax is None else self._ax + ax
-        self.rows += len(x)
+        self.rows += x.shape[-2]
 
     @property
     def map(self) -> Tensor:
-        """M, (n_out, n_in)."""
+        """M, (..., n_out, n_in)."""
         assert self._xx is not None and self._ax is not None, "no rows were added"
-        scale = self._xx.diagonal().mean() * self._ridge + torch.finfo(torch.float64).tiny
-        eye = torch.eye(len(self._xx), dtype=torch.float64, device=self._xx.device)
-        solved, _ = torch.linalg.solve_ex(self._xx + scale * eye, self._ax.T)
-        return solved.T
+        square = self._xx.diagonal(dim1=-2, dim2=-1).mean(-1)
+        scale = square * self._ridge + torch.finfo(torch.float64).tiny
+        eye = torch.eye(self._xx.shape[-1], dtype=torch.float64, device=self._xx.device)
+        solved, _ = torch.linalg.solve_ex(self._xx + scale[..., None, None] * eye, self._ax.mT)
+        return solved.mT

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.noise import generator
+from noisynets.core.outer import gain_shape, is_norm
 from noisynets.core.types import Node
 from noisynets.rules.credit.feedback import LayerwiseFeedback
+from noisynets.rules.credit.mirror import Map
+from noisynets.rules.credit.norm_mirror import credit_of
 from noisynets.rules.credit.products import adjoint, forward, shown
 from noisynets.rules.rule import RuleEntry, Traits
 
@@ -32,23 +35,25 @@ class RandomLayerMap:
         self._seed, self._purpose = seed, f"feedback weights of {name}"
         self._map: Tensor | None = None
 
-    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
+    def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
         """Learn nothing; draw the map at the first call, as He et al. (2015) draw weights."""
         if self._map is None:
-            x, a = shown(self.layer, inputs, outputs, 1, 0)
+            x, a = shown(self.layer, shift.flatten(0, 1), made.flatten(0, 1), 1, 0)
             drawn_by = generator(self._seed, self._purpose)
-            drawn = torch.randn(a.shape[1], x.shape[1], generator=drawn_by)
-            self._map = (drawn * (2 / x.shape[1]) ** 0.5).to(x)
+            inputs = x.shape[-1]
+            drawn = torch.randn(*x.shape[:-2], a.shape[-1], inputs, generator=drawn_by)
+            self._map = (drawn * (2 / inputs) ** 0.5).to(x)
 
-    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
-        """Bᵀ credit: of the activities (B, *out) → of the inputs (B, *in)."""
+    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
+        """Bᵀ credit: of the activities (B, *out) → of the inputs x (B, *in)."""
         assert self._map is not None, "drawn at the first update"
-        return adjoint(self.layer, self._map, credit, shape)
+        return adjoint(self.layer, self._map, credit, x.shape)
 
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Return zeros: (N, *in) → (N, *out)."""
+    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Return zeros: (K, B, *in) → (K, B, *out)."""
         assert self._map is not None, "drawn at the first update"
-        return torch.zeros_like(forward(self.layer, self._map, inputs))
+        made = torch.zeros_like(forward(self.layer, self._map, shift.flatten(0, 1)))
+        return made.unflatten(0, shift.shape[:2])
 
     @property
     def map(self) -> Tensor | None:
@@ -64,8 +69,46 @@ class RandomLayerMap:
         self._map = state["map"].to(device) if state else None
 
 
-def random_map_of(node: Node, seed: int) -> RandomLayerMap:
-    """Return the map of a node."""
+class UnitGain:
+    """The adjoint of a normalisation with a gain of 1, with which training usually begins.
+
+    Args:
+        layer: a normalisation; gives the geometry.
+    """
+
+    learns = False
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
+        """Learn nothing."""
+
+    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
+        """J(x)ᵀ credit: of the activities (B, *out) → of the inputs x (B, *in)."""
+        return credit_of(self.layer, credit.new_ones(gain_shape(self.layer, x.dim())), credit, x)
+
+    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Return zeros: (K, B, *in) → (K, B, *out)."""
+        return torch.zeros_like(shift)
+
+    @property
+    def map(self) -> Tensor | None:
+        """None: there is nothing to keep."""
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a mark, by which the map is made again with the node."""
+        return {"gain": torch.ones(())}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Do nothing."""
+
+
+def random_map_of(node: Node, seed: int) -> Map:
+    """Return the map of a node: random, or the adjoint of a normalisation."""
+    if is_norm(node.product):
+        return UnitGain(node.product)
     return RandomLayerMap(node.product, node.name, seed)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from noisynets.core.types import Node
 from noisynets.rules.credit.feedback import LayerwiseFeedback
-from noisynets.rules.credit.mirror import Mirror
+from noisynets.rules.credit.mirror import new_mirror
 from noisynets.rules.credit.saturation import SaturationMask
 from noisynets.rules.rule import RuleEntry, Traits
 
@@ -30,33 +30,33 @@ class FollowingMirror:
 
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
         self.layer = layer
-        self.mirror = Mirror(layer, rows)
+        self.mirror = new_mirror(layer, rows)
         self._seen: Tensor | None = None
 
-    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
+    def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
         """Follow the weights, then learn from differences, as a mirror does."""
         self._follow()
-        self.mirror.update_(inputs, outputs)
+        self.mirror.update_(x, shift, made)
 
-    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
-        """Follow the weights; then Mᵀ credit, as a mirror does."""
+    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
+        """Follow the weights; then return the credit of the input, as a mirror does."""
         self._follow()
-        return self.mirror(credit, shape)
+        return self.mirror(credit, x)
 
-    def predict(self, inputs: Tensor) -> Tensor:
-        """M δx, (N, *in) → (N, *out), after the first update."""
-        return self.mirror.predict(inputs)
+    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Return what a mirror predicts, (K, B, *in) → (K, B, *out), after the first update."""
+        return self.mirror.predict(x, shift)
 
     @property
     def map(self) -> Tensor | None:
-        """M, (out, in of one product); None before the first update."""
+        """That of the mirror; None before the first update."""
         return self.mirror.map
 
     @torch.no_grad()
     def _follow(self) -> None:
         weight = self.layer.weight
         assert isinstance(weight, Tensor), "layers with mirrors have one weight"
-        now = weight.detach().flatten(1)
+        now = self.mirror.as_map(weight.detach())
         seen = torch.zeros_like(now) if self._seen is None else self._seen
         sound = now.isfinite().all()  # a diverged step is left out
         if self.mirror.map is not None and self._seen is not None:

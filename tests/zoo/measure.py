@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from noisynets.core.errors import InputError
 from noisynets.core.types import Loss
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)
+LAYERS = (
+    *(nn.Linear, nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+)
 """Layers that are trained, by their exact type."""
 LARGE = 1e6
 """The ratio of norms is cut here: where the gradient is 0, an estimate has no ratio to it."""

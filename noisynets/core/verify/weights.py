@@ -120,6 +120,8 @@ class Moves:
             if not parameter.requires_grad or parameter in self.directions:
                 continue
             draw = torch.randn(parameter.shape, generator=self._generator).to(parameter)
+            if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
+                draw[layer.padding_idx] = 0  # is never trained
             try:
                 moved = shift(layer, x, output, {parameter: draw})
             except (RuntimeError, TypeError, NotImplementedError):

@@ -19,7 +19,7 @@ def r2(call: NodeRecord, known: Map) -> float:
     """Return R² of δa less the injected noise, predicted by a map from δx; NaN if nothing moved."""
     assert call.shift is not None, "maps learn from differences of inputs"
     made = call.delta if call.xi is None else call.delta - call.xi
-    left = made - known.predict(call.shift.flatten(0, 1)).view_as(made)
+    left = made - known.predict(call.raw, call.shift)
     whole = float(made.double().square().sum())
     return 1 - float(left.double().square().sum()) / whole if whole > 0 else math.nan
 

@@ -1,4 +1,4 @@
-"""Mirrors: learnt estimates of the linear maps of layers, from measured differences alone."""
+"""Mirrors: learnt estimates of what layers do, from measured differences alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.outer import is_norm
 from noisynets.core.record import NodeRecord, Record
 from noisynets.core.types import Node
-from noisynets.rules.credit.products import adjoint, forward, has_mirror, shown
+from noisynets.rules.credit.norm_mirror import NormMirror
+from noisynets.rules.credit.products import adjoint, as_map, forward, has_product, shown
 from noisynets.rules.credit.state import nested, unnested
 
 RIDGE = 0.01
@@ -29,7 +31,7 @@ class Mirror:
     explained most. Steps are therefore whole while M is far off or the measurements are clean, and
     small when mostly noise is left. For 0 ≤ μ ≤ 1 the error on the given rows never grows, for any
     spectrum of the inputs; plain LMS is stable only for small steps, and slow along weak
-    directions.
+    directions. Every group of a grouped convolution has a map and a step size of its own.
 
     Source: affine projections, Ozeki and Umeda (1984). Related: the weight mirrors of Akrout et
     al., *Deep learning without weight transport* (2019).
@@ -49,24 +51,34 @@ class Mirror:
         self._updates = 0
 
     @torch.no_grad()
-    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Learn from differences: of the inputs (N, *in) and the activities (N, *out)."""
+    def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
+        """Learn from differences; see `Map`."""
+        inputs, outputs = shift.flatten(0, 1), made.flatten(0, 1)
         x, a = shown(self.layer, inputs, outputs, self.rows, self._updates)
         wide = torch.promote_types(x.dtype, torch.float32)  # Cholesky needs at least float32
         x, a = x.to(wide), a.to(wide)
         if self._map is None or self._step is None or self._known is None:
-            self._map = x.new_zeros(a.shape[1], x.shape[1])
-            self._step, self._known = torch.zeros_like(self._map), x.new_zeros(4)
+            groups = x.shape[:-2]
+            self._map = x.new_zeros(*groups, a.shape[-1], x.shape[-1])
+            self._step, self._known = torch.zeros_like(self._map), x.new_zeros(4, *groups)
             self._known[3] = FIRST
-        error = a - x @ self._map.T
-        gram = x @ x.T
-        known = self._measured(error, x @ self._step.T, gram.diagonal().mean())
+        error = a - x @ self._map.mT
+        small = x.dim() > 2 and x.shape[-1] < x.shape[-2]  # (X Xᵀ + λ)⁻¹ X = X (Xᵀ X + λ)⁻¹
+        gram = x.mT @ x if small else x @ x.mT
+        square = gram.diagonal(dim1=-2, dim2=-1)
+        known = self._measured(error, x @ self._step.mT, square.sum(-1) / x.shape[-2])
         _, _, size, share = known
-        gram.diagonal().add_(RIDGE * (1 - MEMORY) * size + torch.finfo(x.dtype).tiny)
-        step = torch.cholesky_solve(error, torch.linalg.cholesky_ex(gram).L).T @ x
+        ridge = RIDGE * (1 - MEMORY) * size + torch.finfo(x.dtype).tiny
+        square.add_(ridge.unsqueeze(-1))
+        root = torch.linalg.cholesky_ex(gram).L
+        if small:
+            step = torch.cholesky_solve(x.mT @ error, root).mT
+        else:
+            step = torch.cholesky_solve(error, root).mT @ x
         sound = step.isfinite().all() & known.isfinite().all()
         self._step = torch.where(sound, step, 0)
-        self._map = torch.where(sound, self._map + share * self._step, self._map)
+        moved = self._map + share[..., None, None] * self._step
+        self._map = torch.where(sound, moved, self._map)
         self._known = torch.where(sound, known, self._known)
         self._updates += 1
 
@@ -74,26 +86,31 @@ class Mirror:
         """Return the running statistics of the step size, updated with fresh rows."""
         assert self._known is not None
         top, bottom, size, share = self._known
-        before = error + share * predicted  # their error without the last step
-        top = MEMORY * top + (before * predicted).sum()
-        bottom = MEMORY * bottom + predicted.square().sum()
+        before = error + share[..., None, None] * predicted  # their error without the last step
+        top = MEMORY * top + (before * predicted).sum((-2, -1))
+        bottom = MEMORY * bottom + predicted.square().sum((-2, -1))
         share = torch.where(bottom > 0, top / bottom, share).clamp(0, 1)
         return torch.stack([top, bottom, MEMORY * size + square, share])
 
-    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
-        """Mᵀ credit: of the activities (B, *out) → of the inputs, of `shape` (B, *in)."""
+    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
+        """Mᵀ credit: of the activities (B, *out) → of the inputs, of the shape of x (B, *in)."""
         if self._map is None:
-            return credit.new_zeros(shape)
-        return adjoint(self.layer, self._map.to(credit.dtype), credit, shape)
+            return credit.new_zeros(x.shape)
+        return adjoint(self.layer, self._map.to(credit.dtype), credit, x.shape)
 
-    def predict(self, inputs: Tensor) -> Tensor:
-        """M δx, (N, *in) → (N, *out), after the first update."""
+    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
+        """M δx, (K, B, *in) → (K, B, *out), after the first update."""
         assert self._map is not None, "maps learn before they predict"
-        return forward(self.layer, self._map.to(inputs.dtype), inputs)
+        made = forward(self.layer, self._map.to(shift.dtype), shift.flatten(0, 1))
+        return made.unflatten(0, shift.shape[:2])
+
+    def as_map(self, weight: Tensor) -> Tensor:
+        """Return the map of the layer without effects, if its `weight` had these values."""
+        return as_map(self.layer, weight)
 
     @property
     def map(self) -> Tensor | None:
-        """M, (out, in of one product); None before the first update."""
+        """M, (out, in of one product), with groups one per group; None before the first update."""
         return self._map
 
     @map.setter
@@ -115,13 +132,32 @@ class Mirror:
         self._updates = int(state["n"]) if state else 0
 
 
-def mirror_of(node: Node) -> Mirror:
+def has_mirror(layer: nn.Module) -> bool:
+    """Return True if a mirror of a layer can be learnt.
+
+    >>> has_mirror(nn.LayerNorm(2)), has_mirror(nn.Embedding(2, 2))
+    (True, False)
+    """
+    return is_norm(layer) or has_product(layer)
+
+
+def new_mirror(layer: nn.Module, rows: int = 128) -> Mirror | NormMirror:
+    """Return a new mirror of a layer.
+
+    Args:
+        layer: with `has_mirror`.
+        rows: used in one update, at most.
+    """
+    return NormMirror(layer, rows) if is_norm(layer) else Mirror(layer, rows)
+
+
+def mirror_of(node: Node) -> Mirror | NormMirror:
     """Return a new mirror of a node."""
-    return Mirror(node.product)
+    return new_mirror(node.product)
 
 
 class Map(Protocol):
-    """A linear map in place of a node's own, for sending credit from its output to its input.
+    """A map in place of a node's own, for sending credit from its output to its input.
 
     Attributes:
         learns: it learns from differences; if not, it is fixed.
@@ -129,18 +165,32 @@ class Map(Protocol):
 
     learns: bool
 
-    def update_(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Learn from differences: of the inputs (N, *in) and the activities (N, *out)."""
+    def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
+        """Learn from differences.
 
-    def __call__(self, credit: Tensor, shape: torch.Size) -> Tensor:
-        """Mᵀ credit: of the activities (B, *out) → of the inputs, of `shape` (B, *in)."""
+        Args:
+            x: raw input of the reference pass, (B, *in).
+            shift: differences of the raw input, (K, B, *in).
+            made: those of the activity, less the injected noise, (K, B, *out).
+        """
 
-    def predict(self, inputs: Tensor) -> Tensor:
-        """M δx, (N, *in) → (N, *out)."""
+    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
+        """Return the credit of the raw input x (B, *in), from that of the activity (B, *out)."""
+
+    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Return differences of the activity that follow from those of the raw input.
+
+        Args:
+            x: raw input of the reference pass, (B, *in).
+            shift: differences of its first rows, (K, b, *in).
+
+        Returns:
+            (K, b, *out).
+        """
 
     @property
     def map(self) -> Tensor | None:
-        """M, (out, in of one product); None before the first update."""
+        """What was learnt, as one tensor; None before the first update."""
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""
@@ -175,7 +225,7 @@ class Maps:
                 known = self._maps[call.node.name] = self._new(call.node)
             assert call.shift is not None
             made = call.delta if call.xi is None else call.delta - call.xi
-            known.update_(call.shift.flatten(0, 1), made.flatten(0, 1))
+            known.update_(call.raw, call.shift, made)
         self._updates += 1
 
     def get(self, node: Node) -> Map | None:
@@ -202,7 +252,7 @@ class Maps:
         known = self._known(call.node)
         if call.shift is None or known is None:
             return call.delta
-        return call.delta - known.predict(call.shift.flatten(0, 1)).view_as(call.delta)
+        return call.delta - known.predict(call.raw, call.shift)
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""

@@ -30,8 +30,8 @@ class SaturationMask(NamedGates):
             known = maps.get(call.node)
             assert call.shift is not None and call.a is not None and known is not None
             made = call.delta if call.xi is None else call.delta - call.xi
-            expected = known.predict(call.shift[0, : gate.rows])
-            gate.update_(call.a, expected.view_as(made[0, : gate.rows]), made[0])
+            expected = known.predict(call.raw, call.shift[:1, : gate.rows])
+            gate.update_(call.a, expected[0], made[0])
         self.updates += 1
 
     def __call__(self, call: int, record: Record, credit: Tensor) -> Tensor:

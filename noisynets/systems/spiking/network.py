@@ -62,10 +62,11 @@ class Spiking(Stepped):
                 "(B, 1, ...) for inputs that are the same in every step"
             )
         dtype = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
-        inputs = [x[:, t].to(dtype) for t in range(length)]
         first = first_link(self.network)
         while isinstance(first, Wrapper):
             first = first.layer
+        counts = not isinstance(first, nn.Embedding)  # which takes numbers of rows
+        inputs = [x[:, t].to(dtype) if counts else x[:, t] for t in range(length)]
         constant_input = length < steps and is_builtin(first)
         with trial(self), computed_once(first) if constant_input else nullcontext():
             for t in range(steps):

@@ -1,19 +1,11 @@
-"""credit ⊗ x: the local product that turns a node's credit into the gradient of its weights.
-
-One function per layer type, chosen by `functools.singledispatch`. To make a layer type trainable,
-register a function for it. A subclass has the function of its parent if it overrides nothing that
-computes; if it does, and the product is the same nevertheless, say so:
-`outer.register(MyLinear, outer.dispatch(nn.Linear))`.
-"""
+"""The product credit ⊗ x, by layer type, that of `nn.Linear`, and the sum in `.grad`."""
 
 from __future__ import annotations
 
 from functools import singledispatch
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.grad import conv1d_weight, conv2d_weight
 
 from noisynets.core.errors import SystemRefused
 
@@ -104,51 +96,6 @@ def _linear(layer: nn.Linear, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
     return {"weight": c.T @ x.flatten(0, -2), "bias": c.sum(0)}
 
 
-@outer.register
-def _conv1d(layer: nn.Conv1d, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
-    x, padding = padded(layer, x)
-    weight = conv1d_weight(
-        x, layer.weight.shape, credit, layer.stride, padding, layer.dilation, layer.groups
-    )
-    return {"weight": weight, "bias": credit.sum((0, 2))}
-
-
-@outer.register
-def _conv2d(layer: nn.Conv2d, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
-    x, padding = padded(layer, x)
-    weight = conv2d_weight(
-        x, layer.weight.shape, credit, layer.stride, padding, layer.dilation, layer.groups
-    )
-    return {"weight": weight, "bias": credit.sum((0, 2, 3))}
-
-
-@outer.register
-def _layer_norm(layer: nn.LayerNorm, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
-    normalised = F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
-    rows = list(range(x.dim() - len(layer.normalized_shape)))
-    return {"weight": (credit * normalised).sum(rows), "bias": credit.sum(rows)}
-
-
-@outer.register
-def _group_norm(layer: nn.GroupNorm, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
-    normalised = F.group_norm(x, layer.num_groups, eps=layer.eps)
-    rows = [d for d in range(x.dim()) if d != 1]
-    return {"weight": (credit * normalised).sum(rows), "bias": credit.sum(rows)}
-
-
-def padded(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the padded input of a convolution, and the zero padding that is left to it.
-
-    'same' padding and modes other than zeros are applied here; plain zero padding is left to the
-    convolution.
-    """
-    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
-        return x, layer.padding
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    return x, (0,) * len(layer.kernel_size)
-
-
 def accumulate_(
     layer: nn.Module, x: Tensor, credit: Tensor, dtype: torch.dtype | None = None
 ) -> None:
@@ -164,7 +111,9 @@ def accumulate_(
     Raises:
         SystemRefused: if `outer` leaves out a parameter.
     """
-    gradients = outer(layer, x.to(dtype), credit.to(dtype)) if dtype else outer(layer, x, credit)
+    if dtype is not None:
+        x, credit = x.to(dtype) if x.is_floating_point() else x, credit.to(dtype)
+    gradients = outer(layer, x, credit)
     for name, parameter in layer.named_parameters():
         if not parameter.requires_grad:
             continue
