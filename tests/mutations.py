@@ -479,22 +479,22 @@ STALE = [
     mutation(
         "stale plan: the inputs have another shape",
         "estimators/node_perturbation.py",
-        "return self._graph if self._graph_shape == shape else None",
+        "return self._graph if known else None",
         "return self._graph",
         "tests/test_plan.py::test_inputs_of_another_size_are_traced_anew",
     ),
     mutation(
         "stale plan: a system that is no fixed chain",
         "estimators/node_perturbation.py",
-        "graph if is_chain(network) and graph.recorded else None",
-        "graph if graph.recorded else None",
+        "if single and is_chain(network) and graph.recorded else None",
+        "if single and graph.recorded else None",
         "tests/test_plan.py::test_what_is_no_chain_is_traced_in_every_batch",
     ),
     mutation(
         "stale plan: values that only a traced pass stores",
         "estimators/node_perturbation.py",
-        "graph if is_chain(network) and graph.recorded else None",
-        "graph if is_chain(network) else None",
+        "if single and is_chain(network) and graph.recorded else None",
+        "if single and is_chain(network) else None",
         "tests/test_plan.py::test_what_no_record_holds_is_traced_in_every_batch",
     ),
     mutation(
@@ -680,9 +680,9 @@ SUMS = [
     ),
     mutation(
         "shared layer summed once: populations used twice",
-        "rules/credit/feedback.py",
-        "populations[name] = c if before is None else before + c",
-        "populations[name] = c",
+        "rules/credit/delivery.py",
+        "credits[name] = credits[name] + c if name in credits else c",
+        "credits[name] = c",
         "tests/test_eligibility.py::test_a_population_gets_the_credit_of_all_layers_that_read_it",
     ),
     mutation(
