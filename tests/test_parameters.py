@@ -1,5 +1,7 @@
 """Trained parameters that belong to no node: exact credit by the trace, or a share of the pair."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -129,3 +131,57 @@ def test_raw_rules_train_all_others_too() -> None:
     for name, gradient in true.items():
         if gradient.numel() > 1 and "." not in name:
             assert cosine(found[name], gradient) > 0.7, name
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda layer: nn.utils.parametrizations.weight_norm(layer),
+        lambda layer: nn.utils.parametrizations.spectral_norm(layer).eval(),
+        lambda layer: nn.utils.parametrizations.orthogonal(layer, use_trivialization=False),
+    ],
+)
+def test_parametrised_layers_are_trained_as_they_are(
+    wrap: Callable[[nn.Module], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(wrap(nn.Linear(12, 8)), nn.Tanh(), wrap(nn.Linear(8, 3))).double()
+    x, y = batch()
+    rule = LayerwiseFeedback(lambda node: TrueMap(node.product))
+    estimator = NodePerturbation(net, squared_error, rule, sigma=1e-3)
+    estimator(x, y)
+    found = gradients(net)
+    squared_error(net(x), y).mean().backward()
+    true = gradients(net)
+    assert found.keys() == true.keys()
+    for name in (n for n in true if n.startswith("2.")):
+        torch.testing.assert_close(found[name], true[name], rtol=1e-9, atol=1e-9)
+    assert all(found[n].norm() > 0 for n in true)
+
+
+class Conv1D(nn.Module):
+    """As in the package transformers: a linear layer whose weight is (in, out)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x, self.weight)
+
+
+def test_layers_of_other_packages_are_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Conv1D, "__module__", "transformers.pytorch_utils")
+    torch.manual_seed(0)
+    net = nn.Sequential(Conv1D(12, 8), nn.Identity(), Conv1D(8, 3)).double()
+    estimator = NodePerturbation(net, squared_error, "mirrored", sigma=1e-3)
+    for _ in range(60):
+        net.zero_grad()
+        x, y = batch(32)
+        estimator(x, y)
+    found = gradients(net)
+    squared_error(net(x), y).mean().backward()
+    for name, true in gradients(net).items():
+        assert cosine(found[name], true) > 0.999, name
+    assert not estimator.notes

@@ -17,6 +17,8 @@ from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
 from noisynets.core.outer import (
     has_outer,
+    is_norm,
+    kind_of,
     outer,
     overridden,
     own_names,
@@ -305,7 +307,8 @@ def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
     if unsupported(module) and any(p.requires_grad for p in module.parameters()):
         names = unsupported(module)
         return f"has {', '.join(names)}, which no rule follows: leave it out"
-    registered = type(module) in outer.registry
+    kind = kind_of(module)
+    registered = kind in outer.registry
     layers = {m for node in nodes for m in node.layer.modules()}
     trained = [(n, p) for n, p in module.named_parameters(recurse=False) if p.requires_grad]
     if any(p.is_complex() for _, p in trained):
@@ -320,8 +323,8 @@ def _untrainable(module: nn.Module, nodes: Sequence[Node]) -> str:
     ]
     if not names:
         return ""
-    kind, parent = type(module), registered_parent(type(module))
-    if parent is None:
+    parent = registered_parent(kind)
+    if parent is None or is_norm(module):
         return ""  # between the nodes: credit from the trace, or weight perturbation
     changed = overridden(kind, parent)
     if changed:

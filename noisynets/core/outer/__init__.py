@@ -8,10 +8,13 @@ computes; if it does, and the product is the same nevertheless, say so:
 
 from noisynets.core.outer.convolutions import padded
 from noisynets.core.outer.embedding import unsupported
+from noisynets.core.outer.foreign import TRANSPOSED
 from noisynets.core.outer.norms import gain_shape, is_norm, normalised
+from noisynets.core.outer.parametrised import kind_of
 from noisynets.core.outer.registry import (
     accumulate_,
     add_gradient_,
+    full_name,
     has_outer,
     outer,
     overridden,
@@ -20,11 +23,14 @@ from noisynets.core.outer.registry import (
 )
 
 __all__ = [
+    "TRANSPOSED",
     "accumulate_",
     "add_gradient_",
+    "full_name",
     "gain_shape",
     "has_outer",
     "is_norm",
+    "kind_of",
     "normalised",
     "outer",
     "overridden",

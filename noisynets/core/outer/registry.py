@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import SystemRefused
+from noisynets.core.outer.parametrised import kind_of, of_originals
 
 
 @singledispatch
@@ -34,6 +36,19 @@ def outer(layer: nn.Module, x: Tensor, credit: Tensor) -> dict[str, Tensor]:
     raise NotImplementedError(f"no outer product is registered for {type(layer).__name__}")
 
 
+BY_NAME: dict[str, Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]] = {}
+"""Products of layers of other packages, by the full name of the class; registered when met."""
+
+
+def full_name(kind: type) -> str:
+    """Return the name of a class with its module.
+
+    >>> full_name(nn.Linear)
+    'torch.nn.modules.linear.Linear'
+    """
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 HARMLESS = {
     *("__doc__", "__init__", "__module__", "__annotations__", "__annotate_func__", "__dict__"),
     *("__annotations_cache__", "__firstlineno__", "__static_attributes__", "__parameters__"),
@@ -55,7 +70,10 @@ def has_outer(layer: nn.Module) -> bool:
     >>> has_outer(nn.Linear(2, 1)), has_outer(Named(2, 1)), has_outer(Doubled(2, 1))
     (True, True, False)
     """
-    return type(layer) in outer.registry or _inherits(type(layer))
+    kind = kind_of(layer)
+    if kind not in outer.registry and full_name(kind) in BY_NAME:
+        outer.register(kind, BY_NAME[full_name(kind)])
+    return kind in outer.registry or _inherits(kind)
 
 
 def _inherits(kind: type) -> bool:
@@ -113,7 +131,7 @@ def accumulate_(
     """
     if dtype is not None:
         x, credit = x.to(dtype) if x.is_floating_point() else x, credit.to(dtype)
-    gradients = outer(layer, x, credit)
+    gradients = of_originals(layer, outer(layer, x, credit))
     for name, parameter in layer.named_parameters():
         if not parameter.requires_grad:
             continue

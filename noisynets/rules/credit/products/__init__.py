@@ -4,13 +4,14 @@ A map M has the shape (n_out, n_in) of one product, such as that of a patch and 
 layer with groups (groups, n_out, n_in), one map per group.
 """
 
-from noisynets.rules.credit.products import convolutions, linear, transposed
+from noisynets.rules.credit.products import convolutions, foreign, linear, transposed
 from noisynets.rules.credit.products.geometry import adjoint, as_map, forward, has_product, shown
 
 __all__ = [
     "adjoint",
     "as_map",
     "convolutions",
+    "foreign",
     "forward",
     "has_product",
     "linear",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
+
+from noisynets.core.outer import full_name
 
 
 @singledispatch
@@ -48,13 +51,20 @@ def as_map(layer: nn.Module, weight: Tensor) -> Tensor:
     raise NotImplementedError
 
 
+BY_NAME: dict[str, Callable[[type], None]] = {}
+"""What registers layers of other packages, by the full name of the class, when they are met."""
+
+
 def has_product(layer: nn.Module) -> bool:
     """Return True if the geometry of a layer's linear map is known.
 
     >>> has_product(nn.Linear(2, 1)), has_product(nn.LayerNorm(2))
     (True, False)
     """
-    return shown.dispatch(type(layer)) is not shown.dispatch(object)
+    kind = type(layer)
+    if kind not in shown.registry and full_name(kind) in BY_NAME:
+        BY_NAME[full_name(kind)](kind)
+    return shown.dispatch(kind) is not shown.dispatch(object)
 
 
 def spread(n: int, rows: int, update: int, device: torch.device) -> Tensor:
