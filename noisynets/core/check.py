@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -36,26 +36,29 @@ FUSED = (nn.RNNBase, RNNCellBase, nn.MultiheadAttention)
 _INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
 
 
-def check(system: nn.Module) -> list[Node]:
+def check(system: nn.Module, without: Collection[nn.Module] = ()) -> list[Node]:
     """Return the nodes of a system that node perturbation can train.
+
+    Args:
+        system: any module.
+        without: layers that are no nodes, though they have weights.
 
     Raises:
         SystemRefused: naming every module that stands in the way, what was found there and
             what to do about it.
 
-    >>> check(nn.Sequential(nn.Linear(2, 2), nn.PReLU()))
+    >>> check(nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2)))
     Traceback (most recent call last):
     ...
-    noisynets.core.errors.SystemRefused: '1' (PReLU): trains weight, which no rule reaches \
-(Linear, Conv1d, Conv2d, LayerNorm and GroupNorm are): use one of these, register its product with \
-noisynets.core.outer, or freeze it with requires_grad_(False)
+    noisynets.core.errors.SystemRefused: '1' (LSTM): hides its products in a fused kernel: train \
+noisynets.unfused(model) instead
     """
-    nodes = find_nodes(system)
+    nodes = find_nodes(system, without)
     problems = [
         f"{name or 'the system itself'!r} ({type(module).__name__}): {problem}"
         for name, module in system.named_modules()
         for problem in [_mixes(module) or _untrainable(module, nodes)]
-        if problem
+        if problem and module not in without
     ]
     problems += _misplaced(system, nodes) + _same_noise(system)
     if not problems and not nodes:

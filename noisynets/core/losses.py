@@ -137,6 +137,10 @@ def _shape(value: Any) -> str:
     return f"{type(value).__name__} ({found})" if found else type(value).__name__
 
 
+Errors = tuple[Tensor | None, ...]
+"""∂loss/∂output of every tensor of the outputs, (B, ...); None where the loss does not use it."""
+
+
 class OutputError(Protocol):
     """Gives the error at the output, ∂loss/∂output per sample, from which feedback starts.
 

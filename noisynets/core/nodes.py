@@ -14,15 +14,19 @@ from noisynets.core.trial import Population, Stateful, populations, stateful
 from noisynets.core.types import Effect, Node, Physical, Wrapper
 
 
-def find_nodes(system: nn.Module) -> list[Node]:
+def find_nodes(system: nn.Module, without: Collection[nn.Module] = ()) -> list[Node]:
     """Return the layers with trained weights, in the order in which the system holds them.
+
+    Args:
+        system: any module.
+        without: layers that are left out.
 
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
     >>> [node.name for node in find_nodes(net)]
     ['0', '2']
     """
     wrapped = {m.layer for m in system.modules() if isinstance(m, Wrapper)}
-    return list(_walk(system, "", seen=wrapped))
+    return list(_walk(system, "", seen=wrapped | set(without)))
 
 
 def innermost(module: nn.Module) -> nn.Module:

@@ -56,8 +56,7 @@ class OwnValues(TorchDispatchMode):
         """Register hooks that mark the outputs of nodes as rows; the caller removes them."""
 
         def marks(module: nn.Module, args: Any, output: Any) -> None:
-            for tensor in leaves(output):
-                self.mark(tensor)
+            self.mark(output)
 
         return [node.outlet.register_forward_hook(marks) for node in self._nodes]
 
@@ -114,7 +113,8 @@ class OwnValues(TorchDispatchMode):
         self._alive.append(tensor)
         self._own[place(tensor)] = others
 
-    def mark(self, tensor: Tensor) -> None:
-        """State that a tensor has rows of all passes, in its first dimension or elsewhere."""
-        self._alive.append(tensor)
-        self._with_rows.add(place(tensor))
+    def mark(self, tree: Any) -> None:
+        """State that tensors have rows of all passes, in their first dimension or elsewhere."""
+        for tensor in leaves(tree):
+            self._alive.append(tensor)
+            self._with_rows.add(place(tensor))

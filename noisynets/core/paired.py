@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from noisynets.core import coupled, statistics
@@ -64,6 +65,10 @@ class Paired(TorchDispatchMode):
         self._names = {module: name for name, module in system.named_modules()}
         self._random: dict[Any, bool] = {}
         self._of_weights = WeakTensorKeyDictionary()
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Return nothing: no hooks are needed."""
+        return []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

@@ -29,7 +29,6 @@ from noisynets.core.own_values import OwnValues
 from noisynets.core.paired import Paired
 from noisynets.core.record import Needs, NodeRecord, PopulationRecord, Record, Trajectory
 from noisynets.core.recorders import NodeMean, PopulationMean, Step, trajectory
-from noisynets.core.trees import leaves
 from noisynets.core.trial import Stepped
 from noisynets.core.types import Node
 
@@ -307,27 +306,23 @@ class Probe:
         self._sites = _sites(survey, resamples, needs.per_node, self._split)
         self._survey, self._needs = survey, needs
         self._hooks = NodeHooks(self._sites, self.passes, batch, insertion, self.sigma, needs)
-        self._populations: list[PopulationMean] = []
-        if needs.averages and needs.states:
-            rows = (1 + self.passes, batch)
-            for name, population in survey.populations.items():
-                self._populations.append(PopulationMean(name, population, *rows, needs.steps))
-        inside = survey.populations if needs.averages else None
-        self._tracer = None
-        if needs.graph:
-            trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
-            self._tracer = Tracer(survey, (1 + self.passes) * batch, inside, trials)
-        self._paired = None
-        if pairs:
-            self._paired = Paired(survey.system, batch, 1 + self.passes, injection is not None)
+        measured = survey.populations if needs.averages and needs.states else {}
+        rows = (1 + self.passes, batch)
+        self._populations = [
+            PopulationMean(name, population, *rows, needs.steps)
+            for name, population in measured.items()
+        ]
+        self._tracer = _tracer(survey, needs, (1 + self.passes) * batch) if needs.graph else None
+        shared = Paired(survey.system, batch, 1 + self.passes, injection is not None)
+        modes = (self._own, self._tracer, shared if pairs else None)  # what is shared is traced
+        self._modes = [mode for mode in modes if mode is not None]
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Any) -> Any:
         """Return the rows to feed in: the batch, once for every pass that is separate there."""
         rows = inputs if self._split is not None else self.repeat(inputs)
         if self._own is not None:
-            for tensor in leaves(rows):
-                self._own.mark(tensor)
+            self._own.mark(rows)
         return rows
 
     def repeat(self, tree: Any) -> Any:
@@ -339,13 +334,6 @@ class Probe:
         """Return the outputs of the system for inputs (B, ...), or a tree, in all passes."""
         system, rows = self._survey.system, self.stack(inputs)
         return system(rows) if isinstance(rows, Tensor) else called(system, rows)
-
-    def reference(self, outputs: Any) -> Any:
-        """Return the rows of the reference pass, of every tensor with the rows of all passes."""
-        rows = (1 + self.passes) * self.batch
-        if isinstance(outputs, Tensor) and outputs.dim() and len(outputs) == rows:
-            return outputs[: self.batch].detach()
-        return reference(outputs, self.batch, 1 + self.passes)
 
     def record(
         self,
@@ -367,8 +355,7 @@ class Probe:
         populations: dict[str, PopulationRecord] = {}
         while self._populations:  # here, too
             mean = self._populations.pop(0)
-            found = mean.record()
-            if found is not None:
+            if (found := mean.record()) is not None:
                 populations[mean.name] = found
         values: dict[int, Tensor] = {}
         applied: dict[int, Adjoint] = {}
@@ -384,12 +371,9 @@ class Probe:
         for mean in self._populations:
             handle = mean.population.register_forward_hook(mean.hook(), with_kwargs=True)
             self._handles.append(handle)
-        for mode in (self._own, self._tracer):
-            if mode is not None:
-                self._handles += mode.hooks()
-                mode.__enter__()
-        if self._paired is not None:  # inside: the tracer sees what is done in its place
-            self._paired.__enter__()
+        for mode in self._modes:
+            self._handles += mode.hooks()
+            mode.__enter__()
         return self
 
     def __exit__(
@@ -398,9 +382,8 @@ class Probe:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for mode in (self._paired, self._tracer, self._own):
-            if mode is not None:
-                mode.__exit__(kind, error, trace)
+        for mode in reversed(self._modes):
+            mode.__exit__(kind, error, trace)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -408,10 +391,7 @@ class Probe:
             module.forget()
         unfinished = self._hooks.close()
         if unfinished and kind is None:
-            raise SystemRefused(
-                f"{', '.join(map(repr, sorted(unfinished)))}: an effect that its layer did not "
-                "reach: wrap the layer instead: Noisy(layer, effect)"
-            )
+            raise _unreached(unfinished)
         self.calls = self._hooks.calls
         if self._needs.averages:  # the sums of each are freed when its record is made
             means = self._hooks.means
@@ -420,6 +400,26 @@ class Probe:
         for i, steps in self._hooks.steps.items():
             site = self._sites[i]
             self.trajectories.append(trajectory(site.node, steps, *rows, site.own, self.sigma))
+
+
+def reference_rows(outputs: Any, batch: int, passes: int) -> Any:
+    """Return the rows of the reference pass, of every tensor with the rows of all passes."""
+    if isinstance(outputs, Tensor) and outputs.dim() and len(outputs) == passes * batch:
+        return outputs[:batch].detach()
+    return reference(outputs, batch, passes)
+
+
+def _tracer(survey: Survey, needs: Needs, rows: int) -> Tracer:
+    inside = survey.populations if needs.averages else None
+    trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
+    return Tracer(survey, rows, inside, trials)
+
+
+def _unreached(unfinished: set[str]) -> SystemRefused:
+    return SystemRefused(
+        f"{', '.join(map(repr, sorted(unfinished)))}: an effect that its layer did not reach: wrap "
+        "the layer instead: Noisy(layer, effect)"
+    )
 
 
 def _sites(survey: Survey, resamples: int, per_node: bool, split: Node | None) -> list[Site]:

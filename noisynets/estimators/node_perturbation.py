@@ -13,13 +13,13 @@ from noisynets.core.check import check_output
 from noisynets.core.decorrelation import learn_
 from noisynets.core.errors import InputError
 from noisynets.core.graph import Plan
-from noisynets.core.losses import KnownError, OutputError, losses
+from noisynets.core.losses import Errors, KnownError, OutputError, losses
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.notes import Note
 from noisynets.core.outer import accumulate_, add_gradient_
 from noisynets.core.paired import Where
-from noisynets.core.probe import Probe, Rows
+from noisynets.core.probe import Probe, Rows, reference_rows
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
 from noisynets.core.trial import RollOut
@@ -62,6 +62,10 @@ class Credited:
             add_gradient_(self.survey.parameters[name], gradient)
 
 
+PARTS = ("rule", "error", "between")
+"""Attributes with a state of their own."""
+
+
 class NodePerturbation:
     """Estimates gradients from one reference pass and K noisy passes; no derivatives are used.
 
@@ -76,16 +80,14 @@ class NodePerturbation:
         resamples: K.
         noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
         seed: of the injected noise, and of what the rule draws.
-        error: how the error at the output is found, for rules that start from it; None:
-            `KnownError()`, the loss's own derivative. `MeasuredError()` uses loss differences
-            alone, for a loss without a derivative.
+        error: gives the error at the output, to rules that start from it; None: `KnownError()`,
+            the loss's own derivative. `MeasuredError()` uses loss differences alone.
         product_dtype: in which credit and inputs are multiplied, bfloat16 for example; the passes,
             whose differences are small, keep their dtype. None: as the passes.
         physical: paths of modules, and names of operations ('softmax', 'norm', as in `plan`), that
             are declared physical: feedback passes them by measured gains and learned maps alone.
-        verify: check on the first batch, in at most 6 more passes, that rows do not mix, that no
-            noise is unknown, and that weights act through their layers alone; see
-            `noisynets.core.verify`.
+        verify: check on the first batch, in at most 6 more passes, what all rules take for
+            granted; see `noisynets.core.verify`.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -115,13 +117,7 @@ class NodePerturbation:
         physical: Collection[str] = (),
         verify: bool = True,
     ) -> None:
-        if isinstance(system, RollOut):
-            raise InputError(
-                "passes of a network that acts receive different inputs: use RollOutPerturbation "
-                "or RollOutFeedback"
-            )
-        if resamples < 1:
-            raise InputError(f"resamples {resamples} must be at least 1")
+        _check_system(system, resamples)
         self.system = system
         self.loss = loss
         self.rule = rule_of(rule, seed) if isinstance(rule, str) else rule
@@ -135,7 +131,7 @@ class NodePerturbation:
         self._surveyed.survey()
         self._rows = Rows()
         self._obstacles = Obstacles(system, passes=verify)
-        self._between = Between(seed, self._obstacles.notes)
+        self.between = Between(seed, self._obstacles.notes)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -149,12 +145,8 @@ class NodePerturbation:
 
     @property
     def plan(self) -> Plan:
-        """What credit passes exactly, by measurement or by learning; known after the first batch.
-
-        Raises:
-            InputError: before the first batch, and for rules that send no credit between nodes.
-        """
-        return self._surveyed.plan(self.fallbacks, self._between.reached)
+        """What credit passes exactly, by measurement or by learning; see `Surveyed.plan`."""
+        return self._surveyed.plan(self.fallbacks, self.between.reached)
 
     @torch.no_grad()
     def __call__(self, inputs: Any, targets: Any) -> Estimate:
@@ -175,14 +167,10 @@ class NodePerturbation:
             always: make noisy passes also in steps in which the rule needs none.
         """
         inputs, targets, batch = self._rows(inputs, targets)
-        current = self._surveyed.survey()
-        if self._surveyed.verified < min(batch, 2):
-            self._surveyed.verify(self.loss, inputs, targets, batch)
+        current = self._surveyed.on(self.loss, inputs, targets, batch)
         needs, graph = self._surveyed.needs, self._surveyed.graph(inputs)
         alone = not (always or self.rule.due or self.error.needs_pairs)
-        shifts: dict[str, Tensor] = {}
-        if current.parameters and not alone:
-            shifts = self._between.shifts(current, needs, self.resamples)
+        shifts = {} if alone else self.between.shifts(current, needs, self.resamples)
         probe = Probe(
             current,
             batch=batch,
@@ -194,42 +182,38 @@ class NodePerturbation:
         )
         with probe:
             outputs = probe.call(inputs)
-        passes = 1 + probe.passes
-        loss = losses(self.loss, outputs, probe.repeat(targets), passes * batch)
-        loss = loss.unflatten(0, (passes, batch))
-        dloss = (loss[1:] - loss[0]).to(self._surveyed.dtype)
-        error = None
+        loss = losses(self.loss, outputs, probe.repeat(targets), (1 + probe.passes) * batch)
+        loss = loss.unflatten(0, (1 + probe.passes, batch))
+        dloss, error = (loss[1:] - loss[0]).to(self._surveyed.dtype), None
         if needs.error:
-            errors = self.error(self.loss, outputs, targets, dloss)
-            error = tuple([None if e is None else e / batch for e in errors])
+            error = _mean(self.error(self.loss, outputs, targets, dloss), batch)
         if not alone:
             self._surveyed.check_first(probe.calls, self._obstacles.notes)
         record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
-        if record.graph is not None and graph is None:
+        if graph is None and record.graph is not None:
             check_output(record, outputs)
             self._surveyed.keep_graph(record.graph, inputs)
         if self._obstacles.count():
             reads = self.rule.reads_dloss or self.error.needs_pairs
             found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(found, self.rule, record)
-        estimate = Estimate(loss[0], probe.reference(outputs), passes * batch)
-        assigned = self._between.assign(self.rule, record, current.parameters, shifts)
+        estimate = Estimate(loss[0], reference_rows(outputs, batch, 1 + probe.passes), loss.numel())
+        assigned = self.between.assign(self.rule, record, current.parameters, shifts)
         return Credited(estimate, record.calls, assigned, current, self.product_dtype)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the injected noise, and what the rule has learnt."""
         found = {} if self.injection is None else {"stream": self.injection.stream.state()}
-        parts = (("rule", self.rule), ("error", self.error), ("between", self._between))
-        found |= {f"{part}|{k}": v for part, kept in parts for k, v in kept.state().items()}
+        for name in PARTS:
+            found |= {f"{name}|{key}": v for key, v in getattr(self, name).state().items()}
         return found | {"looks": self._obstacles.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
         if self.injection is not None:
             self.injection.stream.restore(state["stream"])
-        self.rule.restore(_part(state, "rule|"))
-        self.error.restore(_part(state, "error|"))
-        self._between.restore(_part(state, "between|"))
+        for name in PARTS:
+            getattr(self, name).restore(_part(state, f"{name}|"))
         self._obstacles.restore(state.get("looks"))
 
 
@@ -241,6 +225,21 @@ def pairs(estimator: NodePerturbation) -> bool:
 def shared(estimator: NodePerturbation) -> tuple[Where, ...]:
     """Return what all passes share, as the first batch showed."""
     return tuple(estimator._surveyed.shared)
+
+
+def _mean(errors: Errors, batch: int) -> Errors:
+    """Return the errors of the mean loss, of those of the losses."""
+    return tuple([None if e is None else e / batch for e in errors])
+
+
+def _check_system(system: nn.Module, resamples: int) -> None:
+    if isinstance(system, RollOut):
+        raise InputError(
+            "passes of a network that acts receive different inputs: use RollOutPerturbation or "
+            "RollOutFeedback"
+        )
+    if resamples < 1:
+        raise InputError(f"resamples {resamples} must be at least 1")
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

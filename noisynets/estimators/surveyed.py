@@ -28,7 +28,7 @@ from noisynets.core.paired import Where, needs_pairing
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.trial import Stepped
 from noisynets.core.types import Loss
-from noisynets.core.verify import verify
+from noisynets.core.verify import RowsMissing, rowless, verify
 from noisynets.rules import Rule
 
 
@@ -68,6 +68,7 @@ class Surveyed:
         self.last_graph: Graph | None = None
         self._graph_shape: torch.Size | None = None
         self._checked = False
+        self._rowless: tuple[nn.Module, ...] = ()
 
     def survey(self) -> Survey:
         """Return the survey of the system as it is now.
@@ -82,7 +83,7 @@ class Surveyed:
             [(p.requires_grad, p.dtype) for p in parameters],
         )
         if now != self._seen:
-            nodes = check(self.system)
+            nodes = check(self.system, self._rowless)
             self.dtype = next(nodes[0].layer.parameters()).dtype
             if self.injection is not None:
                 check_open(self.system)
@@ -91,18 +92,46 @@ class Surveyed:
             self.needs = self.rule.needs(self.system)
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
-            self.verified = 0 if self.verifies else 2
+            embeds = any(isinstance(node.layer, nn.Embedding) for node in nodes)
+            self.verified = 0 if self.verifies or embeds else 2
             self.pairs = needs_pairing(self.system, strangers=not self.verifies)
             self.shared: dict[Where, None] = {}
         return self._survey
 
+    def on(self, loss: Loss, inputs: Any, targets: Any, batch: int) -> Survey:
+        """Return the survey, of a system that has been verified on a batch of B rows."""
+        self.survey()
+        if self.verified < min(batch, 2):
+            self.verify(loss, inputs, targets, batch)
+        return self._survey
+
     def verify(self, loss: Loss, inputs: Any, targets: Any, batch: int) -> None:
-        """Verify the system on a batch of B rows; see `noisynets.core.verify`."""
+        """Verify the system on a batch of B rows; see `noisynets.core.verify`.
+
+        Layers whose outputs have no rows, as an embedding of positions, are no nodes: their
+        parameters count among those between the nodes.
+        """
         injects = self.injection is not None
-        nodes = self._survey.nodes
-        self.shared = verify(self.system, nodes, loss, inputs, targets, batch, injects)
+        if not self.verifies:
+            self._without_rows(inputs, batch)
+        else:
+            given = (loss, inputs, targets, batch, injects)
+            try:
+                self.shared = verify(self.system, self._survey.nodes, *given)
+            except RowsMissing:
+                if not self._without_rows(inputs, batch):
+                    raise
+                self.shared = verify(self.system, self._survey.nodes, *given)
         self.pairs = self.pairs or bool(self.shared)
         self.verified = min(batch, 2)
+
+    def _without_rows(self, inputs: Any, batch: int) -> bool:
+        """Leave out the layers whose outputs have no rows; return True if there are any."""
+        found = rowless(self.system, self._survey.nodes, inputs, batch)
+        self._rowless = (*self._rowless, *(node.layer for node in found))
+        self._seen = None if found else self._seen
+        self.survey()
+        return bool(found)
 
     def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
         """Check the first batch for what only a pass can show; synchronises the device."""

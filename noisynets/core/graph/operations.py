@@ -48,7 +48,7 @@ class Operation:
         live: those that were computed from activities or parameters, with their expressions.
         results: tensors, in order.
         rows: of the stacked batch.
-        row_dims: of those of activities: along which dimension the rows lie; None: unknown.
+        measured: those of activities, with the dimension of their rows; None: unknown.
         physical: it was declared physical.
     """
 
@@ -60,7 +60,7 @@ class Operation:
     live: list[tuple[Tensor, Expression]]
     results: list[Tensor]
     rows: int
-    row_dims: tuple[int | None, ...]
+    measured: list[tuple[Tensor, int | None]]
     physical: bool = False
 
     @property
@@ -77,12 +77,12 @@ class Operation:
     @property
     def of_parameters(self) -> bool:
         """True if it acts on parameters alone."""
-        return not self.row_dims
+        return not self.measured
 
     @property
     def row_by_row(self) -> bool:
         """True if activities and results have their rows in the first dimension."""
-        if len(self.row_dims) < len(self.live) or any(dim != 0 for dim in self.row_dims):
+        if len(self.measured) < len(self.live) or any(dim != 0 for _, dim in self.measured):
             return False
         tensors = [*self.results, *(t for t, _ in self.live)]
         return bool(self.shape) and all(len(t) == self.rows for t in tensors if t.dim())
@@ -91,6 +91,24 @@ class Operation:
     def shape(self) -> tuple[int, ...]:
         """Shape of the first result."""
         return tuple(self.results[0].shape)
+
+
+def carried_out(
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    results: list[Tensor],
+    values: Values,
+    rows: int,
+) -> Operation:
+    """Return an operation that was carried out, with what its arguments hold."""
+    name = str(func.overloadpacket).removeprefix("aten.").removesuffix("_")
+    given = leaves((args, kwargs))
+    read = given[1:] if name == "copy" else given
+    held = [(t, h) for t in read if (h := values.held(t)) is not None]
+    live = [(t, h.expression) for t, h in held]
+    measured = [(t, h.row_dim) for t, h in held if not h.parametric]
+    return Operation(name, func, args, kwargs, given, live, results, rows, measured)
 
 
 def expressions_of(op: Operation, values: Values) -> list[Expression | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,14 +12,47 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Trained, Unit
-from noisynets.core.graph.operations import Operation, expressions_of
+from noisynets.core.graph.operations import carried_out, expressions_of
 from noisynets.core.graph.plan import plain
 from noisynets.core.graph.rows import row_dim
 from noisynets.core.graph.values import Values
-from noisynets.core.nodes import Survey
+from noisynets.core.nodes import Declared, Survey
 from noisynets.core.trees import leaves
 from noisynets.core.trial import Population, Stepped
 from noisynets.core.types import Node
+
+
+class PhysicalParts:
+    """Which operations are declared physical.
+
+    Args:
+        declared: modules, and words in the names of operations.
+
+    Attributes:
+        met: words that named an operation.
+    """
+
+    def __init__(self, declared: Declared) -> None:
+        self._declared = declared
+        self._running = 0  # declared modules
+        self.met: set[str] = set()
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Register hooks on the modules; the caller removes them."""
+        found = [m.register_forward_pre_hook(self._enters) for m in self._declared.modules]
+        return found + [m.register_forward_hook(self._leaves) for m in self._declared.modules]
+
+    def __call__(self, name: str) -> bool:
+        """Return True if an operation is."""
+        words = {word for word in self._declared.operations if word in plain(name)}
+        self.met |= words
+        return bool(words) or self._running > 0
+
+    def _enters(self, module: nn.Module, args: Any) -> None:
+        self._running += 1
+
+    def _leaves(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._running -= 1
 
 
 class Tracer(TorchDispatchMode):
@@ -44,7 +78,6 @@ class Tracer(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.values = Values()
-        self._words: set[str] = set()  # that named an operation declared physical
         self._survey = survey
         self._rows = rows
         self._populations = populations
@@ -56,7 +89,7 @@ class Tracer(TorchDispatchMode):
         self._units: dict[str, Unit] = {}
         self._entered: dict[Node, Expression | None] = {}
         self._calls: list[tuple[Node, Expression | None]] = []
-        self._depth = 0  # of modules declared physical
+        self._physical = PhysicalParts(survey.physical)
         for name, parameter in survey.parameters.items():
             self.values.set_(parameter, Trained(parameter, name), None, parametric=True)
 
@@ -73,21 +106,7 @@ class Tracer(TorchDispatchMode):
             handles.append(population.register_forward_pre_hook(enters, with_kwargs=True))
             handles.append(population.register_forward_hook(self._population_leaves(name)))
         handles += [m.register_forward_hook(self._trial_ends) for m in self._stepped]
-        for module in self._survey.physical.modules:
-            handles.append(module.register_forward_pre_hook(self._physical_enters))
-            handles.append(module.register_forward_hook(self._physical_leaves))
-        return handles
-
-    def _physical_enters(self, module: nn.Module, args: Any) -> None:
-        self._depth += 1
-
-    def _physical_leaves(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._depth -= 1
-
-    def _is_physical(self, name: str) -> bool:
-        words = {word for word in self._survey.physical.operations if word in plain(name)}
-        self._words |= words
-        return bool(words) or self._depth > 0
+        return handles + self._physical.hooks()
 
     def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
         """Return the graph of a pass from its output; tensors without an `error` are left out."""
@@ -99,7 +118,7 @@ class Tracer(TorchDispatchMode):
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
         over_trial, after = self._populations is not None, frozenset(self._after)
-        return Graph(names, inputs, made, over_trial, after, frozenset(self._words))
+        return Graph(names, inputs, made, over_trial, after, frozenset(self._physical.met))
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -119,7 +138,7 @@ class Tracer(TorchDispatchMode):
         out = func(*args, **kwargs)
         results = leaves(out)
         if results:
-            self._note(func, args, kwargs, given, results, mutates)
+            self._note(func, args, kwargs, results, mutates)
         return out
 
     def _note(
@@ -127,33 +146,18 @@ class Tracer(TorchDispatchMode):
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        given: list[Tensor],
         results: list[Tensor],
         mutates: bool,
     ) -> None:
         values = self.values
-        name = str(func.overloadpacket).removeprefix("aten.").removesuffix("_")
-        read = given[1:] if name == "copy" else given
-        held = [(t, h) for t in read if (h := values.held(t)) is not None]
-        measured = [(t, h.row_dim) for t, h in held if not h.parametric]
-        op = Operation(
-            name,
-            func,
-            args,
-            kwargs,
-            given,
-            [(t, h.expression) for t, h in held],
-            results,
-            self._rows,
-            row_dims=tuple(dim for _, dim in measured),
-            physical=self._is_physical(name),
-        )
+        op = carried_out(func, args, kwargs, results, values, self._rows)
+        op = replace(op, physical=self._physical(op.name))
         for tensor, expression in zip(results, expressions_of(op, values), strict=True):
-            row = row_dim(name, args, measured, tensor, self._rows)
+            row = row_dim(op.name, args, op.measured, tensor, self._rows)
             if mutates:
-                values.overwrite(tensor, expression, row, parametric=not measured)
+                values.overwrite(tensor, expression, row, op.of_parameters)
             elif values.held(tensor) is None:  # else a view: the same numbers in the same place
-                values.set_(tensor, expression, row, parametric=not measured)
+                values.set_(tensor, expression, row, op.of_parameters)
             if self._ended and expression is not None:
                 self._after.append(expression)
 
