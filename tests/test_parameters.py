@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from noisynets import NodePerturbation, squared_error
 from noisynets.core.own_values import OwnValues
 from noisynets.rules.credit.feedback import LayerwiseFeedback
+from noisynets.systems.devices import AdditiveGaussian, GainOffset, Noisy
 
 F64 = torch.float64
 
@@ -185,3 +186,34 @@ def test_layers_of_other_packages_are_known_by_name(monkeypatch: pytest.MonkeyPa
     for name, true in gradients(net).items():
         assert cosine(found[name], true) > 0.999, name
     assert not estimator.notes
+
+
+class Adapter(nn.Module):
+    """A frozen layer on a device, with a trained adapter beside it."""
+
+    def __init__(self, inputs: int, outputs: int, seed: int) -> None:
+        super().__init__()
+        layer = nn.Linear(inputs, outputs).requires_grad_(False)
+        self.frozen = Noisy(layer, GainOffset(0.3, device_seed=seed), AdditiveGaussian(0.01, seed))
+        self.down, self.up = nn.Linear(inputs, 2), nn.Linear(2, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frozen(x) + self.up(self.down(x))
+
+
+def test_credit_passes_frozen_devices_by_mirrors() -> None:
+    """Their weights, gains and noise are not read, and they stay as they are."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Adapter(12, 8, 1), nn.Tanh(), Adapter(8, 8, 2), nn.Tanh(), nn.Linear(8, 3))
+    estimator = NodePerturbation(net, squared_error, "mirrored", sigma=0.05)
+    for _ in range(200):
+        net.zero_grad()
+        x, y = torch.randn(64, 12), torch.randn(64, 3)
+        estimator(x, y)
+    assert not estimator.fallbacks and net[0].frozen.layer.weight.grad is None
+    assert [s.to for s in estimator.plan.stretches if s.to == "2.frozen"]
+    found = gradients(net)
+    for _ in range(50):
+        squared_error(net(x), y).mean().backward()
+    true = gradients(net)
+    assert cosine(found["0.up.weight"], true["0.up.weight"]) > 0.95

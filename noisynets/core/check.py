@@ -36,12 +36,15 @@ FUSED = (nn.RNNBase, RNNCellBase, nn.MultiheadAttention)
 _INHERITED = ("weight", "bias")  # what a subclass's product, its parent's, knows of
 
 
-def check(system: nn.Module, without: Collection[nn.Module] = ()) -> list[Node]:
+def check(
+    system: nn.Module, without: Collection[nn.Module] = (), devices: bool = False
+) -> list[Node]:
     """Return the nodes of a system that node perturbation can train.
 
     Args:
         system: any module.
         without: layers that are no nodes, though they have weights.
+        devices: frozen layers in wrappers are nodes; see `find_nodes`.
 
     Raises:
         SystemRefused: naming every module that stands in the way, what was found there and
@@ -53,7 +56,7 @@ def check(system: nn.Module, without: Collection[nn.Module] = ()) -> list[Node]:
     noisynets.core.errors.SystemRefused: '1' (LSTM): hides its products in a fused kernel: train \
 noisynets.unfused(model) instead
     """
-    nodes = find_nodes(system, without)
+    nodes = find_nodes(system, without, devices)
     problems = [
         f"{name or 'the system itself'!r} ({type(module).__name__}): {problem}"
         for name, module in system.named_modules()

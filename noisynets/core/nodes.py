@@ -11,22 +11,25 @@ from torch import nn
 
 from noisynets.core.outer import has_outer
 from noisynets.core.trial import Population, Stateful, populations, stateful
-from noisynets.core.types import Effect, Node, Physical, Wrapper
+from noisynets.core.types import Effect, Node, Physical, Sealed, Wrapper
 
 
-def find_nodes(system: nn.Module, without: Collection[nn.Module] = ()) -> list[Node]:
+def find_nodes(
+    system: nn.Module, without: Collection[nn.Module] = (), devices: bool = False
+) -> list[Node]:
     """Return the layers with trained weights, in the order in which the system holds them.
 
     Args:
         system: any module.
         without: layers that are left out.
+        devices: also layers in wrappers whose weights are frozen; credit passes these by mirrors.
 
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
     >>> [node.name for node in find_nodes(net)]
     ['0', '2']
     """
     wrapped = {m.layer for m in system.modules() if isinstance(m, Wrapper)}
-    return list(_walk(system, "", seen=wrapped | set(without)))
+    return list(_walk(system, "", wrapped | set(without), devices))
 
 
 def innermost(module: nn.Module) -> nn.Module:
@@ -36,18 +39,19 @@ def innermost(module: nn.Module) -> nn.Module:
     return module
 
 
-def _walk(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[Node]:
+def _walk(module: nn.Module, name: str, seen: set[nn.Module], devices: bool) -> Iterator[Node]:
     if module in seen:
         return
     seen.add(module)
     layer = innermost(module)
     if has_outer(layer):
-        if any(p.requires_grad for p in layer.parameters()):
+        trained = any(p.requires_grad for p in layer.parameters())
+        if trained or (devices and isinstance(module, Wrapper)):
             yield Node(name, layer, inlet=module, outlet=module, product=_product(layer))
         return
     for row in _rows(module, name):
         for i, (path, child) in enumerate(row):
-            for node in _walk(child, path, seen):
+            for node in _walk(child, path, seen, devices):
                 behind = _effects(row[i + 1 :]) if node.outlet is child else []
                 yield replace(node, name=behind[-1][0], outlet=behind[-1][1]) if behind else node
 
@@ -120,10 +124,12 @@ def _product(layer: nn.Module) -> nn.Module:
     return layer.core[1] if isinstance(layer, Wrapper) else layer
 
 
-def _declared(system: nn.Module, names: Collection[str]) -> Declared:
+def _declared(system: nn.Module, nodes: Sequence[Node], names: Collection[str]) -> Declared:
     modules = dict(system.named_modules())
     chosen = [modules[name] for name in names if name in modules]
-    chosen += [module for module in modules.values() if isinstance(module, Physical)]
+    inside = {m for node in nodes for outer in (node.inlet, node.outlet) for m in outer.modules()}
+    kinds = (Physical, Wrapper, Sealed)
+    chosen += [m for m in modules.values() if isinstance(m, kinds) and m not in inside]
     return Declared(tuple(chosen), tuple(name for name in names if name not in modules))
 
 
@@ -198,6 +204,6 @@ def survey(
         stateful(system),
         split_point(system, nodes) if nodes else None,
         parameters_between(system, nodes),
-        _declared(system, physical),
+        _declared(system, nodes, physical),
         tuple(is_builtin(node.outlet) for node in nodes),
     )

@@ -83,13 +83,13 @@ class Surveyed:
             [(p.requires_grad, p.dtype) for p in parameters],
         )
         if now != self._seen:
-            nodes = check(self.system, self._rowless)
+            self.needs = self.rule.needs(self.system)
+            nodes = check(self.system, self._rowless, devices=self.needs.graph)
             self.dtype = next(nodes[0].layer.parameters()).dtype
             if self.injection is not None:
                 check_open(self.system)
                 check_sigma(self.injection.sigma, self.dtype)
             self._survey = survey(self.system, nodes, self.physical)
-            self.needs = self.rule.needs(self.system)
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
             embeds = any(isinstance(node.layer, nn.Embedding) for node in nodes)

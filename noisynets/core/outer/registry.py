@@ -129,6 +129,8 @@ def accumulate_(
     Raises:
         SystemRefused: if `outer` leaves out a parameter.
     """
+    if not any(parameter.requires_grad for parameter in layer.parameters()):
+        return
     if dtype is not None:
         x, credit = x.to(dtype) if x.is_floating_point() else x, credit.to(dtype)
     gradients = of_originals(layer, outer(layer, x, credit))
