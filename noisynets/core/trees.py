@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+
+ATOMS = (int, float, str, type(None), torch.dtype, torch.device, torch.layout)
 
 
 def leaves(tree: Any) -> list[Tensor]:
@@ -23,9 +26,23 @@ def leaves(tree: Any) -> list[Tensor]:
     >>> leaves({"a": torch.zeros(1), "b": (torch.ones(1), None, "text")})
     [tensor([0.]), tensor([1.])]
     """
+    found: list[Tensor] = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree: Any, found: list[Tensor]) -> None:
+    """Append the tensors of a tree; called for the arguments of every traced operation."""
     if isinstance(tree, Tensor):
-        return [tree]
-    return [t for _, part in _parts(tree) or () for t in leaves(part)]
+        found.append(tree)
+    elif isinstance(tree, tuple | list) and not isinstance(tree, PackedSequence):
+        for part in tree:
+            _collect(part, found)
+    elif isinstance(tree, ATOMS):
+        return
+    else:
+        for _, part in _parts(tree) or ():
+            _collect(part, found)
 
 
 def named(tree: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -35,7 +35,7 @@ from noisynets.core.graph.values import Values
 from noisynets.core.trees import leaves
 
 
-@dataclass(frozen=True)
+@dataclass
 class Operation:
     """One operation that PyTorch carried out.
 
@@ -97,13 +97,13 @@ def carried_out(
     func: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    given: list[Tensor],
     results: list[Tensor],
     values: Values,
     rows: int,
 ) -> Operation:
     """Return an operation that was carried out, with what its arguments hold."""
-    name = str(func.overloadpacket).removeprefix("aten.").removesuffix("_")
-    given = leaves((args, kwargs))
+    name = func.overloadpacket.__name__.removesuffix("_")
     read = given[1:] if name == "copy" else given
     held = [(t, h) for t in read if (h := values.held(t)) is not None]
     live = [(t, h.expression) for t, h in held]

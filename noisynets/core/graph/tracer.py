@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -138,7 +137,7 @@ class Tracer(TorchDispatchMode):
         out = func(*args, **kwargs)
         results = leaves(out)
         if results:
-            self._note(func, args, kwargs, results, mutates)
+            self._note(func, args, kwargs, given, results)
         return out
 
     def _note(
@@ -146,12 +145,16 @@ class Tracer(TorchDispatchMode):
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        given: list[Tensor],
         results: list[Tensor],
-        mutates: bool,
     ) -> None:
-        values = self.values
-        op = carried_out(func, args, kwargs, results, values, self._rows)
-        op = replace(op, physical=self._physical(op.name))
+        values, mutates = self.values, func._schema.is_mutable
+        if not mutates and not any(map(values.held, given)):
+            for tensor in results:
+                values.set_(tensor, None)
+            return
+        op = carried_out(func, args, kwargs, given, results, values, self._rows)
+        op.physical = self._physical(op.name)
         for tensor, expression in zip(results, expressions_of(op, values), strict=True):
             row = row_dim(op.name, args, op.measured, tensor, self._rows)
             if mutates:
