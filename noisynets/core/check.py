@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.rnn import RNNCellBase
 from torch.nn.parameter import UninitializedParameter
 
-from noisynets.core.errors import SystemRefused
-from noisynets.core.graph import Graph
+from noisynets.core.errors import InputError, SystemRefused
+from noisynets.core.graph import Graph, operation_names
 from noisynets.core.nodes import find_nodes, innermost, is_quiet
 from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
@@ -120,6 +120,24 @@ def _lost(record: Record, graph: Graph, outputs: Any) -> bool:
             if bool((rows != rows[:1]).any()):
                 return True
     return False
+
+
+def check_named(names: Sequence[str], graph: Graph) -> None:
+    """Refuse names of physical operations that are no operation's.
+
+    Args:
+        names: as the user gave them; those of modules are left out.
+        graph: of the first batch.
+
+    Raises:
+        InputError: naming them, and what there is.
+    """
+    missing = sorted(set(names) - graph.physical)
+    if missing:
+        raise InputError(
+            f"physical {', '.join(map(repr, missing))}: no module and no operation between the "
+            f"nodes; there are {', '.join(operation_names(graph))}"
+        )
 
 
 def check_noisy(calls: Sequence[NodeRecord]) -> None:

@@ -264,7 +264,7 @@ class Probe:
         resamples: K; 0 records x alone.
         injection: noise to add at the nodes; None where the noise is the system's own.
         needs: what is recorded; with `graph`, the operations of the pass are traced.
-        shifts: by how much parameters differ in each noisy pass, (P, *parameter).
+        shifts: of parameters by path: by how much they differ in each noisy pass, (P, *parameter).
         pairs: batch statistics and undeclared random numbers are those of the reference in all
             passes; see `Paired`.
 
@@ -292,7 +292,7 @@ class Probe:
         resamples: int,
         injection: Injection | None = None,
         needs: Needs = NOTHING,
-        shifts: Mapping[nn.Parameter, Tensor] = MappingProxyType({}),
+        shifts: Mapping[str, Tensor] = MappingProxyType({}),
         pairs: bool = False,
     ) -> None:
         self.calls: list[NodeRecord] = []
@@ -302,7 +302,7 @@ class Probe:
         self.sigma = None if injection is None else injection.sigma
         insertion = Insertion(injection, self.passes, batch) if injection and self.passes else None
         self._split = None if insertion is None or shifts else survey.split
-        self._own = OwnValues(shifts, batch, survey.nodes) if shifts else None
+        self._own = _own_values(survey, shifts, batch) if shifts else None
         self._sites = _sites(survey, resamples, needs.per_node, self._split)
         self._survey, self._needs = survey, needs
         self._hooks = NodeHooks(self._sites, self.passes, batch, insertion, self.sigma, needs)
@@ -313,9 +313,10 @@ class Probe:
             for name, population in measured.items()
         ]
         self._tracer = _tracer(survey, needs, (1 + self.passes) * batch) if needs.graph else None
-        shared = Paired(survey.system, batch, 1 + self.passes, injection is not None)
-        modes = (self._own, self._tracer, shared if pairs else None)  # what is shared is traced
-        self._modes = [mode for mode in modes if mode is not None]
+        shared = (survey.system, batch, 1 + self.passes, injection is not None)
+        paired = Paired(*shared) if pairs else None
+        modes = (self._own, self._tracer, paired)  # what is shared is traced
+        self._modes: list[Any] = list(filter(None, modes))
         self._handles: list[RemovableHandle] = []
 
     def stack(self, inputs: Any) -> Any:
@@ -407,6 +408,11 @@ def reference_rows(outputs: Any, batch: int, passes: int) -> Any:
     if isinstance(outputs, Tensor) and outputs.dim() and len(outputs) == passes * batch:
         return outputs[:batch].detach()
     return reference(outputs, batch, passes)
+
+
+def _own_values(survey: Survey, shifts: Mapping[str, Tensor], batch: int) -> OwnValues:
+    by_parameter = {survey.parameters[name]: xi for name, xi in shifts.items()}
+    return OwnValues(by_parameter, batch, survey.nodes)
 
 
 def _tracer(survey: Survey, needs: Needs, rows: int) -> Tracer:

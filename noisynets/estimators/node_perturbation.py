@@ -9,25 +9,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.check import check_output
-from noisynets.core.decorrelation import learn_
+from noisynets.core.check import (
+    check,
+    check_called,
+    check_dtype,
+    check_named,
+    check_noisy,
+    check_open,
+    check_output,
+    warn_fixed_statistics,
+    warn_quiet,
+    warn_unfrozen,
+)
+from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
-from noisynets.core.graph import Plan
+from noisynets.core.graph import Graph, Plan, plan_of
 from noisynets.core.losses import Errors, KnownError, OutputError, losses
-from noisynets.core.nodes import Survey
-from noisynets.core.noise import Injection
-from noisynets.core.notes import Note
-from noisynets.core.outer import accumulate_, add_gradient_
-from noisynets.core.paired import Where
+from noisynets.core.nodes import Survey, is_chain, survey
+from noisynets.core.noise import Injection, check_sigma
+from noisynets.core.notes import Note, Notes
+from noisynets.core.outer import accumulate_
+from noisynets.core.paired import Where, needs_pairing
 from noisynets.core.probe import Probe, Rows, reference_rows
 from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
-from noisynets.core.trial import RollOut
+from noisynets.core.trial import Stepped
 from noisynets.core.types import Estimate, Loss, Sampler
+from noisynets.core.verify import RowsMissing, rowless, verify
 from noisynets.estimators.between import Between
 from noisynets.estimators.named import rule_of
-from noisynets.estimators.obstacles import Batch, Obstacles
-from noisynets.estimators.surveyed import Surveyed
+from noisynets.estimators.obstacles import EVERY, LOOKS, Batch, Obstacles
+from noisynets.estimators.possible import check_needs, check_system
 from noisynets.rules import Assigned, Rule, StepCredit
 
 
@@ -59,7 +71,154 @@ class Credited:
             elif credit is not None:
                 accumulate_(call.node.layer, call.x, credit, self.dtype)
         for name, gradient in self.assigned.parameters.items():
-            add_gradient_(self.survey.parameters[name], gradient)
+            parameter = self.survey.parameters[name]
+            gradient, before = gradient.to(parameter.dtype), parameter.grad
+            parameter.grad = gradient if before is None else before.add_(gradient)
+
+
+class Surveyed:
+    """A system, surveyed again whenever its modules or parameters have changed.
+
+    Layers may be frozen, switched to training or converted between two calls of an estimator.
+
+    Args:
+        system: any module.
+        rule: says what is needed of the passes.
+        injection: that nodes must allow; None where nothing is injected.
+        physical: paths of modules, and names of operations, that are declared physical.
+        verifies: the first batch is used to verify the system.
+
+    Attributes:
+        pairs: passes share batch statistics and random numbers; see `Paired`.
+        shared: what they were seen to share, when the system was verified.
+        last_graph: that was traced, of the system as it is; None before.
+        verified: rows with which it was verified, 2 at most: one row shows nothing of others.
+    """
+
+    def __init__(
+        self,
+        system: nn.Module,
+        rule: Rule,
+        injection: Injection | None,
+        physical: Collection[str] = (),
+        verifies: bool = True,
+    ) -> None:
+        self.system, self.rule, self.injection = system, rule, injection
+        self.physical = tuple(physical)
+        self.verifies, self.verified = verifies, 0
+        self.needs = Needs()
+        self._seen: object = None
+        self._graph: Graph | None = None
+        self.last_graph: Graph | None = None
+        self._graph_shape: torch.Size | None = None
+        self._checked = False
+        self._rowless: tuple[nn.Module, ...] = ()
+
+    def survey(self) -> Survey:
+        """Return the survey of the system as it is now.
+
+        Raises:
+            SystemRefused: if it cannot be trained so.
+        """
+        modules = list(self.system.modules())
+        parameters = [p for m in modules for p in m._parameters.values() if p is not None]
+        now = (
+            [(module, module.training) for module in modules],
+            [(p.requires_grad, p.dtype) for p in parameters],
+        )
+        if now != self._seen:
+            self.needs = self.rule.needs(self.system)
+            nodes = check(self.system, self._rowless, devices=self.needs.graph)
+            self.dtype = next(nodes[0].layer.parameters()).dtype
+            if self.injection is not None:
+                check_open(self.system)
+                check_sigma(self.injection.sigma, self.dtype)
+            self._survey = survey(self.system, nodes, self.physical)
+            self.decorrelates = bool(decorrelations(self.system))
+            self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
+            embeds = any(isinstance(node.layer, nn.Embedding) for node in nodes)
+            self.verified = 0 if self.verifies or embeds else 2
+            self.pairs = needs_pairing(self.system, strangers=not self.verifies)
+            self.shared: dict[Where, None] = {}
+        return self._survey
+
+    def verify(self, loss: Loss, inputs: Any, targets: Any, batch: int) -> Survey:
+        """Verify the system on B rows, and return its survey; see `noisynets.core.verify`.
+
+        Layers whose outputs have no rows, as an embedding of positions, are no nodes: their
+        parameters count among those between the nodes.
+        """
+        injects = self.injection is not None
+        if not self.verifies:
+            self._without_rows(inputs)
+        else:
+            given = (loss, inputs, targets, batch, injects)
+            try:
+                self.shared = verify(self.system, self._survey.nodes, *given)
+            except RowsMissing:
+                if not self._without_rows(inputs):
+                    raise
+                self.shared = verify(self.system, self._survey.nodes, *given)
+        self.pairs = self.pairs or bool(self.shared)
+        self.verified = min(batch, 2)
+        return self._survey
+
+    def _without_rows(self, inputs: Any) -> bool:
+        """Leave out the layers whose outputs have no rows; return True if there are any."""
+        found = rowless(self.system, self._survey.nodes, inputs)
+        self._rowless = (*self._rowless, *(node.layer for node in found))
+        self._seen = None if found else self._seen
+        self.survey()
+        return bool(found)
+
+    def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
+        """Check the first batch for what only a pass can show; synchronises the device."""
+        if not self._checked:
+            check_called(self._survey.nodes, calls)
+            check_dtype(calls)
+            warn_unfrozen(self.system, notes)
+            if self.rule.reads_dloss:
+                warn_fixed_statistics(self.system, notes)
+            if self.injection is None:
+                check_noisy(calls)
+                if not self.needs.error:
+                    warn_quiet(calls, notes)
+            self._checked = True
+
+    def graph(self, inputs: Any) -> Graph | None:
+        """Return the graph of inputs if it is known; None: the pass must be traced."""
+        known = isinstance(inputs, Tensor) and inputs.shape[1:] == self._graph_shape
+        return self._graph if known else None
+
+    def plan(self, learned: Collection[str], reached: Collection[str]) -> Plan:
+        """Return the plan of the last graph.
+
+        Args:
+            learned: paths of nodes with learned credit.
+            reached: paths of the parameters between the nodes that credit reaches.
+
+        Raises:
+            InputError: if nothing was traced yet, or never is.
+        """
+        if self.last_graph is None:
+            why = "make a step first" if self.needs.graph else "this rule sends no credit"
+            raise InputError(f"the plan of credit between the nodes: {why}")
+        return plan_of(self.last_graph, learned, self._survey.parameters, reached)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the graph, which is traced again: adjoints cannot be pickled."""
+        return {**vars(self), "_graph": None, "last_graph": None}
+
+    def keep_graph(self, graph: Graph, inputs: Any) -> None:
+        """Keep a traced graph, if every pass of the system has the same."""
+        if self.last_graph is None:
+            check_named(self._survey.physical.operations, graph)
+        self.last_graph = graph
+        network = self.system.network if isinstance(self.system, Stepped) else self.system
+        single = isinstance(inputs, Tensor) and len(graph.outputs) == 1
+        same = single and is_chain(network) and graph.recorded and not self.pairs
+        self._graph = graph if same else None  # masks and statistics are those of one batch
+        self._graph_shape = inputs.shape[1:] if single else None
 
 
 PARTS = ("rule", "error", "between")
@@ -74,9 +233,8 @@ class NodePerturbation:
         loss: (outputs (R, ...), targets (R, ...)) → one value per row, or per position: summed.
         rule: a name in `RULES`, or a `Rule`.
         sigma: standard deviation of the injected noise, in units of the activities; or an
-            `Injection` of its own settings, in place of `noise` and `seed`. None is the intrinsic
-            mode: nothing is injected, all passes have the system's own noise, and only inputs,
-            activities and losses are read.
+            `Injection`, in place of `noise` and `seed`. None is the intrinsic mode: all passes have
+            the system's own noise, and only inputs, activities and losses are read.
         resamples: K.
         noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
         seed: of the injected noise, and of what the rule draws.
@@ -86,8 +244,7 @@ class NodePerturbation:
             whose differences are small, keep their dtype. None: as the passes.
         physical: paths of modules, and names of operations ('softmax', 'norm', as in `plan`), that
             are declared physical: feedback passes them by measured gains and learned maps alone.
-        verify: check on the first batch, in at most 6 more passes, what all rules take for
-            granted; see `noisynets.core.verify`.
+        verify: check the system on the first batch; see `noisynets.core.verify`.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -117,20 +274,17 @@ class NodePerturbation:
         physical: Collection[str] = (),
         verify: bool = True,
     ) -> None:
-        _check_system(system, resamples)
-        self.system = system
-        self.loss = loss
+        check_system(system, resamples)
+        self.system, self.loss = system, loss
         self.rule = rule_of(rule, seed) if isinstance(rule, str) else rule
         self.error = KnownError() if error is None else error
-        self.resamples = resamples
-        self.product_dtype = product_dtype
+        self.resamples, self.product_dtype = resamples, product_dtype
         warn_slow_products(system, product_dtype)
         self.injection = Injection(sigma, noise, seed) if isinstance(sigma, float | int) else sigma
-        _check_needs(self.rule, self.rule.needs(system), self.injection, error)
+        check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection, physical, verify)
         self._surveyed.survey()
-        self._rows = Rows()
-        self._obstacles = Obstacles(system, passes=verify)
+        self._rows, self._obstacles = Rows(), Obstacles(system, passes=verify)
         self.between = Between(seed, self._obstacles.notes)
 
     @property
@@ -167,17 +321,21 @@ class NodePerturbation:
             always: make noisy passes also in steps in which the rule needs none.
         """
         inputs, targets, batch = self._rows(inputs, targets)
-        current = self._surveyed.on(self.loss, inputs, targets, batch)
+        current = self._surveyed.survey()
+        if self._surveyed.verified < min(batch, 2):
+            current = self._surveyed.verify(self.loss, inputs, targets, batch)
         needs, graph = self._surveyed.needs, self._surveyed.graph(inputs)
-        alone = not (always or self.rule.due or self.error.needs_pairs)
-        shifts = {} if alone else self.between.shifts(current, needs, self.resamples)
+        pairs = always or self.rule.due or self.error.needs_pairs
+        resamples = self.resamples if pairs else 0
+        between = current.parameters
+        shifts = self.between.shifts(current, needs, resamples) if between and resamples else {}
         probe = Probe(
             current,
             batch=batch,
-            resamples=0 if alone else self.resamples,
+            resamples=resamples,
             injection=self.injection,
             needs=needs if graph is None else replace(needs, graph=False),
-            shifts={current.parameters[name]: xi for name, xi in shifts.items()},
+            shifts=shifts,
             pairs=self._surveyed.pairs,
         )
         with probe:
@@ -187,18 +345,20 @@ class NodePerturbation:
         dloss, error = (loss[1:] - loss[0]).to(self._surveyed.dtype), None
         if needs.error:
             error = _mean(self.error(self.loss, outputs, targets, dloss), batch)
-        if not alone:
+        if pairs:
             self._surveyed.check_first(probe.calls, self._obstacles.notes)
         record = probe.record(outputs, dloss / batch, graph, error, self.error.exact)
         if graph is None and record.graph is not None:
             check_output(record, outputs)
             self._surveyed.keep_graph(record.graph, inputs)
-        if self._obstacles.count():
+        self._obstacles.steps += 1
+        if self._obstacles.steps in LOOKS or self._obstacles.steps % EVERY == 0:
             reads = self.rule.reads_dloss or self.error.needs_pairs
             found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(found, self.rule, record)
         estimate = Estimate(loss[0], reference_rows(outputs, batch, 1 + probe.passes), loss.numel())
-        assigned = self.between.assign(self.rule, record, current.parameters, shifts)
+        given = self.between.assign(self.rule, record, between, shifts) if between else None
+        assigned = given or Assigned(self.rule(record))
         return Credited(estimate, record.calls, assigned, current, self.product_dtype)
 
     def state(self) -> dict[str, Tensor]:
@@ -232,36 +392,5 @@ def _mean(errors: Errors, batch: int) -> Errors:
     return tuple([None if e is None else e / batch for e in errors])
 
 
-def _check_system(system: nn.Module, resamples: int) -> None:
-    if isinstance(system, RollOut):
-        raise InputError(
-            "passes of a network that acts receive different inputs: use RollOutPerturbation or "
-            "RollOutFeedback"
-        )
-    if resamples < 1:
-        raise InputError(f"resamples {resamples} must be at least 1")
-
-
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def _check_needs(
-    rule: Rule, needs: Needs, injection: Injection | None, error: OutputError | None
-) -> None:
-    """Refuse settings that a rule cannot work with."""
-    name = type(rule).__name__
-    if needs.injection and injection is None:
-        raise InputError(
-            f"{name} needs injected noise, and sigma=None injects none: use 'anp', or give a "
-            "sigma, at least that of the system's own noise, to inject in addition"
-        )
-    if injection is not None and injection.per_trial and (needs.steps or not needs.averages):
-        raise InputError(
-            "noise that is the same in all steps shows nothing about single steps: use "
-            "OverTrial(rule) (--credit-over trial), or noise drawn in every step"
-        )
-    if error is not None and not needs.error:
-        raise InputError(f"{name} does not use the error at the output: leave out `error`")
-    if error is not None and needs.exact_error and not error.exact:
-        raise InputError(f"{name} needs the known error at the output: both come from δL")

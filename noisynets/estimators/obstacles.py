@@ -68,7 +68,7 @@ class Obstacles:
 
     Attributes:
         notes: the warnings so far.
-        steps: that were made so far.
+        steps: that were made so far; the estimator counts them.
     """
 
     def __init__(self, system: nn.Module, passes: bool = True) -> None:
@@ -76,11 +76,6 @@ class Obstacles:
         self._system, self._passes = system, passes
         self.steps = 0
         self._pairs, self._still = 0, 0
-
-    def count(self) -> bool:
-        """Count a step; return True if it is looked at."""
-        self.steps += 1
-        return self.steps in LOOKS or self.steps % EVERY == 0
 
     def look(self, batch: Batch, rule: Rule | None = None, record: Record | None = None) -> None:
         """Look at the present step.

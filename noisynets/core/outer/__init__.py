@@ -13,7 +13,6 @@ from noisynets.core.outer.norms import gain_shape, is_norm, normalised
 from noisynets.core.outer.parametrised import kind_of
 from noisynets.core.outer.registry import (
     accumulate_,
-    add_gradient_,
     full_name,
     has_outer,
     outer,
@@ -25,7 +24,6 @@ from noisynets.core.outer.registry import (
 __all__ = [
     "TRANSPOSED",
     "accumulate_",
-    "add_gradient_",
     "full_name",
     "gain_shape",
     "has_outer",

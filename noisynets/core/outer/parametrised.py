@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 
 def kind_of(layer: nn.Module) -> type:
@@ -25,15 +25,13 @@ def of_originals(layer: nn.Module, gradients: dict[str, Tensor]) -> dict[str, Te
     Weights are computed in software, so that their derivatives are known.
 
     Args:
-        layer: any layer; its own gradients are returned where nothing is parametrised.
+        layer: parametrised.
         gradients: of its weights, by name.
 
     >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 1, bias=False))
     >>> sorted(of_originals(layer, {"weight": torch.ones(1, 2)}))
     ['parametrizations.weight.original0', 'parametrizations.weight.original1']
     """
-    if not is_parametrized(layer):
-        return gradients
     found = dict(gradients)
     for name, made in layer.parametrizations.items():  # type: ignore[union-attr,operator]
         gradient = found.pop(name, None)

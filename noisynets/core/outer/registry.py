@@ -7,6 +7,7 @@ from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.outer.parametrised import kind_of, of_originals
@@ -70,6 +71,8 @@ def has_outer(layer: nn.Module) -> bool:
     >>> has_outer(nn.Linear(2, 1)), has_outer(Named(2, 1)), has_outer(Doubled(2, 1))
     (True, True, False)
     """
+    if type(layer) in outer.registry:
+        return True
     kind = kind_of(layer)
     if kind not in outer.registry and full_name(kind) in BY_NAME:
         outer.register(kind, BY_NAME[full_name(kind)])
@@ -129,24 +132,16 @@ def accumulate_(
     Raises:
         SystemRefused: if `outer` leaves out a parameter.
     """
-    if not any(parameter.requires_grad for parameter in layer.parameters()):
-        return
     if dtype is not None:
         x, credit = x.to(dtype) if x.is_floating_point() else x, credit.to(dtype)
-    gradients = of_originals(layer, outer(layer, x, credit))
+    gradients = outer(layer, x, credit)
+    if is_parametrized(layer):
+        gradients = of_originals(layer, gradients)
     for name, parameter in layer.named_parameters():
         if not parameter.requires_grad:
             continue
         if name not in gradients:
             kind = type(layer).__name__
             raise SystemRefused(f"outer() of {kind} gives nothing for its parameter {name!r}")
-        add_gradient_(parameter, gradients[name])
-
-
-def add_gradient_(parameter: nn.Parameter, gradient: Tensor) -> None:
-    """Add a gradient to `.grad` of a parameter."""
-    gradient = gradient.to(parameter.dtype)
-    if parameter.grad is None:
-        parameter.grad = gradient
-    else:
-        parameter.grad.add_(gradient)
+        gradient, before = gradients[name].to(parameter.dtype), parameter.grad
+        parameter.grad = gradient if before is None else before.add_(gradient)

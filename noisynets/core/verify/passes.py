@@ -137,32 +137,6 @@ class Passes:
 
         return node.outlet.register_forward_hook(hook)
 
-    def rowless(self) -> list[Node]:
-        """Return the nodes whose outputs do not depend on how many passes are stacked."""
-        seen = [self._shapes(passes) for passes in (1, 2)]
-        return [node for node in self.nodes if node in seen[0] and seen[0][node] == seen[1][node]]
-
-    def _shapes(self, passes: int) -> dict[Node, torch.Size]:
-        """Return the shapes of the nodes' outputs in a pass that need not have rows everywhere."""
-        shapes: dict[Node, torch.Size] = {}
-
-        def watch(node: Node) -> RemovableHandle:
-            def hook(module: nn.Module, args: Any, output: Any) -> None:
-                if isinstance(output, Tensor):
-                    shapes.setdefault(node, output.shape)
-
-            return node.outlet.register_forward_hook(hook)
-
-        self._snapshot.restore()
-        handles = [watch(node) for node in self.nodes]
-        try:
-            with trial(self.system):
-                called(self.system, stacked(self.inputs, passes))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return shapes
-
     def noise(self, rows: Tensor) -> Hooks:
         """Return hooks that add noise to some rows of the activities of all nodes.
 

@@ -74,30 +74,6 @@ def verify(
         restore()
 
 
-def rowless(system: nn.Module, nodes: Sequence[Node], inputs: Any, batch: int) -> list[Node]:
-    """Return the nodes whose outputs have no rows, as those of an embedding of positions.
-
-    Args:
-        system: any module; it is left as it was.
-        nodes: its nodes.
-        inputs: (B, ...), or a tree.
-        batch: B.
-
-    Cost: 2 passes of the batch, 3 sample-forwards per row.
-    """
-    restore = global_streams()
-    passes = Passes(system, nodes, _no_loss, inputs, inputs, batch)
-    try:
-        return passes.rowless()
-    finally:
-        passes.restore()
-        restore()
-
-
-def _no_loss(outputs: Any, targets: Any) -> Tensor:
-    raise NotImplementedError
-
-
 class _Verification:
     def __init__(self, passes: Passes, injects: bool) -> None:
         self.passes, self.injects = passes, injects
