@@ -9,7 +9,8 @@ that acts elsewhere, or rows that mix show up as a wrong gradient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from noisynets import NodePerturbation
 from noisynets.core.losses import losses
+from noisynets.core.nodes import find_nodes, parameters_between
 from noisynets.core.noise import Injection
 from noisynets.core.types import Loss
 
@@ -192,12 +194,26 @@ def agreements(found: dict[str, Tensor], truth: dict[str, Tensor]) -> list[Agree
     return result
 
 
+@contextmanager
+def nodes_alone(system: nn.Module) -> Iterator[None]:
+    """Freeze the parameters between the nodes: raw rules train these by weight perturbation."""
+    between = parameters_between(system, find_nodes(system)).values()
+    for parameter in between:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in between:
+            parameter.requires_grad_(True)
+
+
 def compare(
     system: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, **settings
 ) -> list[Agreement]:
     """`np` against autograd, parameter by parameter; see `np_gradients` for the arguments."""
-    truth = autograd_gradients(system, loss, inputs, targets)
-    return agreements(np_gradients(system, loss, inputs, targets, **settings), truth)
+    with nodes_alone(system):
+        truth = autograd_gradients(system, loss, inputs, targets)
+        return agreements(np_gradients(system, loss, inputs, targets, **settings), truth)
 
 
 def wrong(

@@ -64,6 +64,7 @@ PLAN = "tests/test_plan.py::test_a_system_that_changes_between_two_batches_is_tr
 SPIKES = "tests/test_spiking.py::test_rules_agree_with_plain_loops"
 ACTS = "tests/test_roll_out.py::test_np_is_what_plain_loops_give"
 LAST = "tests/test_roll_out.py::test_the_last_layer_learns_what_plain_loops_give"
+DIGITAL = "tests/test_digital.py::test_credit_is_the_gradient"
 EXACT = "tests/test_graph.py::test_with_the_true_maps_credit_is_the_gradient"
 TRAINED = f"{BATTERY}the_seed_of_a_run_decides_every_bit_of_its_training"
 MEAN = f"{BATTERY}stacked_resamples_are_the_mean_of_sequential_passes"
@@ -444,8 +445,8 @@ STALE = [
     mutation(
         "stale plan: the system changed",
         "estimators/node_perturbation.py",
-        "self._seen, self._graph, self._checked = now, None, False",
-        "self._seen, self._checked = now, False",
+        "self._seen, self._graph, self.last_graph, self._checked = now, None, None, False",
+        "self._seen, self.last_graph, self._checked = now, None, False",
         PLAN,
     ),
     mutation(
@@ -486,15 +487,15 @@ STALE = [
     mutation(
         "stale plan: a system that is no fixed chain",
         "estimators/node_perturbation.py",
-        "if single and is_chain(network) and graph.recorded else None",
-        "if single and graph.recorded else None",
+        "same = single and is_chain(network) and graph.recorded",
+        "same = single and graph.recorded",
         "tests/test_plan.py::test_what_is_no_chain_is_traced_in_every_batch",
     ),
     mutation(
         "stale plan: values that only a traced pass stores",
         "estimators/node_perturbation.py",
-        "if single and is_chain(network) and graph.recorded else None",
-        "if single and is_chain(network) else None",
+        "same = single and is_chain(network) and graph.recorded",
+        "same = single and is_chain(network)",
         "tests/test_plan.py::test_what_no_record_holds_is_traced_in_every_batch",
     ),
     mutation(
@@ -660,16 +661,9 @@ SUMS = [
     mutation(
         "shared layer summed once: products",
         "core/outer/registry.py",
-        "parameter.grad.add_(gradient)",
+        "parameter.grad = gradient if before is None else before.add_(gradient)",
         "parameter.grad = gradient",
         SHARED,
-    ),
-    mutation(
-        "shared layer summed once: activities used twice",
-        "rules/credit/delivery.py",
-        "credits[call] = old + c.to(old.dtype).view_as(old)",
-        "credits[call] = c.to(old.dtype).view_as(old)",
-        EXACT,
     ),
     mutation(
         "shared layer summed once: expressions used twice",
@@ -679,11 +673,48 @@ SUMS = [
         EXACT,
     ),
     mutation(
-        "shared layer summed once: populations used twice",
+        "digital: credit of the rows of one pass alone",
         "rules/credit/delivery.py",
-        "credits[name] = credits[name] + c if name in credits else c",
-        "credits[name] = c",
-        "tests/test_eligibility.py::test_a_population_gets_the_credit_of_all_layers_that_read_it",
+        "return whole(c, record.applied[to.key].shapes[to.result])",
+        "return c",
+        DIGITAL,
+    ),
+    mutation(
+        "digital: values as they are after a change in place",
+        "core/graph/values.py",
+        "applied.keep_before_change(storage)",
+        "pass",
+        f"{DIGITAL}[LSTM's gates, in place-1]",
+        f"{DIGITAL}[overwritten-1]",
+    ),
+    mutation(
+        "digital: what is overwritten keeps its credit",
+        "core/graph/applied.py",
+        "part.zero_()",
+        "pass",
+        f"{DIGITAL}[overwritten-1]",
+        f"{DIGITAL}[filled step by step-1]",
+    ),
+    mutation(
+        "digital: declared physical, and differentiated all the same",
+        "core/graph/operations.py",
+        "if known is None and not op.physical:",
+        "if known is None:",
+        "tests/test_graph.py::test_what_is_named_physical_is_passed_by_no_derivative",
+    ),
+    mutation(
+        "parameters between nodes: every pass has the same values",
+        "core/own_values.py",
+        "return found[noisy]",
+        "return tensor",
+        "tests/test_parameters.py::test_every_pass_has_its_own_values[1]",
+    ),
+    mutation(
+        "parameters between nodes: their share stays in δL",
+        "estimators/between.py",
+        "found[name] = seen + before",
+        "found[name] = seen",
+        "tests/test_parameters.py::test_what_no_credit_reaches_is_trained_within_the_pair[np]",
     ),
     mutation(
         "shared layer summed once: weight space",
@@ -804,8 +835,8 @@ UNVERIFIED = [
     mutation(
         "pairs: a mask of one batch is kept",
         "estimators/node_perturbation.py",
-        "if self.pairs:  # masks",
-        "if False:  # masks",
+        "graph.recorded and not self.pairs",
+        "graph.recorded",
         f"{PAIRED}::test_a_rule_sees_the_network_of_its_mask[mirrored-units1]",
     ),
     mutation(

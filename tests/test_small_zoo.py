@@ -320,10 +320,10 @@ CASES = {
         lambda: conv(RegisteredStdConv(2, 3, 3)), ("'0'", "RegisteredStdConv", "weights"), **PICTURE
     ),
     "normalisation with activation": Case(
-        lambda: conv(nn.Conv2d(2, 3, 3), NormAct(1, 3)), ("'1'", "NormAct"), **PICTURE
+        lambda: conv(nn.Conv2d(2, 3, 3), NormAct(1, 3)), **PICTURE
     ),
     "channels-last normalisation": Case(
-        lambda: conv(nn.Conv2d(2, 3, 3), LayerNorm2d(3)), ("'1'", "LayerNorm2d"), **PICTURE
+        lambda: conv(nn.Conv2d(2, 3, 3), LayerNorm2d(3)), **PICTURE
     ),
     "masked": Case(lambda: head(Masked(6, 6)), ("'2'", "Masked")),
     "equalised": Case(lambda: head(Equalised(6, 6)), ("'2'", "Equalised")),
@@ -333,9 +333,7 @@ CASES = {
     "forward replaced by itself": Case(
         lambda: replaced(lambda m, x: F.linear(x, m.weight, m.bias))
     ),
-    "parametrised": Case(
-        lambda: head(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))), ("'2'", "Parametri")
-    ),
+    "parametrised": Case(lambda: head(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)))),
     "subclass by name": Case(lambda: head(Named(6))),
     "torch's own subclass": Case(
         lambda: head(nn.modules.linear.NonDynamicallyQuantizableLinear(6, 6))

@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from architecture import Architecture
 from doubled import doubled
-from exact_np import STEP, Agreement, agreements, autograd_gradients, components, np_gradients
+from exact_np import (
+    STEP,
+    Agreement,
+    agreements,
+    autograd_gradients,
+    components,
+    nodes_alone,
+    np_gradients,
+)
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
@@ -282,7 +290,9 @@ def _compare(
     if attempt.components > MOST:
         attempt.outcome = "too large"
         return
-    found = agreements(np_gradients(system, loss, inputs, targets, rows=rows), truth)
+    with nodes_alone(system):
+        gradients = np_gradients(system, loss, inputs, targets, rows=rows)
+    found = agreements(gradients, {name: truth[name] for name in gradients})
     counted = [a for a in found if not (a.equal and not alike(a))]
     wrong = [a for a in counted if not a.equal]
     attempt.compared = len(counted), len(wrong)
