@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from noisynets.core.outer import outer
     from noisynets.core.probe import Probe
     from noisynets.core.record import Needs, NodeRecord, Record
-    from noisynets.core.types import Effect, Estimate, Node, Weights, Wrapper
+    from noisynets.core.types import Effect, Estimate, Node, Weights, Wrapper, physical
     from noisynets.estimators.backpropagation import Backpropagation
     from noisynets.estimators.node_perturbation import NodePerturbation
     from noisynets.estimators.roll_out import RollOutPerturbation
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
     from noisynets.systems.unfused import unfused
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _HOMES = {
     "noisynets.core.batch": ("Shared",),
@@ -72,7 +72,7 @@ _HOMES = {
     "noisynets.core.outer": ("outer",),
     "noisynets.core.probe": ("Probe",),
     "noisynets.core.record": ("Needs", "NodeRecord", "Record"),
-    "noisynets.core.types": ("Effect", "Estimate", "Node", "Weights", "Wrapper"),
+    "noisynets.core.types": ("Effect", "Estimate", "Node", "Weights", "Wrapper", "physical"),
     "noisynets.estimators.backpropagation": ("Backpropagation",),
     "noisynets.estimators.node_perturbation": ("NodePerturbation",),
     "noisynets.estimators.roll_out": ("RollOutPerturbation",),
@@ -155,6 +155,7 @@ __all__ = [
     "negative_return",
     "outer",
     "per_row",
+    "physical",
     "register",
     "squared_error",
     "survey",

@@ -136,6 +136,7 @@ def node_method(entry: RuleEntry) -> Method:
             resamples=p.resamples,
             error=MeasuredError() if p.loss_gradient == "measured" else None,
             product_dtype=p.products,
+            physical=p.declared_physical,
             verify=p.verify,
         )
 

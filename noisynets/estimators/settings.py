@@ -96,6 +96,14 @@ class PerturbationSettings(TrialSettings):
         choices=DTYPES,
         used_by=("rules that credit nodes", "examples"),
     )
+    physical: str | None = setting(
+        None,
+        "Operations (softmax, norm) and paths of modules, with commas, that are declared physical: "
+        "feedback passes them by measured gains and learned credit alone.",
+        metavar="NAMES",
+        group=HOW,
+        used_by=("feedback rules", "examples"),
+    )
     credit_over: str | None = setting(
         None,
         "steps gives credit to every step, trial to the mean over a trial, in memory that does not "
@@ -107,7 +115,7 @@ class PerturbationSettings(TrialSettings):
     )
     verify: bool = setting(
         True,
-        "Check on the first batch, in 6 more passes, that rows do not mix, that no noise is "
+        "Check on the first batch, in at most 6 more passes, that rows do not mix, that no noise is "
         "unknown, and that weights act through their layers alone.",
         group=HOW,
         used_by=("rules that credit nodes",),
@@ -133,6 +141,12 @@ class PerturbationSettings(TrialSettings):
         if isinstance(self.sigma, str):
             raise InputError("--sigma auto: is measured for single runs alone: give a number here")
         return self.sigma
+
+    @property
+    def declared_physical(self) -> tuple[str, ...]:
+        """Names of what is declared physical."""
+        names = (self.physical or "").split(",")
+        return tuple(name.strip() for name in names if name.strip())
 
     @property
     def products(self) -> torch.dtype | None:

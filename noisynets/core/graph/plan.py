@@ -137,7 +137,9 @@ def operation(part: Expression) -> str:
     """
     if isinstance(part, Unit) and part.population:
         return part.population
-    default = {Sum: "add", MaxPool: "max_pool"}.get(type(part), "")
+    if isinstance(part, Sum):
+        return "scale" if len(part.terms) == 1 else "add"
+    default = "max_pool" if isinstance(part, MaxPool) else ""
     name: str = getattr(part, "operation", default)
     words = [plain(word) for word in name.split("(")[0].split(" ")[0].split("·") if word]
     return "·".join(words)
