@@ -115,8 +115,8 @@ class PerturbationSettings(TrialSettings):
     )
     verify: bool = setting(
         True,
-        "Check on the first batch, in at most 6 more passes, that rows do not mix, that no noise is "
-        "unknown, and that weights act through their layers alone.",
+        "Check on the first batch, in at most 6 more passes, that rows do not mix, that no noise "
+        "is unknown, and that weights act through their layers alone.",
         group=HOW,
         used_by=("rules that credit nodes",),
     )
