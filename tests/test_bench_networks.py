@@ -44,7 +44,6 @@ def test_a_chip_is_compared_with_means_over_its_noise() -> None:
     ("network", "outcome", "words"),
     [
         (tiny.REFUSED, "refused", "'layer' (Linear): has complex weights"),
-        (tiny.UNUSED, "refused", "'the system itself' (Unused): trains idle"),
         (tiny.ABSENT, "skipped", "No module named 'absent'"),
         (tiny.BROKEN, "broken", "mat1 and mat2 shapes cannot be multiplied"),
         (tiny.CRASHED, "crashed", "KeyError: 'rows"),

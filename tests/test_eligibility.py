@@ -114,13 +114,13 @@ def test_the_potential_is_what_currents_and_spikes_say() -> None:
 
 def watched(rule: Feedback) -> list[tuple[Record, Sent]]:
     """Records that a rule was given from now on, and what it sent."""
-    seen, send = [], rule.send
+    seen, assign = [], rule.assign
 
     def watch(record: Record) -> Sent:
-        seen.append((record, send(record)))
+        seen.append((record, assign(record)))
         return seen[-1][1]
 
-    rule.send = watch
+    rule.assign = watch
     return seen
 
 

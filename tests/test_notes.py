@@ -25,6 +25,7 @@ from noisynets import (
     WeightPerturbation,
     cross_entropy,
     negative_return,
+    physical,
     squared_error,
 )
 from noisynets.core.dependence import of_components, of_nodes, of_rows
@@ -304,7 +305,7 @@ def test_learned_credit_that_teaches_is_not_noted() -> None:
 
 
 def test_fallbacks_are_listed() -> None:
-    mixed = nn.Sequential(nn.Linear(8, 6), nn.Softmax(1), nn.Linear(6, 3))
+    mixed = nn.Sequential(nn.Linear(8, 6), physical(nn.Softmax(1)), nn.Linear(6, 3))
     for rule in ("mirrored", Corrected(RULES["mirrored"].make(0))):
         estimator = NodePerturbation(mixed, squared_error, rule)
         assert estimator.fallbacks == ()

@@ -28,6 +28,9 @@ class OwnValues(TorchDispatchMode):
         batch: B.
         nodes: whose outputs have rows.
 
+    Attributes:
+        used: the shifts of parameters that an operation read.
+
     >>> gain = nn.Parameter(torch.ones(2))
     >>> rows, own = torch.ones(4, 2), OwnValues({gain: torch.full((1, 2), 0.5)}, 2, ())
     >>> own.mark(rows)
@@ -48,6 +51,8 @@ class OwnValues(TorchDispatchMode):
         self._rows, self._nodes = self._passes * batch, nodes
         self._alive: list[Tensor] = []
         self._own: dict[Key, list[Tensor]] = {}  # of tensors made of parameters alone
+        self._shifts = {place(parameter): (parameter, xi) for parameter, xi in shifts.items()}
+        self.used: dict[nn.Parameter, Tensor] = {}
         self._with_rows: set[Key] = set()
         for parameter, shift in shifts.items():
             self._keep(parameter, [parameter.detach() + s for s in shift])
@@ -76,6 +81,7 @@ class OwnValues(TorchDispatchMode):
         mutates = func._schema.is_mutable
         others = []
         if own:
+            self.used.update(s for t in given if (s := self._shifts.get(place(t))) is not None)
             others = [self._again(func, args, kwargs, p) for p in range(self._passes - 1)]
         out = func(*args, **kwargs)
         results = leaves(out)

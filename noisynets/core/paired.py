@@ -26,6 +26,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from noisynets.core import coupled, statistics
 from noisynets.core.drawing import arguments, draws, is_noise, is_random, running
+from noisynets.core.types import Effect
 
 Where = tuple[str, str, str]
 """Path of a module, its type, and an operation."""
@@ -186,4 +187,6 @@ def is_stochastic(module: nn.Module) -> bool:
 
 
 def _is_known(module: nn.Module) -> bool:
+    if isinstance(module, Effect):  # what it draws is declared
+        return True
     return type(module).__module__.startswith(("torch.nn.modules.", "noisynets."))

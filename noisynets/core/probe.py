@@ -363,7 +363,9 @@ class Probe:
         if self._tracer is not None:
             graph, traced = self._tracer.graph(outputs, error), self._tracer.values
             values, applied = traced.stored, traced.applied
-        return Record(self.calls, dloss, populations, graph, values, applied, error, exact)
+        used = {} if self._own is None else self._own.used
+        shifts = {n: used[p] for n, p in self._survey.parameters.items() if p in used}
+        return Record(self.calls, dloss, populations, graph, values, applied, shifts, error, exact)
 
     def __enter__(self) -> Probe:
         for module in self._survey.stateful:

@@ -136,6 +136,8 @@ class Record:
         graph: what lies between the calls, if the rule needs it.
         values: values between the calls, (rows, ...), by key, as far as credit needs them.
         applied: digital operations between the calls with their values, by key.
+        shifts: of the parameters between the nodes that the passes read, by path: by how much they
+            differ in each noisy pass, (P, *parameter).
         error: ∂(mean loss)/∂output in the reference pass, (B, ...), of every tensor of the outputs,
              if the rule needs it; None for a tensor that the loss does not use.
         exact: the error is the loss's derivative. If not, it was estimated from this very δL.
@@ -147,6 +149,7 @@ class Record:
     graph: Graph | None = None
     values: Mapping[int, Tensor] = field(default_factory=dict)
     applied: Mapping[int, Adjoint] = field(default_factory=dict)
+    shifts: Mapping[str, Tensor] = field(default_factory=dict)
     error: tuple[Tensor | None, ...] | None = None
     exact: bool = True
 

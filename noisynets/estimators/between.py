@@ -41,7 +41,8 @@ class Between:
         self.reached: set[str] = set()
         self._traced = False
         self._notes = notes
-        self._injection = Injection(RELATIVE, seed=seed, purpose="shifts of parameters in pairs")
+        self._seed = seed
+        self._injection: Injection | None = None  # until it is needed
         self._means: dict[str, Tensor] = {}
 
     def shifts(self, survey: Survey, needs: Needs, resamples: int) -> dict[str, Tensor]:
@@ -56,17 +57,23 @@ class Between:
                 f"{', '.join(map(repr, left))}: no credit reaches it, so that it is trained by "
                 "weight perturbation within the same pairs",
             )
-        return {
-            name: self._injection((passes, *p.shape), like=p) * _scale(p)
-            for name, p in left.items()
-        }
+        return {name: self._drawn(p, passes) for name, p in left.items()}
+
+    @property
+    def _noise(self) -> Injection:
+        if self._injection is None:
+            purpose = "shifts of parameters in pairs"
+            self._injection = Injection(RELATIVE, seed=self._seed, purpose=purpose)
+        return self._injection
+
+    def _drawn(self, parameter: nn.Parameter, passes: int) -> Tensor:
+        return self._noise((passes, *parameter.shape), like=parameter) * _scale(parameter)
 
     def assign(
         self,
         rule: Rule,
         record: Record,
         parameters: Mapping[str, nn.Parameter],
-        shifts: Mapping[str, Tensor],
     ) -> Assigned:
         """Return the credit of the calls, and gradients of the parameters.
 
@@ -74,21 +81,20 @@ class Between:
             rule: that gives credit.
             record: of the passes.
             parameters: between the nodes, by path.
-            shifts: of those that were shifted.
         """
-        record = replace(record, dloss=self.taken_out(record, shifts))
+        record = replace(record, dloss=self.taken_out(record))
         assigned = rule.assign(record)
         self.reached.update(assigned.parameters)
         self._traced = True
-        if not shifts:
+        if not record.shifts:
             return assigned
         assigned.calls = list(assigned.calls)
-        found = self.gradients(parameters, record, assigned, shifts, rule.uses_dloss)
+        found = self.gradients(parameters, record, assigned, rule.uses_dloss)
         return replace(assigned, parameters={**found, **assigned.parameters})
 
-    def taken_out(self, record: Record, shifts: Mapping[str, Tensor]) -> Tensor:
+    def taken_out(self, record: Record) -> Tensor:
         """Return δL without the share of the parameters, as far as it is known, (P, B)."""
-        known = [self._share(name, xi) for name, xi in shifts.items() if name in self._means]
+        known = [self._share(name, xi) for name, xi in record.shifts.items() if name in self._means]
         if not known:
             return record.dloss
         return record.dloss - torch.stack(known).sum(0)[:, None] / record.dloss.shape[1]
@@ -98,7 +104,6 @@ class Between:
         parameters: Mapping[str, nn.Parameter],
         record: Record,
         assigned: Assigned,
-        shifts: Mapping[str, Tensor],
         uses_dloss: bool,
     ) -> dict[str, Tensor]:
         """Return the gradient of every parameter that was shifted.
@@ -107,12 +112,11 @@ class Between:
             parameters: that were shifted, by path.
             record: of the passes; its δL without the known share of the parameters.
             assigned: credit of the calls.
-            shifts: ξ.
             uses_dloss: the credit is made of this very δL.
         """
         left = record.dloss if uses_dloss else _residual(record, assigned)
         change, found = left.sum(1), {}
-        for name, xi in shifts.items():
+        for name, xi in record.shifts.items():
             sigma = RELATIVE * _scale(parameters[name])
             seen = torch.tensordot(change, xi, 1) / (len(xi) * sigma**2)
             before = self._means.get(name, torch.zeros_like(seen)).to(seen.device)
@@ -130,17 +134,18 @@ class Between:
         """Return what must be saved to continue with the same bits."""
         found = {f"mean|{name}": value for name, value in self._means.items()}
         found |= {f"reached|{name}": torch.ones(()) for name in self.reached}
-        return found | {"stream": self._injection.stream.state()}
+        if self._injection is not None:
+            found["stream"] = self._injection.stream.state()
+        return found | {"traced": torch.tensor(self._traced)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
-        if "stream" not in state:
-            return  # of a version that had none
-        self._injection.stream.restore(state["stream"])
+        if "stream" in state:
+            self._noise.stream.restore(state["stream"])
         kept = [(name.partition("|"), value) for name, value in state.items()]
         self._means = {name: value for (what, _, name), value in kept if what == "mean"}
         self.reached = {name for (what, _, name), _ in kept if what == "reached"}
-        self._traced = True
+        self._traced = bool(state.get("traced", False))
 
 
 def _scale(parameter: Tensor) -> Tensor:

@@ -357,7 +357,7 @@ class NodePerturbation:
             found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(found, self.rule, record)
         estimate = Estimate(loss[0], reference_rows(outputs, batch, 1 + probe.passes), loss.numel())
-        given = self.between.assign(self.rule, record, between, shifts) if between else None
+        given = self.between.assign(self.rule, record, between) if between else None
         assigned = given or Assigned(self.rule(record))
         return Credited(estimate, record.calls, assigned, current, self.product_dtype)
 
