@@ -217,3 +217,21 @@ def test_credit_passes_frozen_devices_by_mirrors() -> None:
         squared_error(net(x), y).mean().backward()
     true = gradients(net)
     assert cosine(found["0.up.weight"], true["0.up.weight"]) > 0.95
+
+
+@pytest.mark.parametrize("rule", ["anp", "mirrored"])
+def test_what_no_pass_reads_is_left_alone(rule: str) -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.idle = nn.Linear(12, 3), nn.Parameter(torch.ones(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x)
+
+    net, (x, y) = Idle().double(), batch()
+    estimator = NodePerturbation(net, squared_error, rule, sigma=1e-3)
+    with pytest.warns(UserWarning, match="'idle': no credit reaches it"):
+        for _ in range(3):
+            estimator(x, y)
+    assert net.idle.grad is None and net.layer.weight.grad is not None

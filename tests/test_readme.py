@@ -44,6 +44,10 @@ def test_python_blocks_run_and_learn(block: str, tmp_path, monkeypatch, capsys) 
     assert float(accuracy) > 0.7  # one epoch; chance is 0.1
 
 
+SPECIAL = {"SUITE", "mine.toml", "--data-dir", "speed", "networks"}
+"""Words of the commands of `bench` that run no suite of the package."""
+
+
 @pytest.mark.filterwarnings("ignore:product_dtype")  # slow on some processors
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
@@ -62,13 +66,7 @@ def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
     if words[0] == "train":
         cli.main(words)
         assert len(seen) == 1
-    elif words[0] == "bench" and not {
-        "SUITE",
-        "mine.toml",
-        "--data-dir",
-        "speed",
-        "networks",
-    } & set(words):
+    elif words[0] == "bench" and not SPECIAL & set(words):
         found = lambda suite, path, **settings: seen.append(suite)  # noqa: E731
         monkeypatch.setattr("noisynets.cli.benchmarks.compare", found)
         (tmp_path / "results.md").touch()

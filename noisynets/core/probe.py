@@ -363,8 +363,7 @@ class Probe:
         if self._tracer is not None:
             graph, traced = self._tracer.graph(outputs, error), self._tracer.values
             values, applied = traced.stored, traced.applied
-        used = {} if self._own is None else self._own.used
-        shifts = {n: used[p] for n, p in self._survey.parameters.items() if p in used}
+        shifts = {} if self._own is None else _used(self._survey, self._own)
         return Record(self.calls, dloss, populations, graph, values, applied, shifts, error, exact)
 
     def __enter__(self) -> Probe:
@@ -415,6 +414,10 @@ def reference_rows(outputs: Any, batch: int, passes: int) -> Any:
 def _own_values(survey: Survey, shifts: Mapping[str, Tensor], batch: int) -> OwnValues:
     by_parameter = {survey.parameters[name]: xi for name, xi in shifts.items()}
     return OwnValues(by_parameter, batch, survey.nodes)
+
+
+def _used(survey: Survey, own: OwnValues) -> dict[str, Tensor]:
+    return {n: own.used[p] for n, p in survey.parameters.items() if p in own.used}
 
 
 def _tracer(survey: Survey, needs: Needs, rows: int) -> Tracer:
