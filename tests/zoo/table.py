@@ -30,8 +30,9 @@ python tests/zoo/table.py zoo.jsonl --before before.jsonl
 
 {before}Spiking packages have smooth spikes here, because spikes have no derivative to compare with;
 brevitas' activations are mostly left unquantised for the same reason. Where a package cuts or
-replaces derivatives, the truth is differences of the loss. torchvision does not import beside this
-torch, so that timm and spikingjelly find an empty module in its place. A few models have an
+replaces derivatives, the truth is differences of the loss. torchvision does not import beside the
+torch of this table: the packages were installed with `pip install --no-deps`, what they import was
+added, and timm and spikingjelly find an empty module in its place. A few models have an
 argument fixed or a head added; the files [from_*.py](../../tests/zoo/) show what was built.
 """
 
