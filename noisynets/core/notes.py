@@ -17,8 +17,8 @@ class Note:
 
     Attributes:
         kind: what it is about: 'flat loss', 'loss does not move', 'equal losses', 'equal outputs',
-            'shared noise', 'left-over state', 'quiet nodes', 'unfrozen statistics',
-            'fixed statistics', 'unexplained map' or 'learned credit'.
+            'shared noise', 'left-over state', 'quiet nodes', 'unexplained map', 'learned credit',
+            'weight perturbation', 'fixed statistics' or 'unfrozen statistics'.
         message: one line that says what was found, where, and what to do.
     """
 

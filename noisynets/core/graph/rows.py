@@ -35,22 +35,24 @@ def row_dim(
 
     Returns:
         The dimension; None if it is not known, or if there is none.
+
+    >>> import torch
+    >>> x = torch.zeros(6, 4, 2)  # six rows
+    >>> row_dim("transpose", (x, 0, 1), [(x, 0)], x.transpose(0, 1), rows=6)
+    1
+    >>> row_dim("view", (x,), [(x, 0)], x.view(24, 2), rows=6)
+    0
     """
-    live = [(t, d) for t, d in live if d is not None]
-    if not live:
+    known = [(t, d) for t, d in live if d is not None]
+    if not known:
         return None
-    (tensor, dim), shape = live[0], result.shape
-    assert dim is not None
-    found = _moved(name, args, tensor, dim, shape, rows)
-    if found is None and len(live) > 1:
-        ends = {
-            d - t.dim() for t, d in live if d is not None
-        }  # broadcasting aligns last dimensions
-        found = len(shape) + ends.pop() if len(ends) == 1 and name not in ("bmm", "mm") else None
-        found = 0 if found is None and all(d == 0 for _, d in live) else found
-    if found is None or not 0 <= found < len(shape) or not shape[found] or shape[found] % rows:
+    tensor, dim = known[0]
+    found = _moved(name, args, tensor, dim, result.shape, rows)
+    if found is None and all(d == 0 for _, d in known):
+        found = 0
+    if found is None or found >= result.dim() or not result.shape[found]:
         return None
-    return found
+    return None if result.shape[found] % rows else found
 
 
 def _moved(
