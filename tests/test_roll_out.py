@@ -417,3 +417,11 @@ def test_networks_that_act_share_no_masks(kind: type, middle: nn.Module, words: 
     with pytest.raises(SystemRefused) as refusal:
         kind(Cart(net), negative_return)(*batch(4))
     assert words in str(refusal.value) and "cannot share" in str(refusal.value)
+
+
+def test_raw_rules_refuse_parameters_outside_of_layers_of_what_acts() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.PReLU(), nn.Linear(3, 1)).double()
+    with pytest.raises(SystemRefused, match="'network.1.weight': belongs to no layer"):
+        RollOutPerturbation(Cart(net), negative_return)
+    RollOutFeedback(Cart(net), negative_return)(*batch(4))
+    assert net[1].weight.grad is not None

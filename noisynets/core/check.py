@@ -187,6 +187,20 @@ def check_acting(system: nn.Module) -> None:
         raise SystemRefused(not_acting(found))
 
 
+def check_between(parameters: Collection[str]) -> None:
+    """Refuse trained parameters between the nodes of a network that acts, under a raw rule.
+
+    Raises:
+        SystemRefused: naming them.
+    """
+    if parameters:
+        raise SystemRefused(
+            f"{', '.join(map(repr, parameters))}: belongs to no layer, and raw rules train the "
+            "layers of a network that acts alone: use a feedback rule (RollOutFeedback), or freeze "
+            "it with requires_grad_(False)"
+        )
+
+
 def not_acting(found: Iterable[Where]) -> str:
     """Return that modules have no place in a network that acts."""
     each = dict.fromkeys(f"{path or 'the system itself'!r} ({kind})" for path, kind, _ in found)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from noisynets.core.check import (
     check,
     check_acting,
+    check_between,
     check_called,
     check_dtype,
     check_noisy,
@@ -146,6 +147,7 @@ class RollOutPerturbation:
         if self.injection is not None:
             check_sigma(self.injection.sigma, next(self.nodes[0].layer.parameters()).dtype)
         self._survey = survey(system, self.nodes)
+        check_between(self._survey.parameters)
         self._checked, self._verifies = False, verify
         self._obstacles = Obstacles(system.network)
 
