@@ -23,8 +23,10 @@ from exact_np import (
 )
 from torch import Tensor, nn
 
+from noisynets import NodePerturbation
 from noisynets.core.errors import InputError
 from noisynets.core.types import Loss
+from noisynets.estimators.node_perturbation import pairs
 
 LAYERS = (
     *(nn.Linear, nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
@@ -114,6 +116,8 @@ VARIANTS: dict[str, Callable[[nn.Module], None]] = {
 """In this order, until one is accepted."""
 
 
+SHARED = "accepted"
+"""Batch statistics or random masks are shared by the passes: compared in evaluation mode."""
 AS_TOLD = "eval, as refusals say"
 """The last variant: what the refusals name is frozen, until nothing is refused."""
 ROUNDS = 8
@@ -130,7 +134,7 @@ def attempts(architecture: Architecture) -> Iterator[Attempt]:
         before = now
         attempt = _attempt(architecture, system, variant)
         yield attempt
-        if attempt.outcome != "refused":
+        if attempt.outcome not in ("refused", SHARED):
             return
     yield from _as_told(architecture, attempt)
 
@@ -286,6 +290,9 @@ def _compare(
     truth: dict[str, Tensor],
     rows: int,
 ) -> None:
+    if _shares(system, loss, inputs, targets):
+        attempt.outcome = SHARED
+        return
     attempt.components = components(system, loss, inputs, targets)
     if attempt.components > MOST:
         attempt.outcome = "too large"
@@ -302,6 +309,15 @@ def _compare(
         attempt.cosine, attempt.worst = worst.cosine, worst.name
         ratio = max((a.ratio for a in counted), key=lambda r: abs(r - 1))
         attempt.ratio = min(ratio, LARGE)
+
+
+def _shares(system: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> bool:
+    """Return True if all passes share batch statistics or random masks."""
+    with nodes_alone(system):
+        estimator = NodePerturbation(system, loss, "np", sigma=STEP)
+        estimator(inputs, targets)
+    system.zero_grad()
+    return pairs(estimator)
 
 
 def alike(a: Agreement) -> bool:
