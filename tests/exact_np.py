@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from noisynets.core.losses import losses
 from noisynets.core.nodes import find_nodes, parameters_between
 from noisynets.core.noise import Injection
 from noisynets.core.types import Loss
+from noisynets.core.verify import rowless
 
 STEP = 1e-5
 """h, by which a component of an activity is moved."""
@@ -195,9 +197,11 @@ def agreements(found: dict[str, Tensor], truth: dict[str, Tensor]) -> list[Agree
 
 
 @contextmanager
-def nodes_alone(system: nn.Module) -> Iterator[None]:
+def nodes_alone(system: nn.Module, inputs: Any) -> Iterator[None]:
     """Freeze the parameters between the nodes: raw rules train these by weight perturbation."""
-    between = parameters_between(system, find_nodes(system)).values()
+    nodes = find_nodes(system)
+    without = [node.layer for node in rowless(system, nodes, inputs)]
+    between = parameters_between(system, find_nodes(system, without)).values()
     for parameter in between:
         parameter.requires_grad_(False)
     try:
@@ -211,7 +215,7 @@ def compare(
     system: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, **settings
 ) -> list[Agreement]:
     """`np` against autograd, parameter by parameter; see `np_gradients` for the arguments."""
-    with nodes_alone(system):
+    with nodes_alone(system, inputs):
         truth = autograd_gradients(system, loss, inputs, targets)
         return agreements(np_gradients(system, loss, inputs, targets, **settings), truth)
 

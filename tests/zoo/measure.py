@@ -297,7 +297,7 @@ def _compare(
     if attempt.components > MOST:
         attempt.outcome = "too large"
         return
-    with nodes_alone(system):
+    with nodes_alone(system, inputs):
         gradients = np_gradients(system, loss, inputs, targets, rows=rows)
     found = agreements(gradients, {name: truth[name] for name in gradients})
     counted = [a for a in found if not (a.equal and not alike(a))]
@@ -313,7 +313,7 @@ def _compare(
 
 def _shares(system: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> bool:
     """Return True if all passes share batch statistics or random masks."""
-    with nodes_alone(system):
+    with nodes_alone(system, inputs):
         estimator = NodePerturbation(system, loss, "np", sigma=STEP)
         estimator(inputs, targets)
     system.zero_grad()
