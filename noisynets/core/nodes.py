@@ -29,7 +29,8 @@ def find_nodes(
     ['0', '2']
     """
     wrapped = {m.layer for m in system.modules() if isinstance(m, Wrapper)}
-    return list(_walk(system, "", wrapped | set(without), devices))
+    found = _walk(system, "", wrapped | set(without), devices)
+    return [node for node in found if node.layer not in without]
 
 
 def innermost(module: nn.Module) -> nn.Module:

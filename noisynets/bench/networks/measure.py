@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from noisynets.bench.networks.network import Network
 from noisynets.core.errors import InputError
 from noisynets.estimators.node_perturbation import NodePerturbation
-from noisynets.systems.devices import Chip
+from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
 
 DRAWS = 32
 """Calls whose mean is compared, of a noisy network."""
@@ -78,8 +78,15 @@ def measure(network: Network, steps: int, noise: str) -> Found:
     return {"parameters": size, **found}
 
 
+READ = 0.01
+"""Standard deviation of the noise of embeddings beside a chip."""
+
+
 def on_chip(system: nn.Module, chip: Chip) -> nn.Module:
     """Put every Linear and convolution of a system on a chip, in place.
+
+    An embedding is read with a little noise: without any, nothing would teach the maps of the
+    layers that it enters.
 
     Args:
         system: any module.
@@ -93,6 +100,8 @@ def on_chip(system: nn.Module, chip: Chip) -> nn.Module:
     """
     modules = list(system.modules())
     wrapped = {module: chip(module) for module in modules if type(module) in ON_CHIP}
+    tables = [module for module in modules if type(module) is nn.Embedding]
+    wrapped |= {m: Noisy(m, AdditiveGaussian(READ, seed)) for seed, m in enumerate(tables)}
     for module in modules:
         if module not in wrapped:
             for name, child in list(module._modules.items()):
