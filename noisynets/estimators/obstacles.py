@@ -19,7 +19,7 @@ from noisynets.core.errors import InputError
 from noisynets.core.notes import Note, Notes
 from noisynets.core.record import Record
 from noisynets.core.types import Sealed
-from noisynets.estimators.replay import batch_first, left_over, own_noise
+from noisynets.estimators.replay import ROWS, batch_first, left_over, own_noise
 from noisynets.rules import Rule
 
 LOOKS = frozenset({1, 3, 9, 27, 81})
@@ -187,7 +187,9 @@ def in_more_passes(system: nn.Module, batch: Batch) -> Iterator[Note]:
             f"{_listed(names)}: kept from one batch to the next, whose outputs it changes: reset "
             "it at the start of forward(), or make the system Spiking(network, steps, readout)",
         )
-    yield from shared({name: d for name, d in noise.items() if len(d) > 1 and bool(d.any())})
+    looked_at = min(batch.size, ROWS)  # not at the nodes without rows
+    rows_alone = {name: d for name, d in noise.items() if len(d) == looked_at > 1}
+    yield from shared({name: d for name, d in rows_alone.items() if bool(d.any())})
 
 
 def shared(noise: dict[str, Tensor]) -> Iterator[Note]:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from noisynets.bench.networks.network import Network
 from noisynets.core.errors import InputError
+from noisynets.core.nodes import find_nodes
+from noisynets.core.verify import rowless
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
 
@@ -59,7 +61,8 @@ def measure(network: Network, steps: int, noise: str) -> Found:
     try:
         system = network.build()
         if noise == "intrinsic":
-            system = on_chip(system, Chip(device_seed=0, cycle_seed=0))
+            x, _ = network.batch(torch.Generator().manual_seed(1))
+            system = on_chip(system, Chip(device_seed=0, cycle_seed=0), x)
         size = sum(p.numel() for p in system.parameters() if p.requires_grad)
         noisy = _is_noisy(system, network, stream)
     except ImportError as error:
@@ -82,25 +85,28 @@ READ = 0.01
 """Standard deviation of the noise of embeddings beside a chip."""
 
 
-def on_chip(system: nn.Module, chip: Chip) -> nn.Module:
+def on_chip(system: nn.Module, chip: Chip, inputs: Tensor) -> nn.Module:
     """Put every Linear and convolution of a system on a chip, in place.
 
-    An embedding is read with a little noise: without any, nothing would teach the maps of the
-    layers that it enters.
+    An embedding of inputs is read with a little noise: without any, nothing would teach the maps of
+    the layers that it enters.
 
     Args:
         system: any module.
         chip: wraps each layer.
+        inputs: a batch; an embedding that does not depend on it is left as it is.
 
     Returns:
         The system; its wrapper if it is a layer itself.
 
-    >>> on_chip(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), Chip())[0].core[1]
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    >>> on_chip(net, Chip(), torch.zeros(1, 2))[0].core[1]
     Linear(in_features=2, out_features=2, bias=True)
     """
     modules = list(system.modules())
     wrapped = {module: chip(module) for module in modules if type(module) in ON_CHIP}
-    tables = [module for module in modules if type(module) is nn.Embedding]
+    without = {node.layer for node in rowless(system, find_nodes(system), inputs)}
+    tables = [m for m in modules if type(m) is nn.Embedding and m not in without]
     wrapped |= {m: Noisy(m, AdditiveGaussian(READ, seed)) for seed, m in enumerate(tables)}
     for module in modules:
         if module not in wrapped:
