@@ -85,10 +85,10 @@ def test_every_layer_is_put_on_the_chip_once() -> None:
     shared = torch.nn.Linear(4, 4)
     system = torch.nn.Sequential(shared, torch.nn.LayerNorm(4), torch.nn.Sequential(shared))
     x, before = torch.randn(3, 4), system[1]
-    wrapped = on_chip(system, Chip("pcm"))
+    wrapped = on_chip(system, Chip("pcm"), x)
     assert isinstance(wrapped[0], Wrapper) and wrapped[2][0] is wrapped[0]
     assert wrapped[1] is before and wrapped[0].core[1] is shared and wrapped(x).shape == x.shape
-    assert isinstance(on_chip(torch.nn.Linear(2, 2), Chip("pcm")), Wrapper)
+    assert isinstance(on_chip(torch.nn.Linear(2, 2), Chip("pcm"), x[:, :2]), Wrapper)
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -138,8 +138,7 @@ class RollOutPerturbation:
         self.needs = self.rule.needs(system)
         if sigma is None and self.needs.injection:
             raise _needs_injection(rule, scaling)
-        self.system = system
-        self.loss = loss
+        self.system, self.loss = system, loss
         self.resamples = resamples
         self.injection = None if sigma is None else Injection(sigma, noise, seed)
         check_acting(system)
