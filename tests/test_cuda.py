@@ -36,7 +36,7 @@ def test_estimates_agree_with_the_cpu(rule: str, decorrelated: bool) -> None:
         *[
             ("danp", name)
             for name, system in SYSTEMS.items()
-            if name not in ("mlp", "noisy-mlp", "resnet8-bn") and not system.acts
+            if name not in ("mlp", "noisy-mlp") and not system.acts
         ],
     ],
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from noisynets.bench.networks.network import (
     Text,
     per_position,
 )
+from noisynets.systems.unfused import unfused
 
 
 class GRU(nn.Module):
@@ -47,7 +46,7 @@ class Encoder(nn.Module):
         super().__init__()
         layer = nn.TransformerEncoderLayer(width, 2, 64, dropout=0.0, batch_first=True)
         self.embed = nn.Linear(inputs, width)
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.encoder: nn.Module = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,9 +56,6 @@ class Encoder(nn.Module):
 
 def unfused_encoder() -> nn.Module:
     """Return the encoder with its layers written out by `noisynets.unfused`."""
-    unfused = getattr(import_module("noisynets"), "unfused", None)
-    if unfused is None:
-        raise ImportError("this version has no noisynets.unfused")
     network = Encoder()
     network.encoder = unfused(network.encoder)
     return network
