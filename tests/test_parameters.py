@@ -235,3 +235,34 @@ def test_what_no_pass_reads_is_left_alone(rule: str) -> None:
         for _ in range(3):
             estimator(x, y)
     assert net.idle.grad is None and net.layer.weight.grad is not None
+
+
+class Positions(nn.Module):
+    """Symbols, an embedding of positions, and a layer that is applied to these alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.symbols, self.positions = nn.Embedding(9, 6), nn.Embedding(4, 5)
+        self.mixed, self.last = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        here = self.mixed(self.positions(torch.arange(4)).tanh())
+        return self.last((self.symbols(x) * here).mean(1))
+
+
+@pytest.mark.parametrize("rows", [4, 6, 8])  # as many as positions, too
+def test_layers_without_rows_are_parameters(rows: int) -> None:
+    torch.manual_seed(0)
+    net, calls = Positions().double(), []
+    net.last.register_forward_hook(lambda m, i, o: calls.append(len(o)))
+    x, y = torch.randint(9, (rows, 4)), torch.randn(rows, 3, dtype=F64)
+    rule = LayerwiseFeedback(lambda node: TrueMap(node.product))
+    estimator = NodePerturbation(net, squared_error, rule, sigma=1e-3)
+    estimator(x, y)
+    assert sum(calls[:5]) == 6 * rows
+    found = gradients(net)
+    squared_error(net(x), y).mean().backward()
+    true = gradients(net)
+    assert found.keys() == true.keys() and not estimator.notes
+    for name, gradient in true.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-9)

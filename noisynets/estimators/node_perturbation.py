@@ -35,7 +35,7 @@ from noisynets.core.record import Needs, NodeRecord
 from noisynets.core.speed import warn_slow_products
 from noisynets.core.trial import Stepped
 from noisynets.core.types import Estimate, Loss, Sampler
-from noisynets.core.verify import RowsMissing, rowless, verify
+from noisynets.core.verify import Verified, rowless, verify
 from noisynets.estimators.between import Between
 from noisynets.estimators.named import rule_of
 from noisynets.estimators.obstacles import EVERY, LOOKS, Batch, Obstacles
@@ -148,28 +148,19 @@ class Surveyed:
         Layers whose outputs have no rows, as an embedding of positions, are no nodes: their
         parameters count among those between the nodes.
         """
-        injects = self.injection is not None
-        if not self.verifies:
-            self._without_rows(inputs)
+        if self.verifies:
+            injects, nodes = self.injection is not None, self._survey.nodes
+            found = verify(self.system, nodes, loss, inputs, targets, batch, injects)
         else:
-            given = (loss, inputs, targets, batch, injects)
-            try:
-                self.shared = verify(self.system, self._survey.nodes, *given)
-            except RowsMissing:
-                if not self._without_rows(inputs):
-                    raise
-                self.shared = verify(self.system, self._survey.nodes, *given)
-        self.pairs = self.pairs or bool(self.shared)
+            nodes = rowless(self.system, self._survey.nodes, inputs)
+            found = Verified(rowless=[node.layer for node in nodes])
+        if found.rowless:
+            self._rowless, self._seen = (*self._rowless, *found.rowless), None
+            self.survey()
+        self.shared = found.shared
+        self.pairs = self.pairs or bool(found.shared)
         self.verified = min(batch, 2)
         return self._survey
-
-    def _without_rows(self, inputs: Any) -> bool:
-        """Leave out the layers whose outputs have no rows; return True if there are any."""
-        found = rowless(self.system, self._survey.nodes, inputs)
-        self._rowless = (*self._rowless, *(node.layer for node in found))
-        self._seen = None if found else self._seen
-        self.survey()
-        return bool(found)
 
     def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
         """Check the first batch for what only a pass can show; synchronises the device."""

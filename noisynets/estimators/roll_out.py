@@ -269,9 +269,10 @@ def verify_network(
     """
     weights = torch.linspace(1, 2, first.output[0].numel()).to(first.output)
     targets = weights.view(first.output.shape[1:]).expand(first.output.shape)
-    shared = verify(network, nodes, weighted, first.inputs, targets, len(targets), injects)
-    if shared:
-        raise SystemRefused(not_acting(shared))
+    found = verify(network, nodes, weighted, first.inputs, targets, len(targets), injects)
+    if found.shared:
+        raise SystemRefused(not_acting(found.shared))
+    check_between([node.name for node in nodes if node.layer in found.rowless])
 
 
 def weighted(outputs: Tensor, weights: Tensor) -> Tensor:

@@ -28,10 +28,6 @@ Hooks = Callable[[Callable[[], Any]], list[RemovableHandle]]
 """(a maker of contexts in which operations are carried out as they are) → registered hooks."""
 
 
-class RowsMissing(SystemRefused):
-    """The output of a node has another number of rows than the batch."""
-
-
 @dataclass
 class Passes:
     """Makes passes of a system, and records them.
@@ -49,6 +45,8 @@ class Passes:
         draws: what drew random numbers without declaring it, and was not paired, in the last pass.
         paired: what was paired, in all passes.
         centred: all declared noise of the last pass was replaced by its centre.
+        rowless: nodes whose outputs have no rows, as far as the passes so far tell, with what is
+            wrong if they should have.
     """
 
     system: nn.Module
@@ -61,6 +59,8 @@ class Passes:
     draws: dict[Where, None] = field(init=False)
     paired: dict[Where, None] = field(init=False, default_factory=dict)
     centred: bool = field(init=False)
+    rowless: dict[Node, str] = field(init=False, default_factory=dict)
+    _shapes: dict[tuple[Node, int], torch.Size] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._snapshot = Snapshot(self.system)
@@ -127,13 +127,18 @@ class Passes:
                     f"node {node.name!r}: its output is no tensor with one row per sample, but "
                     f"{type(output).__name__}"
                 )
-            if len(output) != rows:
-                many = f"{passes} passes of a batch" if passes > 1 else "a batch"
-                raise RowsMissing(
-                    f"node {node.name!r}: its output has {len(output)} rows where {many} of "
-                    f"{self.batch} has {rows}: keep the batch as the first dimension (found "
-                    f"shape {tuple(output.shape)})"
-                )
+            shape, known = output.shape, self._shapes.setdefault((node, passes), output.shape)
+            problem = (
+                f"node {node.name!r}: its output has {len(output)} rows where a batch of "
+                f"{self.batch} has {self.batch}: keep the batch as the first dimension (found "
+                f"shape {tuple(shape)})"
+            )
+            if passes == 1 and len(output) != rows:
+                self.rowless.setdefault(node, problem)
+            elif passes > 1 and known == self._shapes.get((node, 1)):
+                self.rowless.setdefault(node, problem)  # it does not grow with the passes
+            elif passes > 1 and (node in self.rowless or len(output) != rows):
+                raise SystemRefused(self.rowless.get(node, problem))
 
         return node.outlet.register_forward_hook(hook)
 
@@ -166,11 +171,14 @@ class Passes:
         def register(pausing: Callable[[], Any]) -> list[RemovableHandle]:
             generator = torch.Generator().manual_seed(seed)
 
-            def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-                with pausing():
-                    return change(output, generator)
+            def changes(node: Node) -> RemovableHandle:
+                def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+                    with pausing():
+                        return output if node in self.rowless else change(output, generator)
 
-            return [node.outlet.register_forward_hook(hook) for node in self.nodes]
+                return node.outlet.register_forward_hook(hook)
+
+            return list(map(changes, self.nodes))
 
         return register
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,19 @@ ENDS: tuple[Other, Other] = ("lowest", "highest")
 ANYWAY = "(verify=False goes on without this check)"
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What the verification of a system found.
+
+    Attributes:
+        shared: batch statistics and random numbers that are the same for all passes; see `Paired`.
+        rowless: layers whose outputs have no rows, as an embedding of positions: no nodes.
+    """
+
+    shared: dict[Where, None] = field(default_factory=dict)
+    rowless: Sequence[nn.Module] = ()
+
+
 def verify(
     system: nn.Module,
     nodes: Sequence[Node],
@@ -31,7 +45,7 @@ def verify(
     targets: Any,
     batch: int,
     injects: bool,
-) -> dict[Where, None]:
+) -> Verified:
     """Check on one batch what node perturbation takes for granted.
 
     - Without injected noise, two passes are equal; noise that the system declares is left out, and
@@ -54,7 +68,7 @@ def verify(
         injects: noise is injected; if not, noise that is not declared is as good as any.
 
     Returns:
-        Batch statistics and random numbers that have to be the same for all passes; see `Paired`.
+        What the passes share, and the layers without rows.
 
     Raises:
         SystemRefused: naming the module, what was found and what to do.
@@ -63,12 +77,12 @@ def verify(
     wrong.
     """
     if any(isinstance(module, Sealed) for module in system.modules()):
-        return {}
+        return Verified()
     restore = global_streams()
     passes = Passes(system, nodes, loss, inputs, targets, batch, injects)
     try:
         _Verification(passes, injects).run()
-        return passes.paired
+        return Verified(passes.paired, [node.layer for node in passes.rowless])
     finally:
         passes.restore()
         restore()
@@ -95,6 +109,10 @@ class _Verification:
                 return  # no two passes are alike: nothing can be compared
         elif centred:
             self._rows(plain)
+        elif self.passes.rowless:
+            self.passes(passes=2)  # shows whether they grow with the passes
+        for node in self.passes.rowless:
+            self.moves.without(node.layer)
         self._weights(plain)
         if not self.moves.directions and _unequal(self.passes(other=self._other("highest")), plain):
             self._draws_are_idle(plain)
