@@ -128,11 +128,7 @@ class Passes:
                     f"{type(output).__name__}"
                 )
             shape, known = output.shape, self._shapes.setdefault((node, passes), output.shape)
-            problem = (
-                f"node {node.name!r}: its output has {len(output)} rows where a batch of "
-                f"{self.batch} has {self.batch}: keep the batch as the first dimension (found "
-                f"shape {tuple(shape)})"
-            )
+            problem = _without_rows(node, shape, self.batch)
             if passes == 1 and len(output) != rows:
                 self.rowless.setdefault(node, problem)
             elif passes > 1 and known == self._shapes.get((node, 1)):
@@ -181,6 +177,13 @@ class Passes:
             return list(map(changes, self.nodes))
 
         return register
+
+
+def _without_rows(node: Node, shape: torch.Size, batch: int) -> str:
+    return (
+        f"node {node.name!r}: its output has {shape[0]} rows where a batch of {batch} has {batch}: "
+        f"keep the batch as the first dimension (found shape {tuple(shape)})"
+    )
 
 
 @contextmanager
