@@ -684,7 +684,7 @@ SUMS = [
         "core/graph/values.py",
         "applied.keep_before_change(storage)",
         "pass",
-        f"{DIGITAL}[LSTM's gates, in place-1]",
+        f"{DIGITAL}[LSTM's gates, in place-2]",
         f"{DIGITAL}[overwritten-1]",
     ),
     mutation(
@@ -693,7 +693,7 @@ SUMS = [
         "part.zero_()",
         "pass",
         f"{DIGITAL}[overwritten-1]",
-        f"{DIGITAL}[filled step by step-1]",
+        f"{DIGITAL}[filled step by step-2]",
     ),
     mutation(
         "digital: declared physical, and differentiated all the same",

@@ -188,8 +188,10 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-@pytest.mark.parametrize("name", OPERATIONS)
+EACH = [(name, 2) for name in OPERATIONS] + [("folded attention", 1), ("overwritten", 1)]
+
+
+@pytest.mark.parametrize(("name", "passes"), EACH)
 def test_credit_is_the_gradient(name: str, passes: int, exact: LayerwiseFeedback) -> None:
     """Against autograd, in float64, to 1e-9, with as many rows as positions, too."""
     torch.manual_seed(0)
