@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from noisynets.core.graph.applied import mapped
+from noisynets.core.graph.applied import substituted
 from noisynets.core.graph.values import Key, place
 from noisynets.core.trees import leaves
 from noisynets.core.types import Node
@@ -93,7 +93,7 @@ class OwnValues(TorchDispatchMode):
                 self._keep(result, [o[i] for o in others])
             if with_rows:
                 self.mark(results[i])
-        return mapped(out, lambda i, t: results[i]) if own else out
+        return substituted(out, lambda i, t: results[i]) if own else out
 
     def _again(self, func: Any, args: Any, kwargs: Any, noisy: int) -> list[Tensor]:
         """Carry out an operation with the values of a noisy pass."""
@@ -105,7 +105,7 @@ class OwnValues(TorchDispatchMode):
                 return tensor.clone() if mutates else tensor
             return found[noisy]
 
-        args, kwargs = mapped((args, kwargs), value)
+        args, kwargs = substituted((args, kwargs), value)
         return leaves(func(*args, **kwargs))
 
     def _joined(self, result: Tensor, others: Sequence[Tensor], mutates: bool) -> Tensor:

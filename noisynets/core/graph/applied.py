@@ -58,7 +58,7 @@ class Applied:
             return leaves[-1].clone() if mutates else leaves[-1]
 
         with torch.inference_mode(False), torch.enable_grad():
-            args, kwargs = mapped((self.args, self.kwargs), leaf)
+            args, kwargs = substituted((self.args, self.kwargs), leaf)
             found = self.func(*args, **kwargs)
             made = [found] if isinstance(found, Tensor) else list(found)
             if not made[result].requires_grad:
@@ -81,7 +81,7 @@ class Applied:
             same = tensor.untyped_storage()._cdata == storage
             return tensor.detach().clone() if same else tensor
 
-        self.args, self.kwargs = mapped((self.args, self.kwargs), kept)
+        self.args, self.kwargs = substituted((self.args, self.kwargs), kept)
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,10 @@ class Seen:
         return (spread,)
 
 
-def mapped(value: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
+def substituted(value: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
     """Return nested arguments with every tensor changed; it is called with the tensor's position.
 
-    >>> mapped(([torch.zeros(1)], 2, torch.ones(1)), lambda i, t: t + i)
+    >>> substituted(([torch.zeros(1)], 2, torch.ones(1)), lambda i, t: t + i)
     ([tensor([0.])], 2, tensor([2.]))
     """
     position = -1

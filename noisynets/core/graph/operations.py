@@ -19,7 +19,7 @@ from noisynets.core.graph.adjoints import (
     selected,
     with_constant,
 )
-from noisynets.core.graph.applied import Applied, mapped
+from noisynets.core.graph.applied import Applied, substituted
 from noisynets.core.graph.expressions import (
     Digital,
     Expression,
@@ -172,7 +172,7 @@ def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
     chosen = {id(t) for t, _ in live}
     tensors = leaves((op.args, op.kwargs))
     at = tuple(i for i, t in enumerate(tensors) if id(t) in chosen)
-    args, kwargs = mapped((op.args, op.kwargs), lambda i, t: values.before(t).detach())
+    args, kwargs = substituted((op.args, op.kwargs), lambda i, t: values.before(t).detach())
     shapes = tuple(r.shape for r in op.results)
     applied = Applied(op.func, args, kwargs, at, shapes)
     key = values.apply(applied)
