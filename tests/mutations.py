@@ -684,8 +684,7 @@ SUMS = [
         "core/graph/values.py",
         "applied.keep_before_change(storage)",
         "pass",
-        f"{DIGITAL}[LSTM's gates, in place-2]",
-        f"{DIGITAL}[overwritten-1]",
+        f"{DIGITAL}[changed afterwards-2]",
     ),
     mutation(
         "digital: what is overwritten keeps its credit",
