@@ -4,12 +4,15 @@ import gzip
 import lzma
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from noisynets.core.errors import InputError
+from noisynets.run.data import load_data
+from noisynets.run.settings import Config, resolve
 from noisynets.tasks.data import AUGMENTATIONS, TASKS, Examples
 from noisynets.tasks.data.mnist import FILES, MNIST
 
@@ -131,3 +134,19 @@ def test_crops_are_shifted_images_and_flips_are_mirrored_ones() -> None:
 def _shifted(picture: torch.Tensor, dy: int, dx: int) -> torch.Tensor:
     padded = torch.nn.functional.pad(picture, (4, 4, 4, 4))
     return padded[:, 4 + dy : 16 + dy, 4 + dx : 16 + dx]
+
+
+def test_a_part_of_the_training_examples_is_drawn_once() -> None:
+    config = resolve(Config("yinyang", system="mlp", rule="bp", train_examples=20))
+    parts = [load_data(replace(config, seed=seed)) for seed in (0, 1)]
+    whole, validation = load_data(replace(config, train_examples=0))
+    assert validation is not None
+    assert all(len(train) == 20 for train, _ in parts)
+    assert torch.equal(parts[0][0].x, parts[1][0].x)
+    rows = {tuple(row.tolist()) for row in whole.x}
+    assert all(tuple(row.tolist()) in rows for row in parts[0][0].x)
+    assert parts[0][1] is not None
+    assert torch.equal(parts[0][1].x, validation.x), "validation stays whole"
+    many = len(whole) + 1
+    with pytest.raises(InputError, match=f"--train-examples {many}: yinyang has {many - 1}"):
+        load_data(replace(config, train_examples=many))

@@ -21,7 +21,7 @@ def load_data(config: Config) -> Data:
     Raises:
         InputError: for files that are missing or damaged, or examples that make no sense.
     """
-    train_set, val_set = task_of(config).training(_data_dir(config), config.final_fit)
+    train_set, val_set = _training(config)
     check_memory(config, len(train_set))
     if config.standardise:
         val_set = None if val_set is None else val_set.standardised(train_set)
@@ -42,9 +42,16 @@ def load_test(config: Config) -> Examples:
     """Load the test set, which is read once, after all settings are chosen."""
     test_set = task_of(config).test(_data_dir(config))
     if config.standardise:
-        train_set, _ = task_of(config).training(_data_dir(config), config.final_fit)
-        test_set = test_set.standardised(train_set)
+        test_set = test_set.standardised(_training(config)[0])
     return test_set.to(torch.device(config.device))
+
+
+def _training(config: Config) -> Data:
+    train_set, val_set = task_of(config).training(_data_dir(config), config.final_fit)
+    n = config.train_examples
+    if n > len(train_set):
+        raise InputError(f"--train-examples {n}: {config.task} has {len(train_set)}")
+    return train_set.drawn(n) if n else train_set, val_set
 
 
 def _data_dir(config: Config) -> Path | None:

@@ -76,6 +76,14 @@ class TaskSettings(Settings):
         choices=METHODS,
         common=True,
     )
+    train_examples: int = setting(
+        0,
+        "Train on so many of the training examples, drawn once for all seeds. 0: on all.",
+        metavar="INT",
+        group=WHAT,
+        at_least=0,
+        used_by=("examples",),
+    )
     standardise: bool = setting(
         False,
         "Give inputs zero mean and unit variance over the training examples.",

@@ -41,6 +41,16 @@ class Examples:
         """Return the first n examples."""
         return Examples(self.x[:n], self.y[:n], self.scale)
 
+    def drawn(self, n: int) -> Examples:
+        """Return n of the examples, or all if there are fewer, at random; always the same.
+
+        >>> few = Examples(torch.arange(9.0).view(9, 1), torch.arange(9)).drawn(2)
+        >>> bool((few.x[:, 0] == few.y).all()), len(few)
+        (True, 2)
+        """
+        index = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:n]
+        return Examples(self.x[index], self.y[index], self.scale)
+
     def standardised(self, by: Examples) -> Examples:
         """Return examples whose batches are standardised by mean and variance of other examples.
 
