@@ -8,7 +8,7 @@ import pytest
 import snntorch
 import torch
 import torch.nn.functional as F
-from cases import Replay, cosine, gradients
+from cases import Replay, TrueMap, cosine, gradients
 from spikes import lif, over, task
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -31,7 +31,12 @@ from noisynets import (
     survey,
 )
 from noisynets.bench.steps import memory, spiking
+from noisynets.core.outer import is_norm
 from noisynets.core.trial import Population
+from noisynets.core.types import Node
+from noisynets.rules.credit.feedback import LayerwiseFeedback
+from noisynets.rules.credit.mirror import Map
+from noisynets.rules.credit.norm_mirror import NormMirror
 from noisynets.run.settings import Config, resolve
 from noisynets.systems.devices import AdditiveGaussian, Noisy, TrialGaussian
 from noisynets.systems.spiking import (
@@ -129,6 +134,32 @@ def test_credit_over_trials_is_the_gradient_for_constant_inputs(noise_over: str)
     for name, found in gradients(net).items():
         assert cosine(found, true[name]) > 0.98, name
         assert 0.8 < float(found.norm() / true[name].norm()) < 1.25, name
+
+
+@pytest.mark.parametrize(
+    ("norm", "steps"), [(nn.LayerNorm(6), 5), (nn.GroupNorm(2, 6), 16), (nn.LayerNorm(6), 100)]
+)
+def test_a_normalisation_gets_the_mean_over_the_steps(norm: nn.Module, steps: int) -> None:
+    """Inputs vary in time. 16 of 100 steps are kept, whose mean is close to that of all."""
+    torch.manual_seed(0)
+    nn.init.normal_(norm.weight)
+    layers = nn.Sequential(nn.Linear(4, 6), norm, nn.Linear(6, 3))
+    net = Spiking(layers, steps=None, readout=MeanOutput()).double()
+    x, y = torch.randn(8, steps, 4, dtype=F64), torch.randn(8, 3, dtype=F64)
+    squared_error(net(x), y).mean().backward()
+    true = gradients(net)
+    net.zero_grad()
+
+    def map_of(node: Node) -> Map:
+        return NormMirror(node.layer) if is_norm(node.layer) else TrueMap(node.layer)
+
+    rule = OverTrial(LayerwiseFeedback(map_of))
+    NodePerturbation(net, squared_error, rule, sigma=0.1)(x, y)
+    found = gradients(net)
+    for name in ("network.0.bias", "network.1.weight", "network.1.bias", "network.2.bias"):
+        if steps <= 16:
+            torch.testing.assert_close(found[name], true[name], rtol=1e-7, atol=1e-9)
+        assert cosine(found[name], true[name]) > 0.98, name
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from torch import nn
 
-from noisynets.core.outer import has_outer
+from noisynets.core.outer import has_outer, is_norm
 from noisynets.core.trial import Population, Stateful, populations, stateful
 from noisynets.core.types import Effect, Node, Physical, Sealed, Wrapper
 
@@ -171,6 +171,7 @@ class Survey:
         physical: what was declared physical.
         builtin: per node, True if its outlet is a layer of PyTorch, whose fresh output may be
             changed in place.
+        normalises: per node, True if its layer is a normalisation: not linear in its input.
     """
 
     system: nn.Module
@@ -181,6 +182,7 @@ class Survey:
     parameters: dict[str, nn.Parameter]
     physical: Declared
     builtin: tuple[bool, ...]
+    normalises: tuple[bool, ...]
 
 
 def survey(
@@ -207,4 +209,5 @@ def survey(
         parameters_between(system, nodes),
         _declared(system, nodes, physical),
         tuple(is_builtin(node.outlet) for node in nodes),
+        tuple(is_norm(node.product) for node in nodes),
     )

@@ -46,6 +46,7 @@ class Site:
         noisy: the same among all 1 + P passes.
         splits: the passes split here, at the first call.
         builtin: its output is fresh, and may be changed in place.
+        normalises: its layer is a normalisation.
     """
 
     index: int
@@ -54,6 +55,7 @@ class Site:
     noisy: slice
     splits: bool
     builtin: bool
+    normalises: bool
 
 
 class Insertion:
@@ -226,7 +228,7 @@ class NodeHooks:
         elif site.index in self.means:
             self.means[site.index].add_(record)
         else:
-            self.means[site.index] = NodeMean(record, self._held, needs.steps)
+            self.means[site.index] = NodeMean(record, self._held, needs.steps, site.normalises)
 
     def _copy(self, index: int, what: str, entering: Tensor) -> Tensor:
         """Copy the reference rows of an input, once for as long as it is the same tensor."""
@@ -436,11 +438,12 @@ def _unreached(unfinished: set[str]) -> SystemRefused:
 def _sites(survey: Survey, resamples: int, per_node: bool, split: Node | None) -> list[Site]:
     """Return where each node is in the stacked batch; pass l·K + k perturbs node l alone."""
     found = []
-    for i, (node, builtin) in enumerate(zip(survey.nodes, survey.builtin, strict=True)):
+    kinds = zip(survey.nodes, survey.builtin, survey.normalises, strict=True)
+    for i, (node, builtin, normalises) in enumerate(kinds):
         start = i * resamples if per_node else 0
         own = slice(start, start + resamples)
         noisy = slice(own.start + 1, own.stop + 1)
-        found.append(Site(i, node, own, noisy, node is split, builtin))
+        found.append(Site(i, node, own, noisy, node is split, builtin, normalises))
     return found
 
 

@@ -62,6 +62,8 @@ class NodeRecord:
             and the rule needs them.
         draws: independent draws of noise in each mean; the variance of the noise that enters at
             the node is smaller by this factor.
+        sampled: of a mean over a trial: the records of some of its steps, evenly spread, where the
+            mean of what the layer computes is not what it computes of the mean input.
     """
 
     node: Node
@@ -75,6 +77,7 @@ class NodeRecord:
     shift: Tensor | None = None
     steps: Tensor | None = None
     draws: int = 1
+    sampled: tuple[NodeRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,35 @@ TENSORS = ("x", "raw", "delta", "xi", "a", "shift")
 
 ROWS = 16
 """Samples of which every step of every pass is kept."""
+
+SAMPLED = 16
+"""Steps of a trial, at most, that are kept of what is not linear in its input."""
+
+Item = TypeVar("Item")
+
+
+class Spread(Generic[Item]):
+    """At most `most` items of a sequence of any length: every 1st, 2nd, 4th, ..., evenly spread.
+
+    >>> spread = Spread(most=4)
+    >>> for item in range(11):
+    ...     spread.add_(item)
+    >>> spread.items
+    [0, 4, 8]
+    """
+
+    def __init__(self, most: int = SAMPLED) -> None:
+        self.items: list[Item] = []
+        self._most, self._every, self._seen = most, 1, 0
+
+    def add_(self, item: Item) -> None:
+        """Take the next item of the sequence, and keep it or not."""
+        if self._seen % self._every == 0:
+            self.items.append(item)
+        if len(self.items) > self._most:
+            del self.items[1::2]
+            self._every *= 2
+        self._seen += 1
 
 
 def wide(x: Tensor) -> Tensor:
@@ -40,12 +69,18 @@ class NodeMean:
         held: the injected noise stays the same through the trial. If not, it is drawn anew in
             every step, so that the mean of T draws has the standard deviation σ/√T.
         keep_steps: keep the input of every step.
+        samples: keep the records of some steps.
     """
 
-    def __init__(self, first: NodeRecord, held: bool, keep_steps: bool = False) -> None:
+    def __init__(
+        self, first: NodeRecord, held: bool, keep_steps: bool = False, samples: bool = False
+    ) -> None:
         self._first = first
         self._held = held
         self._steps = [first.x] if keep_steps else None
+        self._sampled: Spread[NodeRecord] | None = Spread() if samples else None
+        if self._sampled is not None:
+            self._sampled.add_(first)
         self._sums = {
             name: wide(value).clone()
             for name in TENSORS
@@ -66,6 +101,8 @@ class NodeMean:
             )
         if self._steps is not None:
             self._steps.append(record.x)
+        if self._sampled is not None:
+            self._sampled.add_(record)
         self._count += 1
 
     def record(self) -> NodeRecord:
@@ -77,7 +114,9 @@ class NodeMean:
         draws = 1 if self._held else n
         sigma = None if self._first.sigma is None else self._first.sigma / draws**0.5
         steps = None if self._steps is None else torch.stack(self._steps, 1)
-        return replace(self._first, sigma=sigma, steps=steps, draws=draws, **means)
+        sampled = () if self._sampled is None else tuple(self._sampled.items)
+        first = replace(self._first, sigma=sigma, steps=steps, draws=draws, sampled=sampled)
+        return replace(first, **means)
 
 
 class PopulationMean:

@@ -69,7 +69,9 @@ class Credited:
                 x, credit = credit.x.flatten(0, 1), credit.credit.flatten(0, 1)
                 accumulate_(call.node.layer, x, credit, self.dtype)
             elif credit is not None:
-                accumulate_(call.node.layer, call.x, credit, self.dtype)
+                steps = call.sampled or (call,)
+                for step in steps:
+                    accumulate_(call.node.layer, step.x, credit / len(steps), self.dtype)
         for name, gradient in self.assigned.parameters.items():
             parameter = self.survey.parameters[name]
             gradient, before = gradient.to(parameter.dtype), parameter.grad

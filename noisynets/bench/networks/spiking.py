@@ -27,8 +27,8 @@ SPIKING = (
     Network(
         "spiking-groupnorm",
         spiking,
-        Gaussian(32, (1, 3, 12, 12), scale=0.5),
-        sigma=0.3,
+        Gaussian(512, (1, 3, 12, 12), scale=0.5),
+        sigma=0.1,
         note="compared with a surrogate gradient (arctan), as spikes have none",
     ),
 )

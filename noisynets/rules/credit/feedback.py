@@ -22,7 +22,7 @@ from noisynets.core.types import Node
 from noisynets.rules.credit.delivery import Gates, activity, from_output, send_down
 from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
 from noisynets.rules.credit.explained import unexplained_maps
-from noisynets.rules.credit.mirror import Map, Maps, has_mirror
+from noisynets.rules.credit.mirror import Map, Maps, has_mirror, sent_through
 from noisynets.rules.credit.saturation import SaturationMask
 from noisynets.rules.credit.state import nested, unnested
 from noisynets.rules.rule import Assigned, Rule
@@ -175,7 +175,7 @@ class LayerwiseFeedback(Feedback):
             known, measured = self.maps.get(record.calls[call].node), record.calls[call]
             if known is None or graph.inputs[call] is None:
                 return None
-            return known(credit, measured.raw)
+            return sent_through(known, credit, measured)
 
         arrived = send_down(record, self._gates, through, taught)
         return Sent(list(credits), arrived.parameters, populations | arrived.populations)

@@ -199,6 +199,13 @@ class Map(Protocol):
         """Continue from a `state`."""
 
 
+def sent_through(known: Map, credit: Tensor, call: NodeRecord) -> Tensor:
+    """Return the credit of the raw input of a call; of sampled steps, their mean."""
+    if not call.sampled:
+        return known(credit, call.raw)
+    return torch.stack([known(credit, step.raw) for step in call.sampled]).mean(0)
+
+
 def in_turn(records: Sequence[NodeRecord], turn: int) -> list[NodeRecord]:
     """Return one record per node: the calls of a node take turns."""
     calls: dict[str, list[NodeRecord]] = {}
@@ -223,9 +230,10 @@ class Maps:
             known = self._known(call.node)
             if known is None:
                 known = self._maps[call.node.name] = self._new(call.node)
-            assert call.shift is not None
-            made = call.delta if call.xi is None else call.delta - call.xi
-            known.update_(call.raw, call.shift, made)
+            step = call.sampled[self._updates % len(call.sampled)] if call.sampled else call
+            assert step.shift is not None
+            made = step.delta if step.xi is None else step.delta - step.xi
+            known.update_(step.raw, step.shift, made)
         self._updates += 1
 
     def get(self, node: Node) -> Map | None:
