@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from cases import TrueMap, cosine, gradients
 from torch import Tensor, nn
 
-from noisynets import NodePerturbation, squared_error
+from noisynets import SPSA, NodePerturbation, squared_error
 from noisynets.core.own_values import OwnValues
 from noisynets.rules.credit.feedback import LayerwiseFeedback
 from noisynets.systems.devices import AdditiveGaussian, GainOffset, Noisy
@@ -114,6 +114,40 @@ def test_what_no_credit_reaches_is_trained_within_the_pair(rule: str) -> None:
     true = gradients(net)["gain"]
     assert cosine(found, true) > 0.9
     assert float(found.norm() / true.norm()) == pytest.approx(1, abs=0.25)
+
+
+def test_what_no_credit_reaches_is_trained_by_spsa_on_request() -> None:
+    torch.manual_seed(0)
+    net, (x, y) = Rounded().double(), batch(20)
+
+    def fresh() -> NodePerturbation:
+        spsa = SPSA(net, squared_error, sigma=1e-2, resamples=8)
+        return NodePerturbation(net, squared_error, "mirrored", others=spsa)
+
+    estimator, sums = fresh(), torch.zeros(8, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="'gain': no credit reaches it.* by SPSA"):
+        estimator(x, y)
+        estimator(x, y)
+    for _ in range(60):
+        net.zero_grad()
+        assert estimator(x, y).sample_forwards == (2 + 16) * len(x)
+        found = gradients(net)
+        sums += found["gain"] / 60
+    assert found.keys() == {name for name, _ in net.named_parameters()}
+    restored = fresh()
+    restored.restore(estimator.state())
+    both = []
+    for one in (estimator, restored):
+        net.zero_grad()
+        one(x, y)
+        both.append(gradients(net))
+    assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+    net.forward = lambda x: net.last(net.first(x).tanh() * net.gain)
+    net.zero_grad()
+    squared_error(net(x), y).mean().backward()
+    true = gradients(net)["gain"]
+    assert cosine(sums, true) > 0.9
+    assert float(sums.norm() / true.norm()) == pytest.approx(1, abs=0.25)
 
 
 def test_raw_rules_train_all_others_too() -> None:

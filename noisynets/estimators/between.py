@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.notes import Notes
 from noisynets.core.record import Needs, Record
+from noisynets.core.types import Estimate
+from noisynets.estimators.weight_space import WeightSpace
 from noisynets.rules import Assigned, Rule, StepCredit
 
 RELATIVE = 1e-2
@@ -32,13 +35,17 @@ class Between:
     Args:
         seed: of ξ.
         notes: where parameters without credit are named.
+        others: estimator that trains what no credit reaches instead, by passes of its own.
 
     Attributes:
         reached: paths of the parameters that the rule's credit reaches.
+        left: paths of those that are left to `others`.
     """
 
-    def __init__(self, seed: int, notes: Notes) -> None:
+    def __init__(self, seed: int, notes: Notes, others: WeightSpace | None = None) -> None:
         self.reached: set[str] = set()
+        self.left: tuple[str, ...] = ()
+        self._others = others
         self._traced = False
         self._notes = notes
         self._seed = seed
@@ -51,13 +58,25 @@ class Between:
             return {}  # the first batch shows what credit reaches
         passes = resamples * (len(survey.nodes) if needs.per_node else 1)
         left = {name: p for name, p in survey.parameters.items() if name not in self.reached}
+        other = self._others
+        what = "weight perturbation within the same pairs" if other is None else other.noun
         if left:
             self._notes.warn(
                 "weight perturbation",
                 f"{', '.join(map(repr, left))}: no credit reaches it, so that it is trained by "
-                "weight perturbation within the same pairs",
+                f"{what}",
             )
+        if other is not None:
+            self.left = tuple(left)
+            return {}
         return {name: self._drawn(p, passes) for name, p in left.items()}
+
+    def train_left_(self, inputs: Any, targets: Any, estimate: Estimate) -> Estimate:
+        """Add to `.grad` of what is left to `others`; return the estimate with their passes."""
+        if not self.left or self._others is None:
+            return estimate
+        more = self._others(inputs, targets, self.left).sample_forwards
+        return replace(estimate, sample_forwards=estimate.sample_forwards + more)
 
     @property
     def _noise(self) -> Injection:
@@ -136,6 +155,9 @@ class Between:
         found |= {f"reached|{name}": torch.ones(()) for name in self.reached}
         if self._injection is not None:
             found["stream"] = self._injection.stream.state()
+        found |= {f"left|{name}": torch.ones(()) for name in self.left}
+        others = {} if self._others is None else self._others.state()
+        found |= {f"others|{name}": value for name, value in others.items()}
         return found | {"traced": torch.tensor(self._traced)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -145,6 +167,10 @@ class Between:
         kept = [(name.partition("|"), value) for name, value in state.items()]
         self._means = {name: value for (what, _, name), value in kept if what == "mean"}
         self.reached = {name for (what, _, name), _ in kept if what == "reached"}
+        self.left = tuple(name for (what, _, name), _ in kept if what == "left")
+        if self._others is not None:
+            others = {name: value for (what, _, name), value in kept if what == "others"}
+            self._others.restore(others)
         self._traced = bool(state.get("traced", False))
 
 

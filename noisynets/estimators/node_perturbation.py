@@ -40,6 +40,7 @@ from noisynets.estimators.between import Between
 from noisynets.estimators.named import rule_of
 from noisynets.estimators.obstacles import EVERY, LOOKS, Batch, Obstacles
 from noisynets.estimators.possible import check_needs, check_system
+from noisynets.estimators.weight_space import WeightSpace
 from noisynets.rules import Assigned, Rule, StepCredit
 
 
@@ -115,6 +116,7 @@ class Surveyed:
         self._graph_shape: torch.Size | None = None
         self._checked = False
         self._rowless: tuple[nn.Module, ...] = ()
+        self.survey()
 
     def survey(self) -> Survey:
         """Return the survey of the system as it is now.
@@ -226,8 +228,7 @@ class NodePerturbation:
         loss: (outputs (R, ...), targets (R, ...)) → one value per row, or per position: summed.
         rule: a name in `RULES`, or a `Rule`.
         sigma: standard deviation of the injected noise, in units of the activities; or an
-            `Injection`, in place of `noise` and `seed`. None is the intrinsic mode: all passes have
-            the system's own noise, and only inputs, activities and losses are read.
+            `Injection`. None, the intrinsic mode: all passes have the system's own noise alone.
         resamples: K.
         noise: distribution of the injected noise: a name in `SAMPLERS`, or a sampler.
         seed: of the injected noise, and of what the rule draws.
@@ -235,9 +236,9 @@ class NodePerturbation:
             the loss's own derivative. `MeasuredError()` uses loss differences alone.
         product_dtype: in which credit and inputs are multiplied, bfloat16 for example; the passes,
             whose differences are small, keep their dtype. None: as the passes.
-        physical: paths of modules, and names of operations ('softmax', 'norm', as in `plan`), that
-            are declared physical: feedback passes them by measured gains and learned maps alone.
+        physical: paths of modules and names of operations, as in `plan`, that are declared so.
         verify: check the system on the first batch; see `noisynets.core.verify`.
+        others: trains what no credit reaches by passes of its own, as `SPSA(system, loss)`.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -266,6 +267,7 @@ class NodePerturbation:
         product_dtype: torch.dtype | None = None,
         physical: Collection[str] = (),
         verify: bool = True,
+        others: WeightSpace | None = None,
     ) -> None:
         check_system(system, resamples)
         self.system, self.loss = system, loss
@@ -276,9 +278,8 @@ class NodePerturbation:
         self.injection = Injection(sigma, noise, seed) if isinstance(sigma, float | int) else sigma
         check_needs(self.rule, self.rule.needs(system), self.injection, error)
         self._surveyed = Surveyed(system, self.rule, self.injection, physical, verify)
-        self._surveyed.survey()
         self._rows, self._obstacles = Rows(), Obstacles(system, passes=verify)
-        self.between = Between(seed, self._obstacles.notes)
+        self.between = Between(seed, self._obstacles.notes, others)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -302,7 +303,8 @@ class NodePerturbation:
         found.accumulate_()
         if self._surveyed.decorrelates:
             learn_(found.calls)
-        return found.estimate
+        train = self.between.left and self.between.train_left_
+        return train(inputs, targets, found.estimate) if train else found.estimate
 
     @torch.no_grad()
     def credit(self, inputs: Any, targets: Any, always: bool = True) -> Credited:
@@ -311,7 +313,7 @@ class NodePerturbation:
         Args:
             inputs: (B, ...), or a tree; see `Rows`. Leave it alone until credit is accumulated.
             targets: (B, ...), or a tree.
-            always: make noisy passes also in steps in which the rule needs none.
+            always: noisy passes also in steps in which the rule needs none.
         """
         inputs, targets, batch = self._rows(inputs, targets)
         current = self._surveyed.survey()
@@ -333,8 +335,8 @@ class NodePerturbation:
         )
         with probe:
             outputs = probe.call(inputs)
-        loss = losses(self.loss, outputs, probe.repeat(targets), (1 + probe.passes) * batch)
-        loss = loss.unflatten(0, (1 + probe.passes, batch))
+        rows = (1 + probe.passes) * batch
+        loss = losses(self.loss, outputs, probe.repeat(targets), rows).unflatten(0, (-1, batch))
         dloss, error = (loss[1:] - loss[0]).to(self._surveyed.dtype), None
         if needs.error:
             error = _mean(self.error(self.loss, outputs, targets, dloss), batch)
@@ -347,12 +349,12 @@ class NodePerturbation:
         self._obstacles.steps += 1
         if self._obstacles.steps in LOOKS or self._obstacles.steps % EVERY == 0:
             reads = self.rule.reads_dloss or self.error.needs_pairs
-            found = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
-            self._obstacles.look(found, self.rule, record)
+            seen = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
+            self._obstacles.look(seen, self.rule, record)
         estimate = Estimate(loss[0], reference_rows(outputs, batch, 1 + probe.passes), loss.numel())
-        given = self.between.assign(self.rule, record, between) if between else None
-        assigned = given or Assigned(self.rule(record))
-        return Credited(estimate, record.calls, assigned, current, self.product_dtype)
+        both = self.between.assign(self.rule, record, between) if between else None
+        given = both or Assigned(self.rule(record))
+        return Credited(estimate, record.calls, given, current, self.product_dtype)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the injected noise, and what the rule has learnt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +52,14 @@ class Perturbed:
         return outputs, losses(self.loss, outputs, self.targets, self.batch)
 
 
-class _WeightSpace:
-    """What the two estimators share: drawing ξ, and accumulating δL ξ."""
+class WeightSpace:
+    """What the two estimators share: drawing ξ, and accumulating δL ξ.
+
+    Attributes:
+        noun: what it is, in messages.
+    """
+
+    noun = "weight perturbation"
 
     default_noise = "gaussian"
     purpose = "noise in the weights"
@@ -93,8 +100,15 @@ class _WeightSpace:
         self.injection.stream.restore(state["stream"])
         self._obstacles.restore(state.get("looks"))
 
-    def _draw(self) -> dict[str, Tensor]:
+    def __call__(self, inputs: Any, targets: Any, names: Collection[str] | None = None) -> Estimate:
+        """Accumulate in `.grad`."""
+        raise NotImplementedError
+
+    def _draw(self, names: Collection[str] | None) -> dict[str, Tensor]:
+        """Draw ξ of the trained parameters, or of those that are named."""
         trained = {n: p for n, p in self.system.named_parameters() if p.requires_grad}
+        if names is not None:
+            trained = {name: trained[name] for name in names}
         return {name: self.injection(p.shape, like=p) for name, p in trained.items()}
 
     def _look(self, inputs: Any, outputs: Any, one: Tensor, other: Tensor) -> None:
@@ -113,7 +127,7 @@ class _WeightSpace:
             theta[name].grad = gradient if grad is None else grad.add_(gradient)
 
 
-class WeightPerturbation(_WeightSpace):
+class WeightPerturbation(WeightSpace):
     """One-sided: ∂L/∂θ ≈ (L(θ + ξ) − L(θ)) ξ / σ², with L the mean over the batch.
 
     Args:
@@ -126,20 +140,23 @@ class WeightPerturbation(_WeightSpace):
     """
 
     @torch.no_grad()
-    def __call__(self, inputs: Any, targets: Any) -> Estimate:
-        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...), or trees."""
+    def __call__(self, inputs: Any, targets: Any, names: Collection[str] | None = None) -> Estimate:
+        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...), or trees.
+
+        Only parameters of these `names`, their paths, are shifted; None: all that are trained.
+        """
         inputs, targets, batch = self._rows(inputs, targets)
         at = Perturbed(self.system, inputs, targets, batch, self.loss, Replays(self.system))
         outputs, loss = at({}, 0)
         for _ in range(self.resamples):
-            xi = self._draw()
+            xi = self._draw(names)
             moved = at(xi, 1)[1]
             self._accumulate_(xi, wide(moved).mean() - wide(loss).mean())
         self._look(inputs, outputs, loss, moved)
         return Estimate(loss, reference(outputs, batch, 1), (1 + self.resamples) * batch)
 
 
-class SPSA(_WeightSpace):
+class SPSA(WeightSpace):
     """Simultaneous perturbation: ∂L/∂θ ≈ (L(θ + σΔ) − L(θ − σΔ)) / 2σ Δ, with Δ = ±1.
 
     Args:
@@ -153,16 +170,20 @@ class SPSA(_WeightSpace):
     Source: Spall, IEEE Transactions on Automatic Control 37 (1992) 332.
     """
 
+    noun = "SPSA"
     default_noise = "rademacher"
     purpose = "signs of the weights' shifts"
 
     @torch.no_grad()
-    def __call__(self, inputs: Any, targets: Any) -> Estimate:
-        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...), or trees."""
+    def __call__(self, inputs: Any, targets: Any, names: Collection[str] | None = None) -> Estimate:
+        """Accumulate in `.grad`; inputs (B, ...), targets (B, ...), or trees.
+
+        Only parameters of these `names`, their paths, are shifted; None: all that are trained.
+        """
         inputs, targets, batch = self._rows(inputs, targets)
         at = Perturbed(self.system, inputs, targets, batch, self.loss, Replays(self.system))
         for _ in range(self.resamples):
-            xi = self._draw()
+            xi = self._draw(names)
             outputs, up = at(xi, 1)
             _, down = at(xi, -1)
             self._accumulate_(xi, (wide(up).mean() - wide(down).mean()) / 2)

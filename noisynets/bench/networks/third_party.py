@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,9 +26,9 @@ def _timm(name: str, **settings: Any) -> nn.Module:
     return network
 
 
-def resnet18() -> nn.Module:
-    """Return timm's ResNet-18, in training mode."""
-    return _timm("resnet18")
+def resnet18(zero_init_last: bool = True) -> nn.Module:
+    """Return timm's ResNet-18, in training mode; the last gains of its branches start at 0."""
+    return _timm("resnet18", zero_init_last=zero_init_last)
 
 
 def vit() -> nn.Module:
@@ -71,6 +72,12 @@ LINES = Text(16, 16)
 
 THIRD_PARTY = (
     Network("timm-resnet18", resnet18, PHOTOS, note="in training mode"),
+    Network(
+        "timm-resnet18-gain-1",
+        partial(resnet18, zero_init_last=False),
+        PHOTOS,
+        note="in training mode, zero_init_last=False",
+    ),
     Network("timm-vit-tiny", vit, PHOTOS),
     Network("transformers-gpt2", gpt2, LINES, of_logits, note="with its dropout and tied head"),
     Network("peft-lora-gpt2", peft_lora, LINES, of_logits, note="with dropout in the frozen part"),
