@@ -116,6 +116,7 @@ def test_what_no_credit_reaches_is_trained_within_the_pair(rule: str) -> None:
     assert float(found.norm() / true.norm()) == pytest.approx(1, abs=0.25)
 
 
+@pytest.mark.filterwarnings("ignore:'gain'")  # of the restored one
 def test_what_no_credit_reaches_is_trained_by_spsa_on_request() -> None:
     torch.manual_seed(0)
     net, (x, y) = Rounded().double(), batch(20)
