@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.batch import called, check_finite, of_trees, reference, stacked
 from noisynets.core.errors import InputError, SystemRefused
-from noisynets.core.graph import Adjoint, Graph, Tracer
+from noisynets.core.graph import Adjoint, Graph, Tracer, Traces
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.own_values import OwnValues
@@ -267,6 +267,7 @@ class Probe:
         shifts: of parameters by path: by how much they differ in each noisy pass, (P, *parameter).
         pairs: batch statistics and undeclared random numbers are those of the reference in all
             passes; see `Paired`.
+        traces: of earlier passes of the system; None: there are none.
 
     Attributes:
         passes: P, the noisy passes.
@@ -294,6 +295,7 @@ class Probe:
         needs: Needs = NOTHING,
         shifts: Mapping[str, Tensor] = MappingProxyType({}),
         pairs: bool = False,
+        traces: Traces | None = None,
     ) -> None:
         self.calls: list[NodeRecord] = []
         self.trajectories: list[Trajectory] = []
@@ -312,7 +314,8 @@ class Probe:
             PopulationMean(name, population, *rows, needs.steps)
             for name, population in measured.items()
         ]
-        self._tracer = _tracer(survey, needs, (1 + self.passes) * batch) if needs.graph else None
+        total = (1 + self.passes) * batch
+        self._tracer = _tracer(survey, needs, total, traces) if needs.graph else None
         shared = (survey.system, batch, 1 + self.passes, injection is not None)
         paired = Paired(*shared) if pairs else None
         modes = (self._own, self._tracer, paired)  # what is shared is traced
@@ -369,7 +372,8 @@ class Probe:
     def __enter__(self) -> Probe:
         for module in self._survey.stateful:
             module.forget()
-        self._handles = self._hooks.register()
+        first = [] if self._tracer is None else self._tracer.first_hooks()
+        self._handles = first + self._hooks.register()
         for mean in self._populations:
             handle = mean.population.register_forward_hook(mean.hook(), with_kwargs=True)
             self._handles.append(handle)
@@ -389,6 +393,8 @@ class Probe:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        if self._tracer is not None and self._survey.stateful:
+            self._tracer.values.protect_all()  # states may be reset in place
         for module in self._survey.stateful:
             module.forget()
         unfinished = self._hooks.close()
@@ -420,10 +426,10 @@ def _used(survey: Survey, own: OwnValues) -> dict[str, Tensor]:
     return {n: own.used[p] for n, p in survey.parameters.items() if p in own.used}
 
 
-def _tracer(survey: Survey, needs: Needs, rows: int) -> Tracer:
+def _tracer(survey: Survey, needs: Needs, rows: int, traces: Traces | None) -> Tracer:
     inside = survey.populations if needs.averages else None
     trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
-    return Tracer(survey, rows, inside, trials)
+    return Tracer(survey, rows, inside, trials, traces)
 
 
 def _unreached(unfinished: set[str]) -> SystemRefused:

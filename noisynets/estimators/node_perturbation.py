@@ -23,7 +23,7 @@ from noisynets.core.check import (
 )
 from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
-from noisynets.core.graph import Graph, Plan, plan_of
+from noisynets.core.graph import Graph, Plan, Traces, plan_of
 from noisynets.core.losses import Errors, KnownError, OutputError, losses
 from noisynets.core.nodes import Survey, is_chain, survey
 from noisynets.core.noise import Injection, check_sigma
@@ -92,6 +92,7 @@ class Surveyed:
         pairs: passes share batch statistics and random numbers; see `Paired`.
         shared: what they were seen to share, when the system was verified.
         last_graph: that was traced, of the system as it is; None before.
+        traces: of the system as it is.
         verified: rows with which it was verified, 2 at most: one row shows nothing of others.
     """
 
@@ -136,6 +137,7 @@ class Surveyed:
             self._survey = survey(self.system, nodes, self.physical)
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
+            self.traces = Traces()
             embeds = any(isinstance(node.layer, nn.Embedding) for node in nodes)
             self.verified = 0 if self.verifies or embeds else 2
             self.pairs = needs_pairing(self.system, strangers=not self.verifies)
@@ -198,7 +200,7 @@ class Surveyed:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the graph, which is traced again: adjoints cannot be pickled."""
-        return {**vars(self), "_graph": None, "last_graph": None}
+        return {**vars(self), "_graph": None, "last_graph": None, "traces": Traces()}
 
     def keep_graph(self, graph: Graph, inputs: Any) -> None:
         """Keep a traced graph, if every pass of the system has the same."""
@@ -328,6 +330,7 @@ class NodePerturbation:
             needs=needs if graph is None else replace(needs, graph=False),
             shifts=shifts,
             pairs=self._surveyed.pairs,
+            traces=self._surveyed.traces,
         )
         with probe:
             outputs = probe.call(inputs)

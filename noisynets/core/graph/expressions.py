@@ -242,6 +242,10 @@ class Graph:
     after: frozenset[Expression] = frozenset()
     physical: frozenset[str] = frozenset()
 
+    def same(self, other: Graph) -> bool:
+        """Return True if another graph is made of the same expressions."""
+        return vars(other).items() <= vars(self).items()
+
     @cached_property
     def parts(self) -> list[Expression]:
         """All expressions, each once, arguments before results."""

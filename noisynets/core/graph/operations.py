@@ -50,6 +50,9 @@ class Operation:
         rows: of the stacked batch.
         measured: those of activities, with the dimension of their rows; None: unknown.
         physical: it was declared physical.
+        applied: once its expressions are made: key of a digital operation, and the positions of its
+            live tensors, among those of the arguments.
+        opaque: once its expressions are made: no credit passes it.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Operation:
     rows: int
     measured: list[tuple[Tensor, int | None]]
     physical: bool = False
+    applied: tuple[int, tuple[int, ...]] | None = None
+    opaque: bool = False
 
     @property
     def pointwise(self) -> bool:
@@ -94,6 +99,7 @@ class Operation:
 
 
 def carried_out(
+    name: str,
     func: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -103,7 +109,6 @@ def carried_out(
     rows: int,
 ) -> Operation:
     """Return an operation that was carried out, with what its arguments hold."""
-    name = func.overloadpacket.__name__.removesuffix("_")
     read = given[1:] if name == "copy" else given
     held = [(t, h) for t in read if (h := values.held(t)) is not None]
     live = [(t, h.expression) for t, h in held]
@@ -119,6 +124,7 @@ def expressions_of(op: Operation, values: Values) -> list[Expression | None]:
     known = _row_by_row(op, values) if op.row_by_row else None
     if known is None and not op.physical:
         known = _digital(op, values)
+    op.opaque = not known
     return known or [Opaque(tuple(e for _, e in op.live), op.name) for _ in op.results]
 
 
@@ -172,11 +178,9 @@ def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
     chosen = {id(t) for t, _ in live}
     tensors = leaves((op.args, op.kwargs))
     at = tuple(i for i, t in enumerate(tensors) if id(t) in chosen)
-    args, kwargs = substituted((op.args, op.kwargs), lambda i, t: values.before(t).detach())
-    shapes = tuple(r.shape for r in op.results)
-    applied = Applied(op.func, args, kwargs, at, shapes)
-    key = values.apply(applied)
-    values.watch(applied)
+    key = values.new_key()
+    op.applied = key, at
+    apply(key, at, op.func, op.args, op.kwargs, op.results, values)
     of = tuple(e for t in tensors if id(t) in chosen for e in [values.expression(t)] if e)
     return [
         Digital(of, op.name, key, i)
@@ -184,6 +188,25 @@ def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
         else Opaque(of, op.name)
         for i, r in enumerate(op.results)
     ]
+
+
+def apply(
+    key: int,
+    live: tuple[int, ...],
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    results: list[Tensor],
+    values: Values,
+) -> None:
+    """Keep a digital operation with the values on which it was carried out."""
+
+    def value(position: int, tensor: Tensor) -> Tensor:
+        before = values.before(tensor)
+        return before.detach() if before.requires_grad else before
+
+    args, kwargs = substituted((args, kwargs), value)
+    values.apply(key, Applied(func, args, kwargs, live, tuple(r.shape for r in results)))
 
 
 def _pointwise(op: Operation, values: Values) -> Expression | None:
@@ -196,7 +219,8 @@ def _pointwise(op: Operation, values: Values) -> Expression | None:
     whole = base(expression)
     alike = all(base(e) is whole for _, e in op.live)
     if fixed and op.name not in RANDOM:
-        return with_constant(op.name, op.args, op.kwargs, op.live, fixed[0], op.rows, op.shape)
+        constant = values.before(fixed[0])
+        return with_constant(op.name, op.args, op.kwargs, op.live, constant, op.rows, op.shape)
     if len(op.live) == 1 and not isinstance(expression, Unit):
         factor = factor_of(op.name, op.args, op.kwargs, tensor)
         if factor is not None:

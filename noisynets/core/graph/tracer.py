@@ -6,15 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Trained, Unit
-from noisynets.core.graph.operations import carried_out, expressions_of
+from noisynets.core.graph.operations import Operation, apply, carried_out, expressions_of
 from noisynets.core.graph.plan import plain
 from noisynets.core.graph.rows import row_dim
-from noisynets.core.graph.values import Values
+from noisynets.core.graph.transcript import (
+    Entry,
+    Traces,
+    Transcript,
+    constants_of,
+    kinds,
+    read,
+)
+from noisynets.core.graph.values import Held, Values
+from noisynets.core.modes import Mode
 from noisynets.core.nodes import Declared, Survey
 from noisynets.core.trees import leaves
 from noisynets.core.trial import Population, Stepped
@@ -43,9 +52,12 @@ class PhysicalParts:
 
     def __call__(self, name: str) -> bool:
         """Return True if an operation is."""
-        words = {word for word in self._declared.operations if word in plain(name)}
-        self.met |= words
-        return bool(words) or self._running > 0
+        if self._declared.operations:
+            words = {word for word in self._declared.operations if word in plain(name)}
+            self.met |= words
+            if words:
+                return True
+        return self._running > 0
 
     def _enters(self, module: nn.Module, args: Any) -> None:
         self._running += 1
@@ -54,8 +66,10 @@ class PhysicalParts:
         self._running -= 1
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(Mode):
     """Records the operations of one pass. The probe registers its hooks and enters it.
+
+    It is inactive while a node of PyTorch runs, and the hooks on it.
 
     Args:
         survey: of the system.
@@ -63,6 +77,7 @@ class Tracer(TorchDispatchMode):
         populations: by path, where the record holds means over a trial: what is inside them is
             not traced, and only the first step is. None: every call is traced.
         stepped: modules that run through a whole trial; what follows them is traced again.
+        traces: of earlier passes, to which this one is added.
 
     Attributes:
         values: what all tensors hold.
@@ -74,32 +89,37 @@ class Tracer(TorchDispatchMode):
         rows: int,
         populations: Mapping[str, Population] | None = None,
         stepped: Sequence[Stepped] = (),
+        traces: Traces | None = None,
     ) -> None:
         super().__init__()
-        self.values = Values()
-        self._survey = survey
-        self._rows = rows
+        self._survey, self._rows = survey, rows
+        self._traces = Traces() if traces is None else traces
+        self._last, self._now = self._traces.last(rows), Transcript()
+        self.values = Values(self._last.key)
         self._populations = populations
         self._called: set[Node] = set()
         self._finished = False  # the first step of a trial
         self._stepped, self._ended = stepped, False
         self._after: list[Expression] = []  # what was made once a trial had ended
         self._inside: dict[str, Expression | None] = {}
-        self._units: dict[str, Unit] = {}
+        self._units: dict[str, Held] = {}
         self._entered: dict[Node, Expression | None] = {}
         self._calls: list[tuple[Node, Expression | None]] = []
         self._physical = PhysicalParts(survey.physical)
+        self._pausing: Node | None = None  # the node that made this inactive
         for name, parameter in survey.parameters.items():
-            self.values.set_(parameter, Trained(parameter, name), None, parametric=True)
+            held = self._last.parameters.get(name)
+            if held is None:
+                held = self.values.of(Trained(parameter, name), None, parametric=True)
+            self._now.parameters[name] = held
+            self.values.set_(parameter, held)
 
     def hooks(self) -> list[RemovableHandle]:
-        """Register hooks on nodes and populations; the caller removes them."""
-        handles: list[RemovableHandle] = []
-        for node in self._survey.nodes:
-            handles.append(
-                node.inlet.register_forward_pre_hook(self._node_enters(node), with_kwargs=True)
-            )
-            handles.append(node.outlet.register_forward_hook(self._node_leaves(node)))
+        """Register the hooks that come after those of the probe; the caller removes them."""
+        handles = [
+            node.outlet.register_forward_hook(self._node_leaves(node))
+            for node in self._survey.nodes
+        ]
         for name, population in (self._populations or {}).items():
             enters = self._population_enters(name)
             handles.append(population.register_forward_pre_hook(enters, with_kwargs=True))
@@ -107,8 +127,21 @@ class Tracer(TorchDispatchMode):
         handles += [m.register_forward_hook(self._trial_ends) for m in self._stepped]
         return handles + self._physical.hooks()
 
+    def first_hooks(self) -> list[RemovableHandle]:
+        """Register the hooks that come before those of the probe; the caller removes them."""
+        nodes = zip(self._survey.nodes, self._survey.builtin, strict=True)
+        return [
+            node.inlet.register_forward_pre_hook(
+                self._node_enters(node, builtin and node.inlet is node.outlet), with_kwargs=True
+            )
+            for node, builtin in nodes
+        ]
+
     def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
-        """Return the graph of a pass from its output; tensors without an `error` are left out."""
+        """Return the graph of a pass from its output; tensors without an `error` are left out.
+
+        It is that of the last pass if nothing is new.
+        """
         tensors = leaves(output)
         made = tuple(
             None if e is None else self.values.expression(tensor)
@@ -117,70 +150,153 @@ class Tracer(TorchDispatchMode):
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
         over_trial, after = self._populations is not None, frozenset(self._after)
-        return Graph(names, inputs, made, over_trial, after, frozenset(self._physical.met))
+        physical = frozenset(self._physical.met)
+        graph = Graph(names, inputs, made, over_trial, after, physical)
+        last = self._last.graph
+        self._now.graph = last if last is not None and last.same(graph) else graph
+        self._now.key = self.values.key
+        self._traces.keep(self._rows, self._now)
+        return self._now.graph
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation, and record the expressions of its results."""
-        kwargs = kwargs or {}
+        name, mutates = self._traces.facts(func)
         if self._finished or self._inside or self._entered:
+            if mutates:
+                self.values.protect(leaves((args, kwargs)))
             return func(*args, **kwargs)
-        mutates = func._schema.is_mutable
-        given = leaves((args, kwargs))
-        self.values.begin(given if mutates else [])
+        values = self.values
+        given: list[Tensor] = []
+        held: list[Held | None] = []
+        what = [func, read(args, given, held, values), self._physical(name)]
+        if kwargs:
+            what.append([(key, read(part, given, held, values)) for key, part in kwargs.items()])
+        if not mutates and not any(held):
+            out = func(*args, **kwargs)
+            for tensor in leaves(out):
+                values.set_(tensor, None)
+            return out
+        entry = self._again(what)
+        if entry is not None and not entry.same(given):
+            entry = None
+        if mutates:
+            values.begin(given)
         out = func(*args, **kwargs)
         results = leaves(out)
-        if results:
-            self._note(func, args, kwargs, given, results)
+        if not results:
+            return out
+        if entry is not None and entry.fits(results, values):
+            self._repeat(entry, func, args, kwargs, given, results)
+        else:
+            op = carried_out(name, func, args, kwargs, given, results, values, self._rows)
+            op.physical = bool(what[2])
+            entry = self._note(op, what, mutates)
+        if mutates:
+            values.end()
+        self._keep(entry)
         return out
 
-    def _note(
+    def _again(self, what: Sequence[Any]) -> Entry | None:
+        """Return what was made at this point of the last pass, if it was the same."""
+        at, entries = len(self._now.entries), self._last.entries
+        return entries[at] if at < len(entries) and entries[at].what == what else None
+
+    def _keep(self, entry: Entry) -> None:
+        self._now.entries.append(entry)
+        if self._ended:
+            self._after += [held.expression for held in entry.made if held is not None]
+
+    def _repeat(
         self,
+        entry: Entry,
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         given: list[Tensor],
         results: list[Tensor],
     ) -> None:
-        values, mutates = self.values, func._schema.is_mutable
-        if not mutates and not any(map(values.held, given)):
-            for tensor in results:
-                values.set_(tensor, None)
-            return
-        op = carried_out(func, args, kwargs, given, results, values, self._rows)
-        op.physical = self._physical(op.name)
-        for tensor, expression in zip(results, expressions_of(op, values), strict=True):
-            row = row_dim(op.name, args, op.measured, tensor, self._rows)
-            if mutates:
-                values.overwrite(tensor, expression, row, op.of_parameters)
-            elif values.held(tensor) is None:  # else a view: the same numbers in the same place
-                values.set_(tensor, expression, row, op.of_parameters)
-            if self._ended and expression is not None:
-                self._after.append(expression)
+        """Let the results of an operation hold what those of the last pass held."""
+        for i in entry.stored:
+            self.values.store(given[i])
+        if entry.applied is not None:
+            apply(*entry.applied, func, args, kwargs, results, self.values)
+        for tensor, held, sets in zip(results, entry.made, entry.sets, strict=True):
+            if sets:
+                self.values.set_(tensor, held)
 
-    def _node_enters(self, node: Node) -> Callable[..., None]:
+    def _note(self, op: Operation, what: Sequence[Any], mutates: bool) -> Entry:
+        """Make the expressions of an operation's results."""
+        values = self.values
+        values.read.clear()
+        made: list[Held | None] = []
+        sets: list[bool] = []
+        simple = not mutates or all(map(values.alone, op.results))
+        expressions = expressions_of(op, values)
+        constants = constants_of(op, values) if any(expressions) else ()
+        for tensor, expression in zip(op.results, expressions, strict=True):
+            row = row_dim(op.name, op.args, op.measured, tensor, self._rows)
+            held = None
+            if expression is not None:
+                held = values.of(expression, row, op.of_parameters)
+            before = None if mutates else values.held(tensor)
+            if mutates:
+                values.overwrite(tensor, held)
+            elif before is None:  # else a view: the same numbers in the same place
+                values.set_(tensor, held)
+            made.append(held if before is None else before)
+            sets.append(before is None)
+        position = {id(t): i for i, t in enumerate(op.given)}
+        return Entry(
+            what if simple and constants is not None else None,
+            tuple(made),
+            tuple(sets),
+            kinds(op.results),
+            tuple(position[id(t)] for t in values.read),
+            op.applied,
+            constants or (),
+            mutates,
+        )
+
+    def _node_enters(self, node: Node, pauses: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             again = self._populations is not None and node in self._called
             self._finished = self._finished or again
             self._called.add(node)
             if not self._finished:
                 self._entered[node] = self.values.expression(_first(args, kwargs))
+            if pauses and self._pausing is None and _get_current_dispatch_mode() is self:
+                super(Tracer, self).__exit__(None, None, None)
+                self._pausing = node
 
         return hook
 
     def _node_leaves(self, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            if self._pausing is node:
+                self._pausing = None
+                super(Tracer, self).__enter__()
             if not self._finished:
-                self.values.set_(output, Activity(len(self._calls)))
-                self._calls.append((node, self._entered.pop(node)))
+                made = self._entered.pop(node)
+                held = self._made([node, made], lambda: Activity(len(self._calls)))
+                self.values.set_(output, held)
+                self._calls.append((node, made))
 
         return hook
+
+    def __exit__(self, *error: Any) -> None:
+        """Become inactive, also if a node has failed."""
+        if self._pausing is None:
+            super().__exit__(*error)
+        self._pausing = None
+
+    def _made(self, what: Sequence[Any], new: Callable[[], Expression]) -> Held:
+        """Return what was made at this point of the last pass, or what is new."""
+        what = [*what, len(self._calls)]
+        entry = self._again(what) or Entry(what, (self.values.of(new()),))
+        self._now.entries.append(entry)
+        (held,) = entry.made
+        assert held is not None, "an expression was made"
+        return held
 
     def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._ended:
@@ -199,7 +315,9 @@ class Tracer(TorchDispatchMode):
             made = self._inside.pop(name)
             if made is not None:
                 kind, key = type(module).__name__, self.values.new_key()
-                self._units[name] = Unit(made, -1, key, kind, population=name)
+                self._units[name] = self._made(
+                    [name, made, kind], lambda: Unit(made, -1, key, kind, population=name)
+                )
             if name in self._units and (not self._finished or module.final):
                 self.values.set_(output, self._units[name])
 
