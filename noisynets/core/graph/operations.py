@@ -98,7 +98,7 @@ class Operation:
         return tuple(self.results[0].shape)
 
 
-def carried_out(
+def operation(
     name: str,
     func: Any,
     args: tuple[Any, ...],
@@ -200,12 +200,8 @@ def apply(
     values: Values,
 ) -> None:
     """Keep a digital operation with the values on which it was carried out."""
-
-    def value(position: int, tensor: Tensor) -> Tensor:
-        before = values.before(tensor)
-        return before.detach() if before.requires_grad else before
-
-    args, kwargs = substituted((args, kwargs), value)
+    if func._schema.is_mutable:
+        args, kwargs = substituted((args, kwargs), lambda i, t: values.before(t))
     values.apply(key, Applied(func, args, kwargs, live, tuple(r.shape for r in results)))
 
 

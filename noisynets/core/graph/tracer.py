@@ -11,18 +11,10 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Trained, Unit
-from noisynets.core.graph.operations import Operation, apply, carried_out, expressions_of
 from noisynets.core.graph.plan import plain
-from noisynets.core.graph.rows import row_dim
-from noisynets.core.graph.transcript import (
-    Entry,
-    Traces,
-    Transcript,
-    constants_of,
-    kinds,
-    read,
-)
-from noisynets.core.graph.values import Held, Values
+from noisynets.core.graph.trace import Trace
+from noisynets.core.graph.transcript import Traces
+from noisynets.core.graph.values import Held
 from noisynets.core.modes import Mode
 from noisynets.core.nodes import Declared, Survey
 from noisynets.core.trees import leaves
@@ -94,8 +86,9 @@ class Tracer(Mode):
         super().__init__()
         self._survey, self._rows = survey, rows
         self._traces = Traces() if traces is None else traces
-        self._last, self._now = self._traces.last(rows), Transcript()
-        self.values = Values(self._last.key)
+        self._last = self._traces.last(rows)
+        self._trace = Trace(self._last, rows)
+        self.values = self._trace.values
         self._populations = populations
         self._called: set[Node] = set()
         self._finished = False  # the first step of a trial
@@ -108,10 +101,10 @@ class Tracer(Mode):
         self._physical = PhysicalParts(survey.physical)
         self._pausing: Node | None = None  # the node that made this inactive
         for name, parameter in survey.parameters.items():
-            held = self._last.parameters.get(name)
+            held = self._last.parameters.get((name, parameter.shape))
             if held is None:
                 held = self.values.of(Trained(parameter, name), None, parametric=True)
-            self._now.parameters[name] = held
+            self._trace.now.parameters[name, parameter.shape] = held
             self.values.set_(parameter, held)
 
     def hooks(self) -> list[RemovableHandle]:
@@ -153,109 +146,27 @@ class Tracer(Mode):
         physical = frozenset(self._physical.met)
         graph = Graph(names, inputs, made, over_trial, after, physical)
         last = self._last.graph
-        self._now.graph = last if last is not None and last.same(graph) else graph
-        self._now.key = self.values.key
-        self._traces.keep(self._rows, self._now)
-        return self._now.graph
+        graph = last if last is not None and last.same(graph) else graph
+        self._trace.now.graph, self._trace.now.key = graph, self.values.key
+        self._traces.keep(self._rows, self._trace.now)
+        return graph
 
     def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation, and record the expressions of its results."""
-        name, mutates = self._traces.facts(func)
+        facts = self._traces.facts.get(func)
+        if facts is None:
+            name = func.overloadpacket.__name__.removesuffix("_")
+            facts = self._traces.facts[func] = name, func._schema.is_mutable
+        name, mutates = facts
         if self._finished or self._inside or self._entered:
             if mutates:
                 self.values.protect(leaves((args, kwargs)))
             return func(*args, **kwargs)
-        values = self.values
-        given: list[Tensor] = []
-        held: list[Held | None] = []
-        what = [func, read(args, given, held, values), self._physical(name)]
-        if kwargs:
-            what.append([(key, read(part, given, held, values)) for key, part in kwargs.items()])
-        if not mutates and not any(held):
-            out = func(*args, **kwargs)
-            for tensor in leaves(out):
-                values.set_(tensor, None)
-            return out
-        entry = self._again(what)
-        if entry is not None and not entry.same(given):
-            entry = None
-        if mutates:
-            values.begin(given)
-        out = func(*args, **kwargs)
-        results = leaves(out)
-        if not results:
-            return out
-        if entry is not None and entry.fits(results, values):
-            self._repeat(entry, func, args, kwargs, given, results)
-        else:
-            op = carried_out(name, func, args, kwargs, given, results, values, self._rows)
-            op.physical = bool(what[2])
-            entry = self._note(op, what, mutates)
-        if mutates:
-            values.end()
-        self._keep(entry)
-        return out
-
-    def _again(self, what: Sequence[Any]) -> Entry | None:
-        """Return what was made at this point of the last pass, if it was the same."""
-        at, entries = len(self._now.entries), self._last.entries
-        return entries[at] if at < len(entries) and entries[at].what == what else None
-
-    def _keep(self, entry: Entry) -> None:
-        self._now.entries.append(entry)
+        physical = self._physical(name)
+        out, made = self._trace.operation(func, args, kwargs, name, mutates, physical)
         if self._ended:
-            self._after += [held.expression for held in entry.made if held is not None]
-
-    def _repeat(
-        self,
-        entry: Entry,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        given: list[Tensor],
-        results: list[Tensor],
-    ) -> None:
-        """Let the results of an operation hold what those of the last pass held."""
-        for i in entry.stored:
-            self.values.store(given[i])
-        if entry.applied is not None:
-            apply(*entry.applied, func, args, kwargs, results, self.values)
-        for tensor, held, sets in zip(results, entry.made, entry.sets, strict=True):
-            if sets:
-                self.values.set_(tensor, held)
-
-    def _note(self, op: Operation, what: Sequence[Any], mutates: bool) -> Entry:
-        """Make the expressions of an operation's results."""
-        values = self.values
-        values.read.clear()
-        made: list[Held | None] = []
-        sets: list[bool] = []
-        simple = not mutates or all(map(values.alone, op.results))
-        expressions = expressions_of(op, values)
-        constants = constants_of(op, values) if any(expressions) else ()
-        for tensor, expression in zip(op.results, expressions, strict=True):
-            row = row_dim(op.name, op.args, op.measured, tensor, self._rows)
-            held = None
-            if expression is not None:
-                held = values.of(expression, row, op.of_parameters)
-            before = None if mutates else values.held(tensor)
-            if mutates:
-                values.overwrite(tensor, held)
-            elif before is None:  # else a view: the same numbers in the same place
-                values.set_(tensor, held)
-            made.append(held if before is None else before)
-            sets.append(before is None)
-        position = {id(t): i for i, t in enumerate(op.given)}
-        return Entry(
-            what if simple and constants is not None else None,
-            tuple(made),
-            tuple(sets),
-            kinds(op.results),
-            tuple(position[id(t)] for t in values.read),
-            op.applied,
-            constants or (),
-            mutates,
-        )
+            self._after += [held.expression for held in made if held is not None]
+        return out
 
     def _node_enters(self, node: Node, pauses: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -277,8 +188,9 @@ class Tracer(Mode):
                 super(Tracer, self).__enter__()
             if not self._finished:
                 made = self._entered.pop(node)
-                held = self._made([node, made], lambda: Activity(len(self._calls)))
-                self.values.set_(output, held)
+                call = len(self._calls)
+                what = (node, made, call, output.shape, output.dtype)
+                self.values.set_(output, self._trace.made(what, lambda: Activity(call)))
                 self._calls.append((node, made))
 
         return hook
@@ -288,15 +200,6 @@ class Tracer(Mode):
         if self._pausing is None:
             super().__exit__(*error)
         self._pausing = None
-
-    def _made(self, what: Sequence[Any], new: Callable[[], Expression]) -> Held:
-        """Return what was made at this point of the last pass, or what is new."""
-        what = [*what, len(self._calls)]
-        entry = self._again(what) or Entry(what, (self.values.of(new()),))
-        self._now.entries.append(entry)
-        (held,) = entry.made
-        assert held is not None, "an expression was made"
-        return held
 
     def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._ended:
@@ -315,8 +218,9 @@ class Tracer(Mode):
             made = self._inside.pop(name)
             if made is not None:
                 kind, key = type(module).__name__, self.values.new_key()
-                self._units[name] = self._made(
-                    [name, made, kind], lambda: Unit(made, -1, key, kind, population=name)
+                self._units[name] = self._trace.made(
+                    (name, made, kind, output.shape, output.dtype),
+                    lambda: Unit(made, -1, key, kind, population=name),
                 )
             if name in self._units and (not self._finished or module.final):
                 self.values.set_(output, self._units[name])

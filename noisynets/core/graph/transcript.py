@@ -33,7 +33,6 @@ class Entry:
         stored: positions of the tensors whose values are stored, among those of the arguments.
         applied: key of a digital operation, and the positions of its live tensors.
         constants: values of constants that are part of an expression, by position.
-        mutates: it changed a tensor in place.
     """
 
     what: Sequence[Any] | None
@@ -43,20 +42,26 @@ class Entry:
     stored: tuple[int, ...] = ()
     applied: tuple[int, tuple[int, ...]] | None = None
     constants: tuple[tuple[int, Tensor], ...] = ()
-    mutates: bool = False
 
-    def same(self, given: Sequence[Tensor]) -> bool:
-        """Return True if the constants among the arguments have the same values."""
-        return all(torch.equal(value, given[i]) for i, value in self.constants)
+    def same(self, what: Sequence[Any], given: Sequence[Tensor]) -> bool:
+        """Return True if all is as it was.
 
-    def fits(self, results: Sequence[Tensor], values: Values) -> bool:
+        Args:
+            what: as the attribute.
+            given: the tensors among the arguments.
+        """
+        return self.what == what and all(torch.equal(v, given[i]) for i, v in self.constants)
+
+    def fits(self, results: Sequence[Tensor], values: Values, mutates: bool) -> bool:
         """Return True if the results are of the same kind, at places of the same kind."""
         if kinds(results) != self.kinds:
             return False
-        if self.mutates:
+        if mutates:
             return all(map(values.alone, results))
-        pairs = zip(results, self.made, self.sets, strict=True)
-        return all(values.held(t) is (None if sets else made) for t, made, sets in pairs)
+        for tensor, made, sets in zip(results, self.made, self.sets, strict=True):
+            if values.held(tensor) is not (None if sets else made):
+                return False
+        return True
 
 
 @dataclass
@@ -65,13 +70,13 @@ class Transcript:
 
     Attributes:
         entries: in order.
-        parameters: what the parameters between the nodes hold, by path.
+        parameters: what the parameters between the nodes hold, by path and shape.
         key: the first unused key of a value.
         graph: of the pass; None before any.
     """
 
     entries: list[Entry] = field(default_factory=list)
-    parameters: dict[str, Held] = field(default_factory=dict)
+    parameters: dict[tuple[str, torch.Size], Held] = field(default_factory=dict)
     key: int = 0
     graph: Graph | None = None
 
@@ -82,12 +87,15 @@ class Traces:
     Args:
         most: numbers of rows of which transcripts are kept: pairs and single passes, of whole
             batches and of a last one.
+
+    Attributes:
+        facts: by operation: its name without the underscore, and True if it mutates.
     """
 
     def __init__(self, most: int = 4) -> None:
+        self.facts: dict[Any, tuple[str, bool]] = {}
         self._most = most
         self._found: dict[int, Transcript] = {}
-        self._facts: dict[Any, tuple[str, bool]] = {}
 
     def last(self, rows: int) -> Transcript:
         """Return the transcript of the last pass with so many rows; an empty one before."""
@@ -99,34 +107,6 @@ class Traces:
         self._found[rows] = transcript
         if len(self._found) > self._most:
             del self._found[next(iter(self._found))]
-
-    def facts(self, func: Any) -> tuple[str, bool]:
-        """Return the name of an operation without the underscore, and True if it mutates."""
-        found = self._facts.get(func)
-        if found is None:
-            name = func.overloadpacket.__name__.removesuffix("_")
-            found = self._facts[func] = name, func._schema.is_mutable
-        return found
-
-
-def read(part: Any, given: list[Tensor], held: list[Held | None], values: Values) -> Any:
-    """Return an argument with what a tensor in it holds, and its kind, in place of the tensor.
-
-    Args:
-        part: the argument.
-        given: receives its tensors.
-        held: receives what they hold.
-        values: of the pass.
-    """
-    if isinstance(part, Tensor):
-        holds = values.held(part)
-        given.append(part)
-        held.append(holds)
-        first = 0 if len(given) == 1 else next(i for i, t in enumerate(given) if t is part)
-        return holds, part.shape, part.dtype, first
-    if isinstance(part, list | tuple):
-        return [read(one, given, held, values) for one in part]
-    return part
 
 
 def kinds(tensors: Sequence[Tensor]) -> list[Any]:

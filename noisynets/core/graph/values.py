@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class Values:
         stored: values, (rows, ...), by key.
         applied: digital operations with the values on which they were carried out, by key.
         key: the first unused key.
-        read: tensors whose values were stored for the present operation.
+        used: tensors whose values were stored for the present operation.
 
     The values are no copies, until an operation changes them in place.
     """
@@ -59,16 +60,47 @@ class Values:
         self.stored: dict[int, Tensor] = {}
         self.applied: dict[int, Adjoint] = {}
         self.key = key
-        self.read: list[Tensor] = []
+        self.used: list[Tensor] = []
         self._held: dict[int, dict[Place, Held]] = {}  # by storage
         self._before: dict[Key, Tensor] = {}
         self._known: list[StorageWeakRef] = []
         self._users: dict[int, list[Applied | int]] = {}  # operations and keys, by storage
+        self._new_users: list[Applied | int] = []  # that are not in it yet
 
     def held(self, tensor: Tensor) -> Held | None:
         """Return what a tensor holds; None if no activity and no parameter went into it."""
         inside = self._held.get(tensor.untyped_storage()._cdata)
         return None if inside is None else inside.get(_place(tensor))
+
+    def read(self, parts: Iterable[Any], given: list[Tensor], what: list[Any]) -> bool:
+        """Note of arguments all that expressions depend on, but for the values of constants.
+
+        Args:
+            parts: the arguments.
+            given: receives their tensors.
+            what: receives what each tensor holds, its dtype and shape, and any other argument.
+
+        Returns:
+            True if a tensor holds anything.
+        """
+        live = False
+        for part in parts:
+            if isinstance(part, Tensor):
+                inside, holds = self._held.get(part.untyped_storage()._cdata), None
+                shape = part.shape
+                if inside is not None:
+                    holds = inside.get(_place(part))
+                if given:
+                    what.append([i for i, t in enumerate(given) if t is part])
+                given.append(part)
+                what += (holds, shape, part.dtype)
+                live = live or holds is not None
+            elif isinstance(part, list | tuple):
+                what.append(len(part))
+                live = self.read(part, given, what) or live
+            else:
+                what.append(part)
+        return live
 
     def expression(self, tensor: Tensor) -> Expression | None:
         """Return the expression whose value a tensor holds; None if there is none."""
@@ -102,7 +134,7 @@ class Values:
 
     def store(self, tensor: Tensor) -> int:
         """Store a value as it was before the present operation, and return its key."""
-        self.read.append(tensor)
+        self.used.append(tensor)
         held = self.held(tensor)
         assert held is not None, "only what holds an expression is stored"
         if held.key not in self.stored:
@@ -121,8 +153,7 @@ class Values:
     def apply(self, key: int, applied: Applied) -> None:
         """Keep a digital operation with its values."""
         self.applied[key] = applied
-        for tensor in leaves((applied.args, applied.kwargs)):
-            self._users.setdefault(tensor.untyped_storage()._cdata, []).append(applied)
+        self._new_users.append(applied)
 
     def before(self, tensor: Tensor) -> Tensor:
         """Return the values of a tensor as they were before the present operation."""
@@ -141,6 +172,10 @@ class Values:
 
     def protect(self, tensors: list[Tensor]) -> None:
         """Copy what is stored of tensors that may be changed in place."""
+        for user in self._new_users:
+            for tensor in leaves(_given(user) if isinstance(user, Applied) else self.stored[user]):
+                self._users.setdefault(tensor.untyped_storage()._cdata, []).append(user)
+        self._new_users.clear()
         for storage in {t.untyped_storage()._cdata for t in tensors} & self._users.keys():
             for user in self._users.pop(storage):
                 if isinstance(user, Applied):
@@ -159,8 +194,8 @@ class Values:
         return place(base) == place(tensor) and inside.keys() <= {_place(tensor)}
 
     def _store(self, key: int, tensor: Tensor) -> None:
-        self.stored[key] = tensor.detach()
-        self._users.setdefault(tensor.untyped_storage()._cdata, []).append(key)
+        self.stored[key] = tensor.detach() if tensor.requires_grad else tensor
+        self._new_users.append(key)
 
     def overwrite(self, tensor: Tensor, held: Held | None) -> None:
         """State what a tensor holds that was changed in place, and what its other views hold."""
