@@ -50,8 +50,8 @@ class Operation:
         rows: of the stacked batch.
         measured: those of activities, with the dimension of their rows; None: unknown.
         physical: it was declared physical.
-        applied: once its expressions are made: key of a digital operation, and the positions of its
-            live tensors, among those of the arguments.
+        applied: once its expressions are made: key of a digital operation, the positions of its
+            live tensors, among those of the arguments, and the shapes of its results.
         opaque: once its expressions are made: no credit passes it.
     """
 
@@ -65,7 +65,7 @@ class Operation:
     rows: int
     measured: list[tuple[Tensor, int | None]]
     physical: bool = False
-    applied: tuple[int, tuple[int, ...]] | None = None
+    applied: tuple[int, tuple[int, ...], tuple[torch.Size, ...]] | None = None
     opaque: bool = False
 
     @property
@@ -116,14 +116,14 @@ def operation(
     return Operation(name, func, args, kwargs, given, live, results, rows, measured)
 
 
-def expressions_of(op: Operation, values: Values) -> list[Expression | None]:
+def expressions_of(op: Operation, values: Values, mutates: bool) -> list[Expression | None]:
     """Return the expression of every result of an operation; None: no activity went into it."""
     constant = op.name.endswith("_like") or op.name.startswith("new_") or op.name in CONSTANT
     if constant or not op.live:
         return [None] * len(op.results)
     known = _row_by_row(op, values) if op.row_by_row else None
     if known is None and not op.physical:
-        known = _digital(op, values)
+        known = _digital(op, values, mutates)
     op.opaque = not known
     return known or [Opaque(tuple(e for _, e in op.live), op.name) for _ in op.results]
 
@@ -170,7 +170,7 @@ def _is_unit(op: Operation) -> bool:
     return op.pointwise and not known and not others
 
 
-def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
+def _digital(op: Operation, values: Values, mutates: bool) -> list[Expression | None] | None:
     """Return the expressions of a deterministic operation's results; None: it has no derivative."""
     live = [(t, e) for t, e in op.live if t.is_floating_point() or t.is_complex()]
     if not live or op.random or op.name in FLAT or _is_unit(op):
@@ -179,8 +179,8 @@ def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
     tensors = leaves((op.args, op.kwargs))
     at = tuple(i for i, t in enumerate(tensors) if id(t) in chosen)
     key = values.new_key()
-    op.applied = key, at
-    apply(key, at, op.func, op.args, op.kwargs, op.results, values)
+    op.applied = key, at, tuple(r.shape for r in op.results)
+    apply(*op.applied, op.func, op.args, op.kwargs, values, mutates)
     of = tuple(e for t in tensors if id(t) in chosen for e in [values.expression(t)] if e)
     return [
         Digital(of, op.name, key, i)
@@ -193,16 +193,17 @@ def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
 def apply(
     key: int,
     live: tuple[int, ...],
+    shapes: tuple[torch.Size, ...],
     func: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    results: list[Tensor],
     values: Values,
+    mutates: bool,
 ) -> None:
     """Keep a digital operation with the values on which it was carried out."""
-    if func._schema.is_mutable:
+    if mutates:
         args, kwargs = substituted((args, kwargs), lambda i, t: values.before(t))
-    values.apply(key, Applied(func, args, kwargs, live, tuple(r.shape for r in results)))
+    values.apply(key, Applied(func, args, kwargs, live, shapes))
 
 
 def _pointwise(op: Operation, values: Values) -> Expression | None:

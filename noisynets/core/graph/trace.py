@@ -10,7 +10,7 @@ from torch import Tensor
 from noisynets.core.graph.expressions import Expression
 from noisynets.core.graph.operations import Operation, apply, expressions_of, operation
 from noisynets.core.graph.rows import row_dim
-from noisynets.core.graph.transcript import Entry, Transcript, constants_of, kinds
+from noisynets.core.graph.transcript import Entry, Transcript, constants_of
 from noisynets.core.graph.values import Held, Values
 from noisynets.core.trees import leaves
 
@@ -68,8 +68,11 @@ class Trace:
         results = [out] if isinstance(out, Tensor) else leaves(out)
         if not results:
             return out, ()
-        if entry is not None and entry.fits(results, values, mutates):
-            self._repeat(entry, func, args, kwargs, given, results)
+        if entry is not None and entry.give(results, values, mutates):
+            for i in entry.stored:
+                values.store(given[i])
+            if entry.applied is not None:
+                apply(*entry.applied, func, args, kwargs, values, mutates)
         else:
             op = operation(name, func, args, kwargs, given, results, values, self._rows)
             op.physical = physical
@@ -96,25 +99,6 @@ class Trace:
         assert held is not None, "an expression was made"
         return held
 
-    def _repeat(
-        self,
-        entry: Entry,
-        func: Any,
-        args: Any,
-        kwargs: dict[str, Any],
-        given: list[Tensor],
-        results: list[Tensor],
-    ) -> None:
-        """Let the results of an operation hold what those of the last pass held."""
-        for i in entry.stored:
-            self.values.store(given[i])
-        if entry.applied is not None:
-            key, live = entry.applied
-            apply(key, live, func, args, kwargs, results, self.values)
-        for tensor, held, sets in zip(results, entry.made, entry.sets, strict=True):
-            if sets:
-                self.values.set_(tensor, held)
-
     def _note(self, op: Operation, what: Sequence[Any], mutates: bool) -> Entry:
         """Make the expressions of an operation's results."""
         values = self.values
@@ -122,7 +106,7 @@ class Trace:
         made: list[Held | None] = []
         sets: list[bool] = []
         simple = not mutates or all(map(values.alone, op.results))
-        expressions = expressions_of(op, values)
+        expressions = expressions_of(op, values, mutates)
         constants = constants_of(op, values) if any(expressions) else ()
         for tensor, expression in zip(op.results, expressions, strict=True):
             row = row_dim(op.name, op.args, op.measured, tensor, self._rows)
@@ -141,7 +125,7 @@ class Trace:
             what if simple and constants is not None else None,
             tuple(made),
             tuple(sets),
-            kinds(op.results),
+            [(t.shape, t.dtype) for t in op.results],
             tuple(position[id(t)] for t in values.used),
             op.applied,
             constants or (),

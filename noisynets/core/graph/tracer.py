@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode, _pop_mode, _push_mode
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import SystemRefused
@@ -176,7 +176,7 @@ class Tracer(Mode):
             if not self._finished:
                 self._entered[node] = self.values.expression(_first(args, kwargs))
             if pauses and self._pausing is None and _get_current_dispatch_mode() is self:
-                super(Tracer, self).__exit__(None, None, None)
+                _pop_mode()
                 self._pausing = node
 
         return hook
@@ -185,7 +185,7 @@ class Tracer(Mode):
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
             if self._pausing is node:
                 self._pausing = None
-                super(Tracer, self).__enter__()
+                _push_mode(self)
             if not self._finished:
                 made = self._entered.pop(node)
                 call = len(self._calls)
@@ -197,9 +197,10 @@ class Tracer(Mode):
 
     def __exit__(self, *error: Any) -> None:
         """Become inactive, also if a node has failed."""
-        if self._pausing is None:
-            super().__exit__(*error)
+        if self._pausing is not None:
+            _push_mode(self)
         self._pausing = None
+        super().__exit__(*error)
 
     def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._ended:

@@ -31,7 +31,8 @@ class Entry:
         sets: by result; False: the result is a view, at the place of what held this before.
         kinds: shape and dtype of every result.
         stored: positions of the tensors whose values are stored, among those of the arguments.
-        applied: key of a digital operation, and the positions of its live tensors.
+        applied: key of a digital operation, the positions of its live tensors, and the shapes of
+            its results.
         constants: values of constants that are part of an expression, by position.
     """
 
@@ -40,7 +41,7 @@ class Entry:
     sets: tuple[bool, ...] = ()
     kinds: Sequence[Any] = ()
     stored: tuple[int, ...] = ()
-    applied: tuple[int, tuple[int, ...]] | None = None
+    applied: tuple[int, tuple[int, ...], tuple[torch.Size, ...]] | None = None
     constants: tuple[tuple[int, Tensor], ...] = ()
 
     def same(self, what: Sequence[Any], given: Sequence[Tensor]) -> bool:
@@ -52,15 +53,27 @@ class Entry:
         """
         return self.what == what and all(torch.equal(v, given[i]) for i, v in self.constants)
 
-    def fits(self, results: Sequence[Tensor], values: Values, mutates: bool) -> bool:
-        """Return True if the results are of the same kind, at places of the same kind."""
-        if kinds(results) != self.kinds:
+    def give(self, results: Sequence[Tensor], values: Values, mutates: bool) -> bool:
+        """Let results hold what they held, if they are of the same kind, at such places.
+
+        Returns:
+            True if they do; False if nothing has changed.
+        """
+        if mutates and not all(map(values.alone, results)):
             return False
-        if mutates:
-            return all(map(values.alone, results))
-        for tensor, made, sets in zip(results, self.made, self.sets, strict=True):
-            if values.held(tensor) is not (None if sets else made):
+        if len(results) != len(self.kinds):
+            return False
+        done: list[Tensor] = []
+        for t, kind, held, sets in zip(results, self.kinds, self.made, self.sets, strict=True):
+            same = kind == (t.shape, t.dtype)
+            if same and mutates:
+                values.set_(t, held)
+            elif not same or not (values.claim(t, held) if sets else values.held(t) is held):
+                for other in done:
+                    values.set_(other, None)
                 return False
+            if sets:
+                done.append(t)
         return True
 
 
@@ -107,11 +120,6 @@ class Traces:
         self._found[rows] = transcript
         if len(self._found) > self._most:
             del self._found[next(iter(self._found))]
-
-
-def kinds(tensors: Sequence[Tensor]) -> list[Any]:
-    """Return the shape and the dtype of every tensor."""
-    return [(t.shape, t.dtype) for t in tensors]
 
 
 def constants_of(op: Operation, values: Values) -> tuple[tuple[int, Tensor], ...] | None:

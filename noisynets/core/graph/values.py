@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from noisynets.core.graph.applied import Adjoint, Applied, Overwritten, Region, Seen
@@ -87,14 +87,13 @@ class Values:
         for part in parts:
             if isinstance(part, Tensor):
                 inside, holds = self._held.get(part.untyped_storage()._cdata), None
-                shape = part.shape
                 if inside is not None:
                     holds = inside.get(_place(part))
+                    live = live or holds is not None
+                what += (holds, part.shape, part.dtype)
                 if given:
-                    what.append([i for i, t in enumerate(given) if t is part])
+                    what.append([t is part for t in given])
                 given.append(part)
-                what += (holds, shape, part.dtype)
-                live = live or holds is not None
             elif isinstance(part, list | tuple):
                 what.append(len(part))
                 live = self.read(part, given, what) or live
@@ -121,11 +120,31 @@ class Values:
                 inside.pop(_place(tensor), None)
             return
         if inside is None:
-            inside = self._held[storage._cdata] = {}
-            self._known.append(StorageWeakRef(storage))
+            inside = self._new_storage(storage)
         inside[_place(tensor)] = held
         if isinstance(held.expression, Unit):
             self._store(held.key, tensor)
+
+    def claim(self, tensor: Tensor, held: Held | None) -> bool:
+        """State what a tensor holds, unless something is held in its place; return True if done."""
+        storage, place = tensor.untyped_storage(), _place(tensor)
+        inside = self._held.get(storage._cdata)
+        if inside is None:
+            if held is None:
+                return True
+            inside = self._new_storage(storage)
+        if place in inside:
+            return False
+        if held is not None:
+            inside[place] = held
+            if isinstance(held.expression, Unit):
+                self._store(held.key, tensor)
+        return True
+
+    def _new_storage(self, storage: UntypedStorage) -> dict[Place, Held]:
+        self._known.append(StorageWeakRef(storage))
+        inside = self._held[storage._cdata] = {}
+        return inside
 
     def new_key(self) -> int:
         """Return an unused key for a value."""
