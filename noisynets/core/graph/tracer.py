@@ -90,16 +90,16 @@ class Tracer(Mode):
         self._trace = Trace(self._last, rows)
         self.values = self._trace.values
         self._populations = populations
-        self._called: set[Node] = set()
+        self._called: set[int] = set()
         self._finished = False  # the first step of a trial
         self._stepped, self._ended = stepped, False
         self._after: list[Expression] = []  # what was made once a trial had ended
         self._inside: dict[str, Expression | None] = {}
         self._units: dict[str, Held] = {}
-        self._entered: dict[Node, Expression | None] = {}
+        self._entered: dict[int, Expression | None] = {}  # by index of the node
         self._calls: list[tuple[Node, Expression | None]] = []
         self._physical = PhysicalParts(survey.physical)
-        self._pausing: Node | None = None  # the node that made this inactive
+        self._pausing: int | None = None  # the node that made this inactive
         for name, parameter in survey.parameters.items():
             held = self._last.parameters.get((name, parameter.shape))
             if held is None:
@@ -110,8 +110,8 @@ class Tracer(Mode):
     def hooks(self) -> list[RemovableHandle]:
         """Register the hooks that come after those of the probe; the caller removes them."""
         handles = [
-            node.outlet.register_forward_hook(self._node_leaves(node))
-            for node in self._survey.nodes
+            node.outlet.register_forward_hook(self._node_leaves(i, node))
+            for i, node in enumerate(self._survey.nodes)
         ]
         for name, population in (self._populations or {}).items():
             enters = self._population_enters(name)
@@ -125,9 +125,9 @@ class Tracer(Mode):
         nodes = zip(self._survey.nodes, self._survey.builtin, strict=True)
         return [
             node.inlet.register_forward_pre_hook(
-                self._node_enters(node, builtin and node.inlet is node.outlet), with_kwargs=True
+                self._node_enters(i, builtin and node.inlet is node.outlet), with_kwargs=True
             )
-            for node, builtin in nodes
+            for i, (node, builtin) in enumerate(nodes)
         ]
 
     def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
@@ -168,11 +168,11 @@ class Tracer(Mode):
             self._after += [held.expression for held in made if held is not None]
         return out
 
-    def _node_enters(self, node: Node, pauses: bool) -> Callable[..., None]:
+    def _node_enters(self, node: int, pauses: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            again = self._populations is not None and node in self._called
-            self._finished = self._finished or again
-            self._called.add(node)
+            if self._populations is not None:
+                self._finished = self._finished or node in self._called
+                self._called.add(node)
             if not self._finished:
                 self._entered[node] = self.values.expression(_first(args, kwargs))
             if pauses and self._pausing is None and _get_current_dispatch_mode() is self:
@@ -181,13 +181,13 @@ class Tracer(Mode):
 
         return hook
 
-    def _node_leaves(self, node: Node) -> Callable[..., None]:
+    def _node_leaves(self, index: int, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            if self._pausing is node:
+            if self._pausing == index:
                 self._pausing = None
                 _push_mode(self)
             if not self._finished:
-                made = self._entered.pop(node)
+                made = self._entered.pop(index)
                 call = len(self._calls)
                 what = (node, made, call, output.shape, output.dtype)
                 self.values.set_(output, self._trace.made(what, lambda: Activity(call)))
