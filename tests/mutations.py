@@ -452,14 +452,14 @@ STALE = [
     mutation(
         "stale plan: parameters were frozen or thawed",
         "estimators/node_perturbation.py",
-        "[(p.requires_grad, p.dtype) for p in parameters]",
+        "[(id(p), p.requires_grad, p.dtype) for p in parameters]",
         "[p.dtype for p in parameters]",
         PLAN,
     ),
     mutation(
         "stale plan: parameters have another precision",
         "estimators/node_perturbation.py",
-        "[(p.requires_grad, p.dtype) for p in parameters]",
+        "[(id(p), p.requires_grad, p.dtype) for p in parameters]",
         "[p.requires_grad for p in parameters]",
         "tests/test_plan.py::test_a_system_in_another_precision_is_checked_anew",
     ),

@@ -25,7 +25,7 @@ from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
 from noisynets.core.graph import Graph, Plan, Traces, plan_of
 from noisynets.core.losses import Errors, KnownError, OutputError, losses
-from noisynets.core.nodes import Survey, is_chain, survey
+from noisynets.core.nodes import Survey, settings_between, survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note, Notes
 from noisynets.core.outer import accumulate_
@@ -112,6 +112,7 @@ class Surveyed:
         self._graph: Graph | None = None
         self.last_graph: Graph | None = None
         self._graph_shape: torch.Size | None = None
+        self._between: list[dict[str, Any]] | None = None
         self._checked = False
         self._rowless: tuple[nn.Module, ...] = ()
 
@@ -125,7 +126,7 @@ class Surveyed:
         parameters = [p for m in modules for p in m._parameters.values() if p is not None]
         now = (
             [(module, module.training) for module in modules],
-            [(p.requires_grad, p.dtype) for p in parameters],
+            [(id(p), p.requires_grad, p.dtype) for p in parameters],
         )
         if now != self._seen:
             self.needs = self.rule.needs(self.system)
@@ -181,7 +182,15 @@ class Surveyed:
     def graph(self, inputs: Any) -> Graph | None:
         """Return the graph of inputs if it is known; None: the pass must be traced."""
         known = isinstance(inputs, Tensor) and inputs.shape[1:] == self._graph_shape
-        return self._graph if known else None
+        if not known or self._graph is None or self._between != self._settings():
+            return None
+        return self._graph
+
+    def _settings(self) -> list[dict[str, Any]] | None:
+        """Return the settings of what lies between the nodes, if nothing else decides about it."""
+        network = self.system.network if isinstance(self.system, Stepped) else self.system
+        current = self._survey
+        return settings_between(network, current.nodes, current.populations.values())
 
     def plan(self, learned: Collection[str], reached: Collection[str]) -> Plan:
         """Return the plan of the last graph.
@@ -207,9 +216,9 @@ class Surveyed:
         if self.last_graph is None:
             check_named(self._survey.physical.operations, graph)
         self.last_graph = graph
-        network = self.system.network if isinstance(self.system, Stepped) else self.system
         single = isinstance(inputs, Tensor) and len(graph.outputs) == 1
-        same = single and is_chain(network) and graph.recorded and not self.pairs
+        self._between = self._settings()
+        same = single and self._between is not None and graph.recorded and not self.pairs
         self._graph = graph if same else None  # masks and statistics are those of one batch
         self._graph_shape = inputs.shape[1:] if single else None
 
