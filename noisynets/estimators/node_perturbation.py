@@ -380,6 +380,20 @@ class NodePerturbation:
         self._obstacles.restore(state.get("looks"))
 
 
+def probe_of(estimator: NodePerturbation, batch: int, resamples: int, needs: Needs) -> Probe:
+    """Return a probe for the passes of a step alone, for measurements of their cost."""
+    surveyed = estimator._surveyed
+    return Probe(
+        surveyed.survey(),
+        batch=batch,
+        resamples=resamples,
+        injection=estimator.injection,
+        needs=needs,
+        pairs=surveyed.pairs,
+        traces=surveyed.traces,
+    )
+
+
 def pairs(estimator: NodePerturbation) -> bool:
     """Return True if all passes share batch statistics and random masks, as far as is known yet."""
     return estimator._surveyed.pairs

@@ -21,6 +21,7 @@ from noisynets.core.graph.adjoints import (
 )
 from noisynets.core.graph.applied import Applied, substituted
 from noisynets.core.graph.expressions import (
+    Activity,
     Digital,
     Expression,
     LinearOp,
@@ -136,7 +137,8 @@ def _row_by_row(op: Operation, values: Values) -> list[Expression | None] | None
         made = _pointwise(op, values)
         return None if made is None or len(op.results) > 1 else [made]
     if op.name == "max_pool2d_with_indices" and tensor.dim() == 4:
-        return [MaxPool(expression, values.store(tensor), _frozen(op.args[1:])), None]
+        before = -1 if isinstance(expression, Activity) else values.store(tensor)
+        return [MaxPool(expression, before, _frozen(op.args[1:])), None]
     if op.name in ("cat", "stack"):
         joined = _joined(op, values)
         return None if joined is None else [joined]

@@ -162,12 +162,14 @@ class Values:
 
     def store_base(self, whole: Expression, live: list[tuple[Tensor, Expression]]) -> int | None:
         """Return the key of the value of `whole`, the base of `live`; None: not available."""
+        if isinstance(whole, Activity):  # it is in the record
+            return -1
         for tensor, expression in live:
             if isinstance(expression, Unit):
                 return expression.before
             if expression is whole:
                 return self.store(tensor)
-        return -1 if isinstance(whole, Activity) else None  # activities are in the record
+        return None
 
     def apply(self, key: int, applied: Applied) -> None:
         """Keep a digital operation with its values."""
