@@ -61,7 +61,7 @@ class PhysicalParts:
 class Tracer(Mode):
     """Records the operations of one pass. The probe registers its hooks and enters it.
 
-    It is inactive while a node of PyTorch runs, and the hooks on it.
+    It is inactive while a node runs that is a layer of PyTorch, and the probe's hooks on it.
 
     Args:
         survey: of the system.
@@ -122,13 +122,15 @@ class Tracer(Mode):
 
     def first_hooks(self) -> list[RemovableHandle]:
         """Register the hooks that come before those of the probe; the caller removes them."""
-        nodes = zip(self._survey.nodes, self._survey.builtin, strict=True)
-        return [
-            node.inlet.register_forward_pre_hook(
-                self._node_enters(i, builtin and node.inlet is node.outlet), with_kwargs=True
-            )
-            for i, (node, builtin) in enumerate(nodes)
-        ]
+        handles = []
+        for i, (node, builtin) in enumerate(
+            zip(self._survey.nodes, self._survey.builtin, strict=True)
+        ):
+            inlet = node.inlet
+            hooked = bool(inlet._forward_hooks or inlet._forward_pre_hooks)  # may change its input
+            enters = self._node_enters(i, builtin and inlet is node.outlet and not hooked)
+            handles.append(inlet.register_forward_pre_hook(enters, with_kwargs=True))
+        return handles
 
     def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
         """Return the graph of a pass from its output; tensors without an `error` are left out.
@@ -189,7 +191,7 @@ class Tracer(Mode):
             if not self._finished:
                 made = self._entered.pop(index)
                 call = len(self._calls)
-                what = (node, made, call, output.shape, output.dtype)
+                what = (node, call, output.shape, output.dtype)
                 self.values.set_(output, self._trace.made(what, lambda: Activity(call)))
                 self._calls.append((node, made))
 
