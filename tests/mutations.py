@@ -441,6 +441,7 @@ TRANSPOSED = [
     ),
 ]
 
+CHANGES = "tests/test_plan.py::test_a_forward_that_changes_is_seen_in_every_batch"
 STALE = [
     mutation(
         "stale plan: the system changed",
@@ -480,23 +481,74 @@ STALE = [
     mutation(
         "stale plan: the inputs have another shape",
         "estimators/node_perturbation.py",
-        "return self._graph if known else None",
-        "return self._graph",
+        "if not known or self._graph is None",
+        "if self._graph is None",
         "tests/test_plan.py::test_inputs_of_another_size_are_traced_anew",
     ),
     mutation(
         "stale plan: a system that is no fixed chain",
         "estimators/node_perturbation.py",
-        "same = single and is_chain(network) and graph.recorded",
+        "same = single and self._between is not None and graph.recorded",
         "same = single and graph.recorded",
         "tests/test_plan.py::test_what_is_no_chain_is_traced_in_every_batch",
     ),
     mutation(
         "stale plan: values that only a traced pass stores",
         "estimators/node_perturbation.py",
-        "same = single and is_chain(network) and graph.recorded",
-        "same = single and is_chain(network)",
+        "same = single and self._between is not None and graph.recorded",
+        "same = single and self._between is not None",
         "tests/test_plan.py::test_what_no_record_holds_is_traced_in_every_batch",
+    ),
+    mutation(
+        "stale plan: a chain with a forward of someone else",
+        "core/nodes.py",
+        'if not known or "forward" in vars(module):',
+        'if "forward" in vars(module):',
+        f"{CHANGES}[another branch-200]",
+    ),
+    mutation(
+        "stale plan: a hook that changes what passes",
+        "core/nodes.py",
+        "if module._forward_hooks or module._forward_pre_hooks:",
+        "if False:",
+        "tests/test_plan.py::test_a_chain_whose_modules_do_something_else_is_traced_anew[hook]",
+    ),
+    mutation(
+        "stale plan: a module with another setting",
+        "estimators/node_perturbation.py",
+        "self._graph is None or self._between != self._settings()",
+        "self._graph is None",
+        "tests/test_plan.py::test_a_chain_whose_modules_do_something_else_is_traced_anew[window]",
+    ),
+    mutation(
+        "stale transcript: another operation, on other operands",
+        "core/graph/transcript.py",
+        "return self.what == what and all(",
+        "return all(",
+        f"{CHANGES}[another operation-200]",
+        f"{CHANGES}[the operands swapped-0]",
+    ),
+    mutation(
+        "stale transcript: another constant",
+        "core/graph/transcript.py",
+        "torch.equal(v, given[i])",
+        "True",
+        f"{CHANGES}[another constant-200]",
+    ),
+    mutation(
+        "stale transcript: a tensor that was written over, and its other views",
+        "core/graph/trace.py",
+        "what if simple and constants is not None else None",
+        "what if constants is not None else None",
+        f"{CHANGES}[written over, and used-200]",
+        f"{CHANGES}[written over-0]",
+    ),
+    mutation(
+        "operands: what a node overwrites",
+        "core/graph/tracer.py",
+        "builtin and inlet is node.outlet and not hooked",
+        "builtin and inlet is node.outlet",
+        "tests/test_plan.py::test_an_operand_that_a_node_overwrites_is_kept_as_it_was",
     ),
     mutation(
         "stale plan: the calls that a rule found blocked",
@@ -681,8 +733,8 @@ SUMS = [
     ),
     mutation(
         "digital: values as they are after a change in place",
-        "core/graph/values.py",
-        "applied.keep_before_change(storage)",
+        "core/graph/kept.py",
+        "user.keep_before_change(storage)",
         "pass",
         f"{DIGITAL}[changed afterwards-2]",
     ),

@@ -5,7 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode,
+    _pop_mode,
+    _push_mode,
+)
 from torch.utils.hooks import RemovableHandle
 
 
@@ -40,3 +45,32 @@ class Mode(TorchDispatchMode):
     ) -> Any:
         """Carry out one operation."""
         return self.carry_out(func, args, kwargs or {})
+
+
+class Pause:
+    """Makes a mode inactive between two points of a pass, where it is the last that was entered.
+
+    Args:
+        mode: which.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+        self._by: object = None
+
+    def begin(self, by: object) -> None:
+        """Make the mode inactive until `end` is called with the same argument."""
+        if self._by is None and _get_current_dispatch_mode() is self._mode:
+            _pop_mode()
+            self._by = by
+
+    def end(self, by: object) -> None:
+        """Make the mode active again."""
+        if self._by is not None and self._by is by:
+            self.close()
+
+    def close(self) -> None:
+        """Make the mode active again, whoever made it inactive."""
+        if self._by is not None:
+            _push_mode(self._mode)
+            self._by = None

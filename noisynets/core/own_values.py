@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.graph.applied import substituted
-from noisynets.core.graph.values import Key, place
+from noisynets.core.graph.places import Key, place
 from noisynets.core.modes import Mode
 from noisynets.core.trees import leaves
 from noisynets.core.types import Node

@@ -365,7 +365,7 @@ class Probe:
         applied: dict[int, Adjoint] = {}
         if self._tracer is not None:
             graph, traced = self._tracer.graph(outputs, error), self._tracer.values
-            values, applied = traced.stored, traced.applied
+            values, applied = traced.kept.stored, traced.kept.applied
         shifts = {} if self._own is None else _used(self._survey, self._own)
         return Record(self.calls, dloss, populations, graph, values, applied, shifts, error, exact)
 
@@ -394,7 +394,7 @@ class Probe:
             handle.remove()
         self._handles.clear()
         if self._tracer is not None and self._survey.stateful:
-            self._tracer.values.protect_all()  # states may be reset in place
+            self._tracer.values.kept.protect_all()  # states may be reset in place
         for module in self._survey.stateful:
             module.forget()
         unfinished = self._hooks.close()

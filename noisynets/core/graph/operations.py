@@ -204,8 +204,8 @@ def apply(
 ) -> None:
     """Keep a digital operation with the values on which it was carried out."""
     if mutates:
-        args, kwargs = substituted((args, kwargs), lambda i, t: values.before(t))
-    values.apply(key, Applied(func, args, kwargs, live, shapes))
+        args, kwargs = substituted((args, kwargs), lambda i, t: values.kept.before(t))
+    values.kept.apply(key, Applied(func, args, kwargs, live, shapes))
 
 
 def _pointwise(op: Operation, values: Values) -> Expression | None:
@@ -218,7 +218,7 @@ def _pointwise(op: Operation, values: Values) -> Expression | None:
     whole = base(expression)
     alike = all(base(e) is whole for _, e in op.live)
     if fixed and op.name not in RANDOM:
-        constant = values.before(fixed[0])
+        constant = values.kept.before(fixed[0])
         return with_constant(op.name, op.args, op.kwargs, op.live, constant, op.rows, op.shape)
     if len(op.live) == 1 and not isinstance(expression, Unit):
         factor = factor_of(op.name, op.args, op.kwargs, tensor)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from noisynets.core.graph.expressions import Expression
+from noisynets.core.graph.expressions import Expression, Trained
 from noisynets.core.graph.operations import Operation, apply, expressions_of, operation
 from noisynets.core.graph.rows import row_dim
 from noisynets.core.graph.transcript import Entry, Transcript, constants_of
@@ -21,15 +21,22 @@ class Trace:
     Args:
         last: transcript of the last pass.
         rows: of all passes.
+        parameters: trained parameters between the nodes, by path.
 
     Attributes:
         values: what all tensors hold.
         now: transcript of this pass.
     """
 
-    def __init__(self, last: Transcript, rows: int) -> None:
+    def __init__(self, last: Transcript, rows: int, parameters: Mapping[str, nn.Parameter]) -> None:
         self.values, self.now = Values(last.key), Transcript()
         self._last, self._rows = last.entries, rows
+        for name, parameter in parameters.items():
+            held = last.parameters.get((name, parameter.shape))
+            if held is None:
+                held = self.values.of(Trained(parameter, name), None, parametric=True)
+            self.now.parameters[name, parameter.shape] = held
+            self.values.set_(parameter, held)
 
     def operation(
         self, func: Any, args: Any, kwargs: dict[str, Any], name: str, mutates: bool, physical: bool
@@ -63,14 +70,14 @@ class Trace:
         if at < len(self._last) and self._last[at].same(what, given):
             entry = self._last[at]
         if mutates:
-            values.begin(given)
+            values.kept.begin(given, live)
         out = func(*args, **kwargs)
         results = [out] if isinstance(out, Tensor) else leaves(out)
         if not results:
             return out, ()
+        for i in entry.stored if entry is not None else ():
+            values.store(given[i])  # before the results hold anything
         if entry is not None and entry.give(results, values, mutates):
-            for i in entry.stored:
-                values.store(given[i])
             if entry.applied is not None:
                 apply(*entry.applied, func, args, kwargs, values, mutates)
         else:
@@ -78,7 +85,7 @@ class Trace:
             op.physical = physical
             entry = self._note(op, what, mutates)
         if mutates:
-            values.end()
+            values.kept.end()
         self.now.entries.append(entry)
         return out, entry.made
 

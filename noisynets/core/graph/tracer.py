@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode, _pop_mode, _push_mode
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import SystemRefused
-from noisynets.core.graph.expressions import Activity, Expression, Graph, Trained, Unit
+from noisynets.core.graph.expressions import Activity, Expression, Graph, Unit
 from noisynets.core.graph.plan import plain
 from noisynets.core.graph.trace import Trace
 from noisynets.core.graph.transcript import Traces
 from noisynets.core.graph.values import Held
-from noisynets.core.modes import Mode
+from noisynets.core.modes import Mode, Pause
 from noisynets.core.nodes import Declared, Survey
 from noisynets.core.trees import leaves
 from noisynets.core.trial import Population, Stepped
@@ -58,6 +57,56 @@ class PhysicalParts:
         self._running -= 1
 
 
+class PopulationHooks:
+    """Makes the output of a population a unit of its input.
+
+    Args:
+        trace: of the pass.
+        populations: by path.
+
+    Attributes:
+        inside: populations that are running, with their inputs.
+        finished: what follows is not traced.
+    """
+
+    def __init__(self, trace: Trace, populations: Mapping[str, Population]) -> None:
+        self._trace, self._populations = trace, populations
+        self.inside: dict[str, Expression | None] = {}
+        self.finished = False
+        self._units: dict[str, Held] = {}
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Register the hooks; the caller removes them."""
+        handles: list[RemovableHandle] = []
+        for name, population in self._populations.items():
+            enters = self._enters(name)
+            handles.append(population.register_forward_pre_hook(enters, with_kwargs=True))
+            handles.append(population.register_forward_hook(self._leaves(name)))
+        return handles
+
+    def _enters(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            current = _first(args, kwargs)
+            values = self._trace.values
+            self.inside[name] = None if self.finished else values.expression(current)
+
+        return hook
+
+    def _leaves(self, name: str) -> Callable[..., None]:
+        def hook(module: Population, args: Any, output: Tensor) -> None:
+            made, values = self.inside.pop(name), self._trace.values
+            if made is not None:
+                kind, key = type(module).__name__, values.new_key()
+                self._units[name] = self._trace.made(
+                    (name, made, kind, output.shape, output.dtype),
+                    lambda: Unit(made, -1, key, kind, population=name),
+                )
+            if name in self._units and (not self.finished or module.final):
+                values.set_(output, self._units[name])
+
+        return hook
+
+
 class Tracer(Mode):
     """Records the operations of one pass. The probe registers its hooks and enters it.
 
@@ -87,25 +136,17 @@ class Tracer(Mode):
         self._survey, self._rows = survey, rows
         self._traces = Traces() if traces is None else traces
         self._last = self._traces.last(rows)
-        self._trace = Trace(self._last, rows)
+        self._trace = Trace(self._last, rows, survey.parameters)
         self.values = self._trace.values
-        self._populations = populations
+        self._over_trial = populations is not None
+        self._populations = PopulationHooks(self._trace, populations or {})
         self._called: set[int] = set()
-        self._finished = False  # the first step of a trial
         self._stepped, self._ended = stepped, False
         self._after: list[Expression] = []  # what was made once a trial had ended
-        self._inside: dict[str, Expression | None] = {}
-        self._units: dict[str, Held] = {}
         self._entered: dict[int, Expression | None] = {}  # by index of the node
         self._calls: list[tuple[Node, Expression | None]] = []
         self._physical = PhysicalParts(survey.physical)
-        self._pausing: int | None = None  # the node that made this inactive
-        for name, parameter in survey.parameters.items():
-            held = self._last.parameters.get((name, parameter.shape))
-            if held is None:
-                held = self.values.of(Trained(parameter, name), None, parametric=True)
-            self._trace.now.parameters[name, parameter.shape] = held
-            self.values.set_(parameter, held)
+        self._pause = Pause(self)
 
     def hooks(self) -> list[RemovableHandle]:
         """Register the hooks that come after those of the probe; the caller removes them."""
@@ -113,10 +154,7 @@ class Tracer(Mode):
             node.outlet.register_forward_hook(self._node_leaves(i, node))
             for i, node in enumerate(self._survey.nodes)
         ]
-        for name, population in (self._populations or {}).items():
-            enters = self._population_enters(name)
-            handles.append(population.register_forward_pre_hook(enters, with_kwargs=True))
-            handles.append(population.register_forward_hook(self._population_leaves(name)))
+        handles += self._populations.hooks()
         handles += [m.register_forward_hook(self._trial_ends) for m in self._stepped]
         return handles + self._physical.hooks()
 
@@ -144,9 +182,9 @@ class Tracer(Mode):
         )
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
-        over_trial, after = self._populations is not None, frozenset(self._after)
+        after = frozenset(self._after)
         physical = frozenset(self._physical.met)
-        graph = Graph(names, inputs, made, over_trial, after, physical)
+        graph = Graph(names, inputs, made, self._over_trial, after, physical)
         last = self._last.graph
         graph = last if last is not None and last.same(graph) else graph
         self._trace.now.graph, self._trace.now.key = graph, self.values.key
@@ -155,14 +193,10 @@ class Tracer(Mode):
 
     def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation, and record the expressions of its results."""
-        facts = self._traces.facts.get(func)
-        if facts is None:
-            name = func.overloadpacket.__name__.removesuffix("_")
-            facts = self._traces.facts[func] = name, func._schema.is_mutable
-        name, mutates = facts
-        if self._finished or self._inside or self._entered:
+        name, mutates = self._traces.facts(func)
+        if self._entered or self._populations.finished or self._populations.inside:
             if mutates:
-                self.values.protect(leaves((args, kwargs)))
+                self.values.kept.protect(leaves((args, kwargs)))
             return func(*args, **kwargs)
         physical = self._physical(name)
         out, made = self._trace.operation(func, args, kwargs, name, mutates, physical)
@@ -172,23 +206,20 @@ class Tracer(Mode):
 
     def _node_enters(self, node: int, pauses: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if self._populations is not None:
-                self._finished = self._finished or node in self._called
+            if self._over_trial:  # of which the first step alone is traced
+                self._populations.finished |= node in self._called
                 self._called.add(node)
-            if not self._finished:
+            if not self._populations.finished:
                 self._entered[node] = self.values.expression(_first(args, kwargs))
-            if pauses and self._pausing is None and _get_current_dispatch_mode() is self:
-                _pop_mode()
-                self._pausing = node
+            if pauses:
+                self._pause.begin(module)
 
         return hook
 
     def _node_leaves(self, index: int, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            if self._pausing == index:
-                self._pausing = None
-                _push_mode(self)
-            if not self._finished:
+            self._pause.end(module)
+            if not self._populations.finished:
                 made = self._entered.pop(index)
                 call = len(self._calls)
                 what = (node, call, output.shape, output.dtype)
@@ -199,36 +230,13 @@ class Tracer(Mode):
 
     def __exit__(self, *error: Any) -> None:
         """Become inactive, also if a node has failed."""
-        if self._pausing is not None:
-            _push_mode(self)
-        self._pausing = None
+        self._pause.close()
         super().__exit__(*error)
 
     def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._ended:
             raise _two_trials(module)
-        self._finished, self._ended = False, True
-
-    def _population_enters(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            current = _first(args, kwargs)
-            self._inside[name] = None if self._finished else self.values.expression(current)
-
-        return hook
-
-    def _population_leaves(self, name: str) -> Callable[..., None]:
-        def hook(module: Population, args: Any, output: Tensor) -> None:
-            made = self._inside.pop(name)
-            if made is not None:
-                kind, key = type(module).__name__, self.values.new_key()
-                self._units[name] = self._trace.made(
-                    (name, made, kind, output.shape, output.dtype),
-                    lambda: Unit(made, -1, key, kind, population=name),
-                )
-            if name in self._units and (not self._finished or module.final):
-                self.values.set_(output, self._units[name])
-
-        return hook
+        self._populations.finished, self._ended = False, True
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -100,15 +100,20 @@ class Traces:
     Args:
         most: numbers of rows of which transcripts are kept: pairs and single passes, of whole
             batches and of a last one.
-
-    Attributes:
-        facts: by operation: its name without the underscore, and True if it mutates.
     """
 
     def __init__(self, most: int = 4) -> None:
-        self.facts: dict[Any, tuple[str, bool]] = {}
         self._most = most
+        self._facts: dict[Any, tuple[str, bool]] = {}
         self._found: dict[int, Transcript] = {}
+
+    def facts(self, func: Any) -> tuple[str, bool]:
+        """Return the name of an operation without the underscore, and True if it mutates."""
+        found = self._facts.get(func)
+        if found is None:
+            name = func.overloadpacket.__name__.removesuffix("_")
+            found = self._facts[func] = name, func._schema.is_mutable
+        return found
 
     def last(self, rows: int) -> Transcript:
         """Return the transcript of the last pass with so many rows; an empty one before."""
@@ -133,7 +138,7 @@ def constants_of(op: Operation, values: Values) -> tuple[tuple[int, Tensor], ...
     live = {id(t) for t, _ in op.live if t.dim()}
     added = op.name in ("add", "sub")
     found = [
-        (i, values.before(t).detach().clone())
+        (i, values.kept.before(t).detach().clone())
         for i, t in enumerate(op.given)
         if id(t) not in live and not (added and t.numel() > 1)
     ]

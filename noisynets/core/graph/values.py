@@ -10,15 +10,10 @@ import torch
 from torch import Tensor, UntypedStorage
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from noisynets.core.graph.applied import Adjoint, Applied, Overwritten, Region, Seen
+from noisynets.core.graph.applied import Adjoint, Overwritten, Region, Seen
 from noisynets.core.graph.expressions import Activity, Digital, Expression, Unit
-from noisynets.core.trees import leaves
-
-Place = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Of a tensor in its storage: offset, shape, strides."""
-
-Key = tuple[int, Place]
-"""Storage, and place there."""
+from noisynets.core.graph.kept import Kept
+from noisynets.core.graph.places import Place, place, place_inside
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,29 +43,22 @@ class Values:
         key: the first of the keys that are given to new values.
 
     Attributes:
-        stored: values, (rows, ...), by key.
-        applied: digital operations with the values on which they were carried out, by key.
+        kept: the values that credit needs.
         key: the first unused key.
         used: tensors whose values were stored for the present operation.
-
-    The values are no copies, until an operation changes them in place.
     """
 
     def __init__(self, key: int = 0) -> None:
-        self.stored: dict[int, Tensor] = {}
-        self.applied: dict[int, Adjoint] = {}
+        self.kept = Kept()
         self.key = key
         self.used: list[Tensor] = []
         self._held: dict[int, dict[Place, Held]] = {}  # by storage
-        self._before: dict[Key, Tensor] = {}
         self._known: list[StorageWeakRef] = []
-        self._users: dict[int, list[Applied | int]] = {}  # operations and keys, by storage
-        self._new_users: list[Applied | int] = []  # that are not in it yet
 
     def held(self, tensor: Tensor) -> Held | None:
         """Return what a tensor holds; None if no activity and no parameter went into it."""
         inside = self._held.get(tensor.untyped_storage()._cdata)
-        return None if inside is None else inside.get(_place(tensor))
+        return None if inside is None else inside.get(place_inside(tensor))
 
     def read(self, parts: Iterable[Any], given: list[Tensor], what: list[Any]) -> bool:
         """Note of arguments all that expressions depend on, but for the values of constants.
@@ -88,7 +76,7 @@ class Values:
             if isinstance(part, Tensor):
                 inside, holds = self._held.get(part.untyped_storage()._cdata), None
                 if inside is not None:
-                    holds = inside.get(_place(part))
+                    holds = inside.get(place_inside(part))
                     live = live or holds is not None
                 what += (holds, part.shape, part.dtype)
                 if given:
@@ -117,17 +105,17 @@ class Values:
         inside = self._held.get(storage._cdata)
         if held is None:
             if inside is not None:
-                inside.pop(_place(tensor), None)
+                inside.pop(place_inside(tensor), None)
             return
         if inside is None:
             inside = self._new_storage(storage)
-        inside[_place(tensor)] = held
+        inside[place_inside(tensor)] = held
         if isinstance(held.expression, Unit):
-            self._store(held.key, tensor)
+            self.kept.store(held.key, tensor)
 
     def claim(self, tensor: Tensor, held: Held | None) -> bool:
         """State what a tensor holds, unless something is held in its place; return True if done."""
-        storage, place = tensor.untyped_storage(), _place(tensor)
+        storage, place = tensor.untyped_storage(), place_inside(tensor)
         inside = self._held.get(storage._cdata)
         if inside is None:
             if held is None:
@@ -138,7 +126,7 @@ class Values:
         if held is not None:
             inside[place] = held
             if isinstance(held.expression, Unit):
-                self._store(held.key, tensor)
+                self.kept.store(held.key, tensor)
         return True
 
     def _new_storage(self, storage: UntypedStorage) -> dict[Place, Held]:
@@ -156,8 +144,8 @@ class Values:
         self.used.append(tensor)
         held = self.held(tensor)
         assert held is not None, "only what holds an expression is stored"
-        if held.key not in self.stored:
-            self._store(held.key, self.before(tensor))
+        if held.key not in self.kept.stored:
+            self.kept.store(held.key, self.kept.before(tensor))
         return held.key
 
     def store_base(self, whole: Expression, live: list[tuple[Tensor, Expression]]) -> int | None:
@@ -171,57 +159,21 @@ class Values:
                 return self.store(tensor)
         return None
 
-    def apply(self, key: int, applied: Applied) -> None:
-        """Keep a digital operation with its values."""
-        self.applied[key] = applied
-        self._new_users.append(applied)
-
-    def before(self, tensor: Tensor) -> Tensor:
-        """Return the values of a tensor as they were before the present operation."""
-        return self._before.get(place(tensor), tensor) if self._before else tensor
-
-    def begin(self, tensors: list[Tensor]) -> None:
-        """Keep the values of tensors that the next operation may change in place."""
-        self.protect(tensors)
-        self._before = {}
-        if any(self.held(t) for t in tensors):
-            self._before = {place(t): t.detach().clone() for t in tensors}
-
-    def end(self) -> None:
-        """Forget the values of before an operation."""
-        self._before = {}
-
-    def protect(self, tensors: list[Tensor]) -> None:
-        """Copy what is stored of tensors that may be changed in place."""
-        for user in self._new_users:
-            for tensor in leaves(_given(user) if isinstance(user, Applied) else self.stored[user]):
-                self._users.setdefault(tensor.untyped_storage()._cdata, []).append(user)
-        self._new_users.clear()
-        for storage in {t.untyped_storage()._cdata for t in tensors} & self._users.keys():
-            for user in self._users.pop(storage):
-                if isinstance(user, Applied):
-                    user.keep_before_change(storage)
-                else:
-                    self.stored[user] = self.stored[user].clone()
-
-    def protect_all(self) -> None:
-        """Copy all that is stored."""
-        self.protect([*self.stored.values(), *leaves([*map(_given, self.applied.values())])])
+    def _apply(self, adjoint: Adjoint) -> int:
+        key = self.new_key()
+        self.kept.applied[key] = adjoint
+        return key
 
     def alone(self, tensor: Tensor) -> bool:
         """Return True if no other view of a tensor's numbers is known to hold anything."""
         base = tensor if tensor._base is None else tensor._base
         inside = self._held.get(tensor.untyped_storage()._cdata, {})
-        return place(base) == place(tensor) and inside.keys() <= {_place(tensor)}
-
-    def _store(self, key: int, tensor: Tensor) -> None:
-        self.stored[key] = tensor.detach() if tensor.requires_grad else tensor
-        self._new_users.append(key)
+        return place(base) == place(tensor) and inside.keys() <= {place_inside(tensor)}
 
     def overwrite(self, tensor: Tensor, held: Held | None) -> None:
         """State what a tensor holds that was changed in place, and what its other views hold."""
         base = tensor if tensor._base is None else tensor._base
-        here, whole_place = _place(tensor), _place(base)
+        here, whole_place = place_inside(tensor), place_inside(base)
         inside = self._held.get(tensor.untyped_storage()._cdata, {})
         views = [other for other in inside if other not in (here, whole_place)]
         views = [other for other in views if _overlap(tensor, other)]
@@ -234,7 +186,7 @@ class Values:
             offset, shape, strides = other
             old = inside.pop(other)
             if whole is not None:
-                seen = self._adjoint(Seen(_region(shape, strides, offset, base)))
+                seen = self._apply(Seen(_region(shape, strides, offset, base)))
                 made = Digital((whole,), "a change in place", seen)
                 inside[other] = self.of(made, old.row_dim, old.parametric)
 
@@ -243,7 +195,7 @@ class Values:
     ) -> None:
         """State what a tensor holds of which a view was overwritten."""
         region = _region(view.shape, view.stride(), int(view.storage_offset()), base)
-        made = self._adjoint(Overwritten(region, known is not None, held is not None))
+        made = self._apply(Overwritten(region, known is not None, held is not None))
         of = tuple(part.expression for part in (known, held) if part is not None)
         row_dim = None if held is None else held.row_dim
         if known is None and row_dim is not None:
@@ -252,24 +204,6 @@ class Values:
             row_dim = lines.index(line) if line in lines else None
         row_dim = row_dim if known is None else known.row_dim
         self.set_(base, self.of(Digital(of, "a change in place", made), row_dim))
-
-    def _adjoint(self, adjoint: Adjoint) -> int:
-        key = self.new_key()
-        self.applied[key] = adjoint
-        return key
-
-
-def place(tensor: Tensor) -> Key:
-    """Return the place of a tensor in memory."""
-    return tensor.untyped_storage()._cdata, _place(tensor)
-
-
-def _place(tensor: Tensor) -> Place:
-    return int(tensor.storage_offset()), tensor.shape, tensor.stride()
-
-
-def _given(adjoint: Adjoint) -> Any:
-    return (adjoint.args, adjoint.kwargs) if isinstance(adjoint, Applied) else ()
 
 
 def _region(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, base: Tensor) -> Region:
