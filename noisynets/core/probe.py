@@ -314,8 +314,7 @@ class Probe:
             PopulationMean(name, population, *rows, needs.steps)
             for name, population in measured.items()
         ]
-        total = (1 + self.passes) * batch
-        self._tracer = _tracer(survey, needs, total, traces) if needs.graph else None
+        self._tracer = _tracer(survey, needs, rows, traces) if needs.graph else None
         shared = (survey.system, batch, 1 + self.passes, injection is not None)
         paired = Paired(*shared) if pairs else None
         modes = (self._own, self._tracer, paired)  # what is shared is traced
@@ -361,8 +360,7 @@ class Probe:
             mean = self._populations.pop(0)
             if (found := mean.record()) is not None:
                 populations[mean.name] = found
-        values: dict[int, Tensor] = {}
-        applied: dict[int, Adjoint] = {}
+        values, applied = dict[int, Tensor](), dict[int, Adjoint]()
         if self._tracer is not None:
             graph, traced = self._tracer.graph(outputs, error), self._tracer.values
             values, applied = traced.kept.stored, traced.kept.applied
@@ -390,11 +388,8 @@ class Probe:
     ) -> None:
         for mode in reversed(self._modes):
             mode.__exit__(kind, error, trace)
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        if self._tracer is not None and self._survey.stateful:
-            self._tracer.values.kept.protect_all()  # states may be reset in place
+        while self._handles:
+            self._handles.pop().remove()
         for module in self._survey.stateful:
             module.forget()
         unfinished = self._hooks.close()
@@ -426,10 +421,10 @@ def _used(survey: Survey, own: OwnValues) -> dict[str, Tensor]:
     return {n: own.used[p] for n, p in survey.parameters.items() if p in own.used}
 
 
-def _tracer(survey: Survey, needs: Needs, rows: int, traces: Traces | None) -> Tracer:
+def _tracer(survey: Survey, needs: Needs, rows: tuple[int, int], traces: Traces | None) -> Tracer:
     inside = survey.populations if needs.averages else None
     trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
-    return Tracer(survey, rows, inside, trials, traces)
+    return Tracer(survey, rows[0] * rows[1], inside, trials, traces)
 
 
 def _unreached(unfinished: set[str]) -> SystemRefused:

@@ -328,8 +328,7 @@ class NodePerturbation:
             current = self._surveyed.verify(self.loss, inputs, targets, batch)
         needs, graph = self._surveyed.needs, self._surveyed.graph(inputs)
         pairs = always or self.rule.due or self.error.needs_pairs
-        resamples = self.resamples if pairs else 0
-        between = current.parameters
+        between, resamples = current.parameters, self.resamples if pairs else 0
         shifts = self.between.shifts(current, needs, resamples) if between and resamples else {}
         probe = Probe(
             current,
@@ -381,7 +380,7 @@ class NodePerturbation:
 
 
 def probe_of(estimator: NodePerturbation, batch: int, resamples: int, needs: Needs) -> Probe:
-    """Return a probe for the passes of a step alone, for measurements of their cost."""
+    """Return a probe for the passes of one step alone, to measure what they cost."""
     surveyed = estimator._surveyed
     return Probe(
         surveyed.survey(),

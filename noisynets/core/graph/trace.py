@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from noisynets.core.graph.expressions import Expression, Trained
 from noisynets.core.graph.operations import Operation, apply, expressions_of, operation
+from noisynets.core.graph.overwriting import alone, overwrite
 from noisynets.core.graph.rows import row_dim
 from noisynets.core.graph.transcript import Entry, Transcript, constants_of
 from noisynets.core.graph.values import Held, Values
@@ -112,7 +113,7 @@ class Trace:
         values.used.clear()
         made: list[Held | None] = []
         sets: list[bool] = []
-        simple = not mutates or all(map(values.alone, op.results))
+        simple = not mutates or all(alone(t, values) for t in op.results)
         expressions = expressions_of(op, values, mutates)
         constants = constants_of(op, values) if any(expressions) else ()
         for tensor, expression in zip(op.results, expressions, strict=True):
@@ -122,7 +123,7 @@ class Trace:
                 held = values.of(expression, row, op.of_parameters)
             before = None if mutates else values.held(tensor)
             if mutates:
-                values.overwrite(tensor, held)
+                overwrite(tensor, held, values)
             elif before is None:  # else a view: the same numbers in the same place
                 values.set_(tensor, held)
             made.append(held if before is None else before)

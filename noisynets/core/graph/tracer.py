@@ -231,6 +231,8 @@ class Tracer(Mode):
     def __exit__(self, *error: Any) -> None:
         """Become inactive, also if a node has failed."""
         self._pause.close()
+        if self._survey.stateful:
+            self.values.kept.protect_all()  # states are reset, perhaps in place
         super().__exit__(*error)
 
     def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from noisynets.core.graph.expressions import Graph
 from noisynets.core.graph.operations import Operation
+from noisynets.core.graph.overwriting import alone
 from noisynets.core.graph.values import Held, Values
 
 
@@ -59,7 +60,7 @@ class Entry:
         Returns:
             True if they do; False if nothing has changed.
         """
-        if mutates and not all(map(values.alone, results)):
+        if mutates and not all(alone(t, values) for t in results):
             return False
         if len(results) != len(self.kinds):
             return False

@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, UntypedStorage
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from noisynets.core.graph.applied import Adjoint, Overwritten, Region, Seen
-from noisynets.core.graph.expressions import Activity, Digital, Expression, Unit
+from noisynets.core.graph.expressions import Activity, Expression, Unit
 from noisynets.core.graph.kept import Kept
-from noisynets.core.graph.places import Place, place, place_inside
+from noisynets.core.graph.places import Place, place_inside
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -134,6 +132,10 @@ class Values:
         inside = self._held[storage._cdata] = {}
         return inside
 
+    def views(self, tensor: Tensor) -> dict[Place, Held]:
+        """Return what the views of a tensor's storage hold; it may be changed."""
+        return self._held.get(tensor.untyped_storage()._cdata, {})
+
     def new_key(self) -> int:
         """Return an unused key for a value."""
         self.key += 1
@@ -158,63 +160,3 @@ class Values:
             if expression is whole:
                 return self.store(tensor)
         return None
-
-    def _apply(self, adjoint: Adjoint) -> int:
-        key = self.new_key()
-        self.kept.applied[key] = adjoint
-        return key
-
-    def alone(self, tensor: Tensor) -> bool:
-        """Return True if no other view of a tensor's numbers is known to hold anything."""
-        base = tensor if tensor._base is None else tensor._base
-        inside = self._held.get(tensor.untyped_storage()._cdata, {})
-        return place(base) == place(tensor) and inside.keys() <= {place_inside(tensor)}
-
-    def overwrite(self, tensor: Tensor, held: Held | None) -> None:
-        """State what a tensor holds that was changed in place, and what its other views hold."""
-        base = tensor if tensor._base is None else tensor._base
-        here, whole_place = place_inside(tensor), place_inside(base)
-        inside = self._held.get(tensor.untyped_storage()._cdata, {})
-        views = [other for other in inside if other not in (here, whole_place)]
-        views = [other for other in views if _overlap(tensor, other)]
-        known = self.held(base)
-        self.set_(tensor, held)
-        if whole_place != here and (known is not None or held is not None):
-            self._write_into(base, known, tensor, held)
-        whole = self.expression(base)
-        for other in views:
-            offset, shape, strides = other
-            old = inside.pop(other)
-            if whole is not None:
-                seen = self._apply(Seen(_region(shape, strides, offset, base)))
-                made = Digital((whole,), "a change in place", seen)
-                inside[other] = self.of(made, old.row_dim, old.parametric)
-
-    def _write_into(
-        self, base: Tensor, known: Held | None, view: Tensor, held: Held | None
-    ) -> None:
-        """State what a tensor holds of which a view was overwritten."""
-        region = _region(view.shape, view.stride(), int(view.storage_offset()), base)
-        made = self._apply(Overwritten(region, known is not None, held is not None))
-        of = tuple(part.expression for part in (known, held) if part is not None)
-        row_dim = None if held is None else held.row_dim
-        if known is None and row_dim is not None:
-            line = view.shape[row_dim], view.stride(row_dim)
-            lines = list(zip(base.shape, base.stride(), strict=True))
-            row_dim = lines.index(line) if line in lines else None
-        row_dim = row_dim if known is None else known.row_dim
-        self.set_(base, self.of(Digital(of, "a change in place", made), row_dim))
-
-
-def _region(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, base: Tensor) -> Region:
-    start = offset - int(base.storage_offset())
-    return Region(torch.Size(shape), tuple(strides), start, base.shape, base.stride())
-
-
-def _overlap(tensor: Tensor, other: Place) -> bool:
-    """Return True if a tensor shares numbers with a view of the same storage."""
-    offset, shape, strides = other
-    size = tensor.untyped_storage().nbytes() // tensor.element_size()
-    seen = torch.zeros(size, dtype=torch.bool)
-    seen.as_strided(tensor.shape, tensor.stride(), int(tensor.storage_offset())).fill_(True)
-    return bool(seen.as_strided(shape, strides, offset).any())
