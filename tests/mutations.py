@@ -469,14 +469,14 @@ STALE = [
         "estimators/node_perturbation.py",
         "[(module, module.training) for module in modules]",
         "[module.training for module in modules]",
-        PLAN,
+        "tests/test_plan.py::test_what_is_blocked_is_found_anew_in_another_graph",
     ),
     mutation(
         "stale plan: modules were switched to evaluation",
         "estimators/node_perturbation.py",
         "[(module, module.training) for module in modules]",
         "modules",
-        "tests/test_plan.py::test_a_system_in_another_mode_is_traced_anew",
+        "tests/test_plan.py::test_a_system_that_is_switched_to_training_shares_its_masks",
     ),
     mutation(
         "stale plan: the inputs have another shape",
@@ -534,14 +534,6 @@ STALE = [
         "torch.equal(v, given[i])",
         "True",
         f"{CHANGES}[another constant-200]",
-    ),
-    mutation(
-        "stale transcript: a tensor that was written over, and its other views",
-        "core/graph/trace.py",
-        "what if simple and constants is not None else None",
-        "what if constants is not None else None",
-        f"{CHANGES}[written over, and used-200]",
-        f"{CHANGES}[written over-0]",
     ),
     mutation(
         "operands: what a node overwrites",

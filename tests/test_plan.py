@@ -12,6 +12,7 @@ from noisynets.core.errors import InputError
 from noisynets.core.graph import Graph, LinearOp
 from noisynets.core.record import Record
 from noisynets.core.types import physical
+from noisynets.estimators.node_perturbation import pairs
 from noisynets.rules.credit.feedback import LayerwiseFeedback, Sent, UpdateSchedule
 
 F64 = torch.float64
@@ -57,7 +58,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def replace(net: nn.Sequential) -> None:
-    net[1] = Flip()
+    net[4] = nn.AvgPool2d((2, 1))
 
 
 def insert(net: nn.Sequential) -> None:
@@ -75,8 +76,9 @@ def thaw(net: nn.Sequential) -> None:
 @pytest.mark.parametrize("change", [replace, insert, freeze, thaw])
 def test_a_system_that_changes_between_two_batches_is_traced_anew(change) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(6, 8), nn.Identity(), nn.Linear(8, 8), Flip(), nn.Linear(8, 3))
-    net = net.double()
+    net = nn.Sequential(nn.Linear(6, 8), nn.Identity(), nn.Linear(8, 8))
+    net += nn.Sequential(nn.Unflatten(1, (2, 2, 2)), nn.AvgPool2d((1, 2)), nn.Flatten())
+    net = net.append(nn.Linear(4, 3)).double()
     if change is thaw:
         net[0].requires_grad_(False)
     estimate = estimator(net)
@@ -114,6 +116,16 @@ def test_a_system_in_another_mode_is_traced_anew() -> None:
         assert_exact(gradients(net), squared_error(net(x), y), net)
 
 
+def test_a_system_that_is_switched_to_training_shares_its_masks() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double().eval()
+    estimate = estimator(net)
+    estimate(*batch())
+    assert not pairs(estimate)
+    net.train()
+    estimate(*batch())
+    assert pairs(estimate)
+
+
 def test_a_system_in_another_precision_is_checked_anew() -> None:
     net = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).double()
     estimate = estimator(net)
@@ -136,7 +148,8 @@ def test_what_no_record_holds_is_traced_in_every_batch() -> None:
 
 
 def test_what_is_blocked_is_found_anew_in_another_graph() -> None:
-    net = nn.Sequential(nn.Linear(6, 8), nn.Identity(), nn.Linear(8, 3)).double()
+    between = nn.Sequential(nn.Softmax(1))
+    net = nn.Sequential(nn.Linear(6, 8), between, nn.Linear(8, 3)).double()
     estimate = estimator(net)
     estimate(*batch())
     net[1] = physical(nn.Softmax(1))
@@ -177,10 +190,10 @@ class Changing(nn.Module):
 
     def __init__(self, forwards) -> None:
         super().__init__()
-        self.forwards, self.batches = forwards, 0
+        self.forwards, self.turn = forwards, [0]
 
     def forward(self, a: Tensor) -> Tensor:
-        return self.forwards[self.batches % len(self.forwards)](a)
+        return self.forwards[self.turn[0]](a)
 
 
 def ramp(a: Tensor) -> Tensor:
@@ -241,9 +254,9 @@ def test_a_forward_that_changes_is_seen_in_every_batch(name: str, always: int) -
     net = nn.Sequential(nn.Linear(6, 8), between, nn.Linear(8, 3)).double()
     estimate = estimator(net)
     estimate.rule.schedule = UpdateSchedule(always, every=1000)
-    for batches in (0, 0, 1, 2, 1, 1, 0, 2, 0):
+    for turn in (0, 0, 1, 2, 1, 1, 0, 2, 0):
         x, y = batch()
-        between.batches = batches
+        between.turn[0] = turn % len(FORWARDS[name])
         estimate(x, y)
         assert_exact(gradients(net), squared_error(net(x), y), net)
 
@@ -348,7 +361,7 @@ def test_an_operand_that_a_node_overwrites_is_kept_as_it_was() -> None:
     plain.load_state_dict(net.state_dict())
     net.last.register_forward_hook(erase)
     rule = LayerwiseFeedback(lambda node: TrueMap(node.product))
-    estimate = NodePerturbation(net, squared_error, rule, sigma=1e-3, verify=False)
+    estimate = NodePerturbation(net, squared_error, rule, sigma=1e-3)
     for _ in range(2):
         x, y = batch()
         estimate(x, y)
