@@ -523,8 +523,8 @@ STALE = [
     mutation(
         "stale transcript: another operation, on other operands",
         "core/graph/transcript.py",
-        "return self.what == what and all(",
-        "return all(",
+        "if self.what != what:",
+        "if False:",
         f"{CHANGES}[another operation-200]",
         f"{CHANGES}[the operands swapped-0]",
     ),

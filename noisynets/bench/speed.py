@@ -144,7 +144,7 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
     yield from _of_feedback(s)
     yield from _of_trials(s)
     yield from _of_memory(s)
-    yield from _of_tracing(s)
+    yield from of_tracing(s)
 
 
 def _timed(
@@ -254,10 +254,15 @@ def _of_memory(s: Size) -> Iterator[Ratio]:
         yield Ratio(name, f"the same at T = {s.long // 4}", 1.05, *(long / short,) * 3)
 
 
-def _of_tracing(s: Size) -> Iterator[Ratio]:
-    """Compare what tracing adds to the passes with the whole steps, and what it keeps."""
-    cases = [(n, times) for n in networks(*s.gpt) for times in s.batches]
-    for network, times in cases:
+def of_tracing(size: Size | None = None) -> Iterator[Ratio]:
+    """Compare what tracing adds to the passes with the whole steps, and what it keeps.
+
+    Args:
+        size: sizes of what is timed; None: the default ones.
+    """
+    s = size or Size()
+    *small, large = networks(*s.gpt)
+    for network, times in [*((n, t) for n in small for t in s.batches), (large, s.batches[0])]:
         traced = Traced(network, times)
         repeated(traced.steps, s.taught // ROUND)()
         name = f"{network.name}, batch {len(traced.x)}"

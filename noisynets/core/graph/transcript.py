@@ -52,7 +52,9 @@ class Entry:
             what: as the attribute.
             given: the tensors among the arguments.
         """
-        return self.what == what and all(torch.equal(v, given[i]) for i, v in self.constants)
+        if self.what != what:
+            return False
+        return not self.constants or all(torch.equal(v, given[i]) for i, v in self.constants)
 
     def give(self, results: Sequence[Tensor], values: Values, mutates: bool) -> bool:
         """Let results hold what they held, if they are of the same kind, at such places.
@@ -62,19 +64,18 @@ class Entry:
         """
         if mutates and not all(alone(t, values) for t in results):
             return False
-        if len(results) != len(self.kinds):
+        if [(t.shape, t.dtype) for t in results] != self.kinds:
             return False
         done: list[Tensor] = []
-        for t, kind, held, sets in zip(results, self.kinds, self.made, self.sets, strict=True):
-            same = kind == (t.shape, t.dtype)
-            if same and mutates:
-                values.set_(t, held)
-            elif not same or not (values.claim(t, held) if sets else values.held(t) is held):
+        for tensor, held, sets in zip(results, self.made, self.sets, strict=True):
+            if mutates:
+                values.set_(tensor, held)
+            elif not (values.claim(tensor, held) if sets else values.held(tensor) is held):
                 for other in done:
                     values.set_(other, None)
                 return False
-            if sets:
-                done.append(t)
+            elif sets:
+                done.append(tensor)
         return True
 
 

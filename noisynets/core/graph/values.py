@@ -72,13 +72,16 @@ class Values:
         live = False
         for part in parts:
             if isinstance(part, Tensor):
-                inside, holds = self._held.get(part.untyped_storage()._cdata), None
-                if inside is not None:
-                    holds = inside.get(place_inside(part))
-                    live = live or holds is not None
-                what += (holds, part.shape, part.dtype)
-                if given:
-                    what.append([t is part for t in given])
+                if given and part is given[0]:  # as in a square
+                    what.append(Tensor)
+                else:
+                    inside, holds = self._held.get(part.untyped_storage()._cdata), None
+                    if inside is not None:
+                        holds = inside.get(place_inside(part))
+                        live = live or holds is not None
+                    what += (holds, part.shape, part.dtype)
+                    if len(given) > 1:
+                        what.append([t is part for t in given])
                 given.append(part)
             elif isinstance(part, list | tuple):
                 what.append(len(part))
