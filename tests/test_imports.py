@@ -17,7 +17,7 @@ ROOMS = [
 """Each room may import from the rooms before it, and from itself."""
 
 CORE = [
-    {"errors", "notes", "dependence", "freezing", "trees"},
+    {"errors", "notes", "dependence", "freezing", "modes", "trees"},
     {"reading", "batch"},
     {"arrays"},
     {"types"},

@@ -27,6 +27,7 @@ from noisynets.bench.steps import (
     spiking,
     training,
 )
+from noisynets.bench.tracing import Traced, memories, networks
 from noisynets.run.settings import Config
 
 
@@ -44,6 +45,8 @@ class Size:
         long: T of the trials whose memory is measured.
         turns: timings of every step.
         taught: training steps before the timings, for rules that learn their feedback.
+        batches: how many batches of 32 make one, where tracing is timed.
+        gpt: width and T of the large network of which tracing is timed.
     """
 
     wide: int = 1024
@@ -55,10 +58,22 @@ class Size:
     long: int = 100
     turns: int = 15
     taught: int = 208
+    batches: tuple[int, ...] = (1, 4)
+    gpt: tuple[int, int] = (256, 32)
 
 
 QUICK = Size(
-    wide=32, batch=20, narrow=16, channels=(4,), spiking=20, steps=4, long=8, turns=2, taught=5
+    wide=32,
+    batch=20,
+    narrow=16,
+    channels=(4,),
+    spiking=20,
+    steps=4,
+    long=8,
+    turns=2,
+    taught=5,
+    batches=(1,),
+    gpt=(32, 8),
 )
 """Small sizes, for a check that everything runs."""
 
@@ -129,6 +144,7 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
     yield from _of_feedback(s)
     yield from _of_trials(s)
     yield from _of_memory(s)
+    yield from of_tracing(s)
 
 
 def _timed(
@@ -236,6 +252,38 @@ def _of_memory(s: Size) -> Iterator[Ratio]:
         name = f"memory of {rule} at T = {s.long}"
         yield Ratio(name, "BPTT through snnTorch", 0.33, *(long / most,) * 3)
         yield Ratio(name, f"the same at T = {s.long // 4}", 1.05, *(long / short,) * 3)
+
+
+def of_tracing(size: Size | None = None) -> Iterator[Ratio]:
+    """Compare what tracing adds to the passes with the whole steps, and what it keeps.
+
+    Args:
+        size: sizes of what is timed; None: the default ones.
+    """
+    s = size or Size()
+    *small, large = networks(*s.gpt)
+    for network, times in [*((n, t) for n in small for t in s.batches), (large, s.batches[0])]:
+        traced = Traced(network, times)
+        repeated(traced.steps, s.taught // ROUND)()
+        name = f"{network.name}, batch {len(traced.x)}"
+        shares = sorted(_share(traced) for _ in range(s.turns))
+        low, median, high = quantiles(shares, n=4, method="inclusive")
+        yield Ratio(f"tracing, {name}", "mirrored step", 0.15, median, low, high)
+        if times == s.batches[0]:
+            for what, ratio in memories(traced):
+                work = f"operands kept in {what}, {name}"
+                yield Ratio(work, "saved by autograd, same rows", 1.0, ratio, ratio, ratio)
+
+
+def _share(traced: Traced) -> float:
+    """Return the share of tracing in `ROUND` steps: traced minus untraced passes."""
+    spent = []
+    for work in (traced.passes, traced.untraced, traced.steps):
+        start = time.process_time()
+        work()
+        spent.append(time.process_time() - start)
+    with_trace, without, steps = spent
+    return (with_trace - without) / steps
 
 
 def markdown(ratios: Sequence[Ratio], threads: int) -> str:

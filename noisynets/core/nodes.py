@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from torch import nn
 
@@ -118,6 +118,44 @@ def is_builtin(module: nn.Module) -> bool:
     """Return True if the module is a layer of PyTorch with its original forward()."""
     made = type(module).__module__.startswith("torch.nn.modules.")  # no subclass, parametrization
     return made and has_outer(module) and "forward" not in vars(module)
+
+
+SETTINGS = (bool, int, float, str, tuple, type(None))
+"""Types of the attributes that are settings of a module."""
+
+
+def settings_between(
+    system: nn.Module, nodes: Sequence[Node], inner: Collection[nn.Module]
+) -> list[dict[str, Any]] | None:
+    """Return the settings of all modules between nodes, if they alone decide what lies there.
+
+    They do in a chain of modules of PyTorch or of this package, without hooks. A `forward()` of
+    anyone else may do another thing in every batch.
+
+    Args:
+        system: any module.
+        nodes: its nodes.
+        inner: modules whose insides do not matter either.
+
+    Returns:
+        The settings by module; None if other things may decide.
+
+    >>> settings_between(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), (), ()) is None
+    False
+    """
+    outer = [m for node in nodes for m in (node.inlet, node.outlet)]
+    inside = {m for module in (*outer, *inner) for m in module.modules()}
+    found = []
+    for module in system.modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            return None
+        if module in inside or is_chain(module):
+            continue
+        known = type(module).__module__.startswith(("torch.nn.modules.", "noisynets."))
+        if not known or "forward" in vars(module):
+            return None
+        found.append({k: v for k, v in vars(module).items() if isinstance(v, SETTINGS)})
+    return found if is_chain(system) else None
 
 
 def _product(layer: nn.Module) -> nn.Module:

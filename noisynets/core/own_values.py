@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.graph.applied import substituted
-from noisynets.core.graph.values import Key, place
+from noisynets.core.graph.places import Key, place
+from noisynets.core.modes import Mode
 from noisynets.core.trees import leaves
 from noisynets.core.types import Node
 
 
-class OwnValues(TorchDispatchMode):
+class OwnValues(Mode):
     """While it is active, noisy pass p sees parameters at θ + ξ_p, and the reference pass at θ.
 
     All passes are rows of one stacked batch. What is computed from parameters alone is computed
@@ -65,16 +65,8 @@ class OwnValues(TorchDispatchMode):
 
         return [node.outlet.register_forward_hook(marks) for node in self._nodes]
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation; with parameters, once for every pass."""
-        kwargs = kwargs or {}
         given = leaves((args, kwargs))
         own = any(place(t) in self._own for t in given)
         with_rows = any(place(t) in self._with_rows for t in given)

@@ -20,19 +20,18 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from noisynets.core import coupled, statistics
 from noisynets.core.drawing import arguments, draws, is_noise, is_random, running
+from noisynets.core.modes import Mode
 from noisynets.core.types import Effect
 
 Where = tuple[str, str, str]
 """Path of a module, its type, and an operation."""
 
 
-class Paired(TorchDispatchMode):
+class Paired(Mode):
     """While it is active, stacked passes share batch statistics and undeclared random numbers.
 
     A result has a row per sample where its first dimension is a multiple of the rows, or where
@@ -67,20 +66,8 @@ class Paired(TorchDispatchMode):
         self._random: dict[Any, bool] = {}
         self._of_weights = WeakTensorKeyDictionary()
 
-    def hooks(self) -> list[RemovableHandle]:
-        """Return nothing: no hooks are needed."""
-        return []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation; a draw or a batch normalisation for all passes alike."""
-        kwargs = kwargs or {}
         if self.paused:
             return func(*args, **kwargs)
         name = func.overloadpacket.__name__

@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.batch import called, check_finite, of_trees, reference, stacked
 from noisynets.core.errors import InputError, SystemRefused
-from noisynets.core.graph import Adjoint, Graph, Tracer
+from noisynets.core.graph import Adjoint, Graph, Tracer, Traces
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.own_values import OwnValues
@@ -269,6 +269,7 @@ class Probe:
         shifts: of parameters by path: by how much they differ in each noisy pass, (P, *parameter).
         pairs: batch statistics and undeclared random numbers are those of the reference in all
             passes; see `Paired`.
+        traces: of earlier passes of the system; None: there are none.
 
     Attributes:
         passes: P, the noisy passes.
@@ -296,6 +297,7 @@ class Probe:
         needs: Needs = NOTHING,
         shifts: Mapping[str, Tensor] = MappingProxyType({}),
         pairs: bool = False,
+        traces: Traces | None = None,
     ) -> None:
         self.calls: list[NodeRecord] = []
         self.trajectories: list[Trajectory] = []
@@ -314,7 +316,7 @@ class Probe:
             PopulationMean(name, population, *rows, needs.steps)
             for name, population in measured.items()
         ]
-        self._tracer = _tracer(survey, needs, (1 + self.passes) * batch) if needs.graph else None
+        self._tracer = _tracer(survey, needs, rows, traces) if needs.graph else None
         shared = (survey.system, batch, 1 + self.passes, injection is not None)
         paired = Paired(*shared) if pairs else None
         modes = (self._own, self._tracer, paired)  # what is shared is traced
@@ -360,18 +362,18 @@ class Probe:
             mean = self._populations.pop(0)
             if (found := mean.record()) is not None:
                 populations[mean.name] = found
-        values: dict[int, Tensor] = {}
-        applied: dict[int, Adjoint] = {}
+        values, applied = dict[int, Tensor](), dict[int, Adjoint]()
         if self._tracer is not None:
             graph, traced = self._tracer.graph(outputs, error), self._tracer.values
-            values, applied = traced.stored, traced.applied
+            values, applied = traced.kept.stored, traced.kept.applied
         shifts = {} if self._own is None else _used(self._survey, self._own)
         return Record(self.calls, dloss, populations, graph, values, applied, shifts, error, exact)
 
     def __enter__(self) -> Probe:
         for module in self._survey.stateful:
             module.forget()
-        self._handles = self._hooks.register()
+        first = [] if self._tracer is None else self._tracer.first_hooks()
+        self._handles = first + self._hooks.register()
         for mean in self._populations:
             handle = mean.population.register_forward_hook(mean.hook(), with_kwargs=True)
             self._handles.append(handle)
@@ -388,9 +390,8 @@ class Probe:
     ) -> None:
         for mode in reversed(self._modes):
             mode.__exit__(kind, error, trace)
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        while self._handles:
+            self._handles.pop().remove()
         for module in self._survey.stateful:
             module.forget()
         unfinished = self._hooks.close()
@@ -422,10 +423,10 @@ def _used(survey: Survey, own: OwnValues) -> dict[str, Tensor]:
     return {n: own.used[p] for n, p in survey.parameters.items() if p in own.used}
 
 
-def _tracer(survey: Survey, needs: Needs, rows: int) -> Tracer:
+def _tracer(survey: Survey, needs: Needs, rows: tuple[int, int], traces: Traces | None) -> Tracer:
     inside = survey.populations if needs.averages else None
     trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
-    return Tracer(survey, rows, inside, trials)
+    return Tracer(survey, rows[0] * rows[1], inside, trials, traces)
 
 
 def _unreached(unfinished: set[str]) -> SystemRefused:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from noisynets.core.drawing import Repeatable, arguments, draws, is_noise, is_random
+from noisynets.core.modes import Mode
 from noisynets.core.paired import needs_pairing
 
 
@@ -57,7 +57,7 @@ class Replays:
                 buffer.copy_(value)
 
 
-class _Replayed(TorchDispatchMode):
+class _Replayed(Mode):
     """While it is active, random numbers that are not declared come from one seed."""
 
     def __init__(self, system: nn.Module, seed: int) -> None:
@@ -65,16 +65,8 @@ class _Replayed(TorchDispatchMode):
         self._known = set(system.modules())
         self._repeatable = Repeatable(seed)
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation."""
-        kwargs = kwargs or {}
         if is_random(func):
             given = arguments(func, args, kwargs)
             if draws(given) and not is_noise(given, self._known, injects=True):

@@ -23,9 +23,9 @@ from noisynets.core.check import (
 )
 from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
-from noisynets.core.graph import Graph, Plan, plan_of
+from noisynets.core.graph import Graph, Plan, Traces, plan_of
 from noisynets.core.losses import Errors, KnownError, OutputError, losses
-from noisynets.core.nodes import Survey, is_chain, survey
+from noisynets.core.nodes import Survey, settings_between, survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note, Notes
 from noisynets.core.outer import accumulate_
@@ -95,6 +95,7 @@ class Surveyed:
         pairs: passes share batch statistics and random numbers; see `Paired`.
         shared: what they were seen to share, when the system was verified.
         last_graph: that was traced, of the system as it is; None before.
+        traces: of the system as it is.
         verified: rows with which it was verified, 2 at most: one row shows nothing of others.
     """
 
@@ -114,6 +115,7 @@ class Surveyed:
         self._graph: Graph | None = None
         self.last_graph: Graph | None = None
         self._graph_shape: torch.Size | None = None
+        self._between: list[dict[str, Any]] | None = None
         self._checked = False
         self._rowless: tuple[nn.Module, ...] = ()
         self.survey()
@@ -128,7 +130,7 @@ class Surveyed:
         parameters = [p for m in modules for p in m._parameters.values() if p is not None]
         now = (
             [(module, module.training) for module in modules],
-            [(p.requires_grad, p.dtype) for p in parameters],
+            [(id(p), p.requires_grad, p.dtype) for p in parameters],
         )
         if now != self._seen:
             self.needs = self.rule.needs(self.system)
@@ -140,6 +142,7 @@ class Surveyed:
             self._survey = survey(self.system, nodes, self.physical)
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
+            self.traces = Traces()
             embeds = any(isinstance(node.layer, nn.Embedding) for node in nodes)
             self.verified = 0 if self.verifies or embeds else 2
             self.pairs = needs_pairing(self.system, strangers=not self.verifies)
@@ -183,7 +186,15 @@ class Surveyed:
     def graph(self, inputs: Any) -> Graph | None:
         """Return the graph of inputs if it is known; None: the pass must be traced."""
         known = isinstance(inputs, Tensor) and inputs.shape[1:] == self._graph_shape
-        return self._graph if known else None
+        if not known or self._graph is None or self._between != self._settings():
+            return None
+        return self._graph
+
+    def _settings(self) -> list[dict[str, Any]] | None:
+        """Return the settings of what lies between the nodes, if nothing else decides about it."""
+        network = self.system.network if isinstance(self.system, Stepped) else self.system
+        current = self._survey
+        return settings_between(network, current.nodes, current.populations.values())
 
     def plan(self, learned: Collection[str], reached: Collection[str]) -> Plan:
         """Return the plan of the last graph.
@@ -202,16 +213,16 @@ class Surveyed:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the graph, which is traced again: adjoints cannot be pickled."""
-        return {**vars(self), "_graph": None, "last_graph": None}
+        return {**vars(self), "_graph": None, "last_graph": None, "traces": Traces()}
 
     def keep_graph(self, graph: Graph, inputs: Any) -> None:
         """Keep a traced graph, if every pass of the system has the same."""
         if self.last_graph is None:
             check_named(self._survey.physical.operations, graph)
         self.last_graph = graph
-        network = self.system.network if isinstance(self.system, Stepped) else self.system
         single = isinstance(inputs, Tensor) and len(graph.outputs) == 1
-        same = single and is_chain(network) and graph.recorded and not self.pairs
+        self._between = self._settings()
+        same = single and self._between is not None and graph.recorded and not self.pairs
         self._graph = graph if same else None  # masks and statistics are those of one batch
         self._graph_shape = inputs.shape[1:] if single else None
 
@@ -321,8 +332,7 @@ class NodePerturbation:
             current = self._surveyed.verify(self.loss, inputs, targets, batch)
         needs, graph = self._surveyed.needs, self._surveyed.graph(inputs)
         pairs = always or self.rule.due or self.error.needs_pairs
-        resamples = self.resamples if pairs else 0
-        between = current.parameters
+        between, resamples = current.parameters, self.resamples if pairs else 0
         shifts = self.between.shifts(current, needs, resamples) if between and resamples else {}
         probe = Probe(
             current,
@@ -332,6 +342,7 @@ class NodePerturbation:
             needs=needs if graph is None else replace(needs, graph=False),
             shifts=shifts,
             pairs=self._surveyed.pairs,
+            traces=self._surveyed.traces,
         )
         with probe:
             outputs = probe.call(inputs)
@@ -370,6 +381,20 @@ class NodePerturbation:
         for name in PARTS:
             getattr(self, name).restore(_part(state, f"{name}|"))
         self._obstacles.restore(state.get("looks"))
+
+
+def probe_of(estimator: NodePerturbation, batch: int, resamples: int, needs: Needs) -> Probe:
+    """Return a probe for the passes of one step alone, to measure what they cost."""
+    surveyed = estimator._surveyed
+    return Probe(
+        surveyed.survey(),
+        batch=batch,
+        resamples=resamples,
+        injection=estimator.injection,
+        needs=needs,
+        pairs=surveyed.pairs,
+        traces=surveyed.traces,
+    )
 
 
 def pairs(estimator: NodePerturbation) -> bool:

@@ -15,6 +15,7 @@ from noisynets.core.graph.expressions import (
 )
 from noisynets.core.graph.plan import Plan, Stretch, operation_names, plan_of
 from noisynets.core.graph.tracer import Tracer
+from noisynets.core.graph.transcript import Traces
 
 __all__ = [
     "Activity",
@@ -29,6 +30,7 @@ __all__ = [
     "Stretch",
     "Sum",
     "Tracer",
+    "Traces",
     "Trained",
     "Unit",
     "operation_names",

@@ -23,7 +23,7 @@ class Adjoint(Protocol):
         """Return the credit of every live argument, from that of a result, of its shape."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Applied:
     """A deterministic operation of PyTorch, with the values on which it was carried out.
 

@@ -17,7 +17,7 @@ expressions are compared by identity.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -241,6 +241,10 @@ class Graph:
     over_trial: bool = False
     after: frozenset[Expression] = frozenset()
     physical: frozenset[str] = frozenset()
+
+    def same(self, other: Graph) -> bool:
+        """Return True if another graph is made of the same expressions."""
+        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))
 
     @cached_property
     def parts(self) -> list[Expression]:

@@ -21,6 +21,7 @@ from noisynets.core.graph.adjoints import (
 )
 from noisynets.core.graph.applied import Applied, substituted
 from noisynets.core.graph.expressions import (
+    Activity,
     Digital,
     Expression,
     LinearOp,
@@ -50,6 +51,9 @@ class Operation:
         rows: of the stacked batch.
         measured: those of activities, with the dimension of their rows; None: unknown.
         physical: it was declared physical.
+        applied: once its expressions are made: key of a digital operation, the positions of its
+            live tensors, among those of the arguments, and the shapes of its results.
+        opaque: once its expressions are made: no credit passes it.
     """
 
     name: str
@@ -62,6 +66,8 @@ class Operation:
     rows: int
     measured: list[tuple[Tensor, int | None]]
     physical: bool = False
+    applied: tuple[int, tuple[int, ...], tuple[torch.Size, ...]] | None = None
+    opaque: bool = False
 
     @property
     def pointwise(self) -> bool:
@@ -93,7 +99,8 @@ class Operation:
         return tuple(self.results[0].shape)
 
 
-def carried_out(
+def operation(
+    name: str,
     func: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -103,7 +110,6 @@ def carried_out(
     rows: int,
 ) -> Operation:
     """Return an operation that was carried out, with what its arguments hold."""
-    name = func.overloadpacket.__name__.removesuffix("_")
     read = given[1:] if name == "copy" else given
     held = [(t, h) for t in read if (h := values.held(t)) is not None]
     live = [(t, h.expression) for t, h in held]
@@ -111,14 +117,15 @@ def carried_out(
     return Operation(name, func, args, kwargs, given, live, results, rows, measured)
 
 
-def expressions_of(op: Operation, values: Values) -> list[Expression | None]:
+def expressions_of(op: Operation, values: Values, mutates: bool) -> list[Expression | None]:
     """Return the expression of every result of an operation; None: no activity went into it."""
     constant = op.name.endswith("_like") or op.name.startswith("new_") or op.name in CONSTANT
     if constant or not op.live:
         return [None] * len(op.results)
     known = _row_by_row(op, values) if op.row_by_row else None
     if known is None and not op.physical:
-        known = _digital(op, values)
+        known = _digital(op, values, mutates)
+    op.opaque = not known
     return known or [Opaque(tuple(e for _, e in op.live), op.name) for _ in op.results]
 
 
@@ -130,7 +137,8 @@ def _row_by_row(op: Operation, values: Values) -> list[Expression | None] | None
         made = _pointwise(op, values)
         return None if made is None or len(op.results) > 1 else [made]
     if op.name == "max_pool2d_with_indices" and tensor.dim() == 4:
-        return [MaxPool(expression, values.store(tensor), _frozen(op.args[1:])), None]
+        before = -1 if isinstance(expression, Activity) else values.store(tensor)
+        return [MaxPool(expression, before, _frozen(op.args[1:])), None]
     if op.name in ("cat", "stack"):
         joined = _joined(op, values)
         return None if joined is None else [joined]
@@ -164,7 +172,7 @@ def _is_unit(op: Operation) -> bool:
     return op.pointwise and not known and not others
 
 
-def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
+def _digital(op: Operation, values: Values, mutates: bool) -> list[Expression | None] | None:
     """Return the expressions of a deterministic operation's results; None: it has no derivative."""
     live = [(t, e) for t, e in op.live if t.is_floating_point() or t.is_complex()]
     if not live or op.random or op.name in FLAT or _is_unit(op):
@@ -172,11 +180,9 @@ def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
     chosen = {id(t) for t, _ in live}
     tensors = leaves((op.args, op.kwargs))
     at = tuple(i for i, t in enumerate(tensors) if id(t) in chosen)
-    args, kwargs = substituted((op.args, op.kwargs), lambda i, t: values.before(t).detach())
-    shapes = tuple(r.shape for r in op.results)
-    applied = Applied(op.func, args, kwargs, at, shapes)
-    key = values.apply(applied)
-    values.watch(applied)
+    key = values.new_key()
+    op.applied = key, at, tuple(r.shape for r in op.results)
+    apply(*op.applied, op.func, op.args, op.kwargs, values, mutates)
     of = tuple(e for t in tensors if id(t) in chosen for e in [values.expression(t)] if e)
     return [
         Digital(of, op.name, key, i)
@@ -184,6 +190,22 @@ def _digital(op: Operation, values: Values) -> list[Expression | None] | None:
         else Opaque(of, op.name)
         for i, r in enumerate(op.results)
     ]
+
+
+def apply(
+    key: int,
+    live: tuple[int, ...],
+    shapes: tuple[torch.Size, ...],
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    values: Values,
+    mutates: bool,
+) -> None:
+    """Keep a digital operation with the values on which it was carried out."""
+    if mutates:
+        args, kwargs = substituted((args, kwargs), lambda i, t: values.kept.before(t))
+    values.kept.apply(key, Applied(func, args, kwargs, live, shapes))
 
 
 def _pointwise(op: Operation, values: Values) -> Expression | None:
@@ -196,7 +218,8 @@ def _pointwise(op: Operation, values: Values) -> Expression | None:
     whole = base(expression)
     alike = all(base(e) is whole for _, e in op.live)
     if fixed and op.name not in RANDOM:
-        return with_constant(op.name, op.args, op.kwargs, op.live, fixed[0], op.rows, op.shape)
+        constant = values.kept.before(fixed[0])
+        return with_constant(op.name, op.args, op.kwargs, op.live, constant, op.rows, op.shape)
     if len(op.live) == 1 and not isinstance(expression, Unit):
         factor = factor_of(op.name, op.args, op.kwargs, tensor)
         if factor is not None:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.errors import SystemRefused
-from noisynets.core.graph.expressions import Activity, Expression, Graph, Trained, Unit
-from noisynets.core.graph.operations import carried_out, expressions_of
+from noisynets.core.graph.expressions import Activity, Expression, Graph, Unit
 from noisynets.core.graph.plan import plain
-from noisynets.core.graph.rows import row_dim
-from noisynets.core.graph.values import Values
+from noisynets.core.graph.trace import Trace
+from noisynets.core.graph.transcript import Traces
+from noisynets.core.graph.values import Held
+from noisynets.core.modes import Mode, Pause
 from noisynets.core.nodes import Declared, Survey
 from noisynets.core.trees import leaves
 from noisynets.core.trial import Population, Stepped
@@ -43,9 +43,12 @@ class PhysicalParts:
 
     def __call__(self, name: str) -> bool:
         """Return True if an operation is."""
-        words = {word for word in self._declared.operations if word in plain(name)}
-        self.met |= words
-        return bool(words) or self._running > 0
+        if self._declared.operations:
+            words = {word for word in self._declared.operations if word in plain(name)}
+            self.met |= words
+            if words:
+                return True
+        return self._running > 0
 
     def _enters(self, module: nn.Module, args: Any) -> None:
         self._running += 1
@@ -54,8 +57,60 @@ class PhysicalParts:
         self._running -= 1
 
 
-class Tracer(TorchDispatchMode):
+class PopulationHooks:
+    """Makes the output of a population a unit of its input.
+
+    Args:
+        trace: of the pass.
+        populations: by path.
+
+    Attributes:
+        inside: populations that are running, with their inputs.
+        finished: what follows is not traced.
+    """
+
+    def __init__(self, trace: Trace, populations: Mapping[str, Population]) -> None:
+        self._trace, self._populations = trace, populations
+        self.inside: dict[str, Expression | None] = {}
+        self.finished = False
+        self._units: dict[str, Held] = {}
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Register the hooks; the caller removes them."""
+        handles: list[RemovableHandle] = []
+        for name, population in self._populations.items():
+            enters = self._enters(name)
+            handles.append(population.register_forward_pre_hook(enters, with_kwargs=True))
+            handles.append(population.register_forward_hook(self._leaves(name)))
+        return handles
+
+    def _enters(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            current = _first(args, kwargs)
+            values = self._trace.values
+            self.inside[name] = None if self.finished else values.expression(current)
+
+        return hook
+
+    def _leaves(self, name: str) -> Callable[..., None]:
+        def hook(module: Population, args: Any, output: Tensor) -> None:
+            made, values = self.inside.pop(name), self._trace.values
+            if made is not None:
+                kind, key = type(module).__name__, values.new_key()
+                self._units[name] = self._trace.made(
+                    (name, made, kind, output.shape, output.dtype),
+                    lambda: Unit(made, -1, key, kind, population=name),
+                )
+            if name in self._units and (not self.finished or module.final):
+                values.set_(output, self._units[name])
+
+        return hook
+
+
+class Tracer(Mode):
     """Records the operations of one pass. The probe registers its hooks and enters it.
+
+    It is inactive while a node runs that is a layer of PyTorch, and the probe's hooks on it.
 
     Args:
         survey: of the system.
@@ -63,6 +118,7 @@ class Tracer(TorchDispatchMode):
         populations: by path, where the record holds means over a trial: what is inside them is
             not traced, and only the first step is. None: every call is traced.
         stepped: modules that run through a whole trial; what follows them is traced again.
+        traces: of earlier passes, to which this one is added.
 
     Attributes:
         values: what all tensors hold.
@@ -74,41 +130,51 @@ class Tracer(TorchDispatchMode):
         rows: int,
         populations: Mapping[str, Population] | None = None,
         stepped: Sequence[Stepped] = (),
+        traces: Traces | None = None,
     ) -> None:
         super().__init__()
-        self.values = Values()
-        self._survey = survey
-        self._rows = rows
-        self._populations = populations
-        self._called: set[Node] = set()
-        self._finished = False  # the first step of a trial
+        self._survey, self._rows = survey, rows
+        self._traces = Traces() if traces is None else traces
+        self._last = self._traces.last(rows)
+        self._trace = Trace(self._last, rows, survey.parameters)
+        self.values = self._trace.values
+        self._over_trial = populations is not None
+        self._populations = PopulationHooks(self._trace, populations or {})
+        self._called: set[int] = set()
         self._stepped, self._ended = stepped, False
         self._after: list[Expression] = []  # what was made once a trial had ended
-        self._inside: dict[str, Expression | None] = {}
-        self._units: dict[str, Unit] = {}
-        self._entered: dict[Node, Expression | None] = {}
+        self._entered: dict[int, Expression | None] = {}  # by index of the node
         self._calls: list[tuple[Node, Expression | None]] = []
         self._physical = PhysicalParts(survey.physical)
-        for name, parameter in survey.parameters.items():
-            self.values.set_(parameter, Trained(parameter, name), None, parametric=True)
+        self._pause = Pause(self)
 
     def hooks(self) -> list[RemovableHandle]:
-        """Register hooks on nodes and populations; the caller removes them."""
-        handles: list[RemovableHandle] = []
-        for node in self._survey.nodes:
-            handles.append(
-                node.inlet.register_forward_pre_hook(self._node_enters(node), with_kwargs=True)
-            )
-            handles.append(node.outlet.register_forward_hook(self._node_leaves(node)))
-        for name, population in (self._populations or {}).items():
-            enters = self._population_enters(name)
-            handles.append(population.register_forward_pre_hook(enters, with_kwargs=True))
-            handles.append(population.register_forward_hook(self._population_leaves(name)))
+        """Register the hooks that come after those of the probe; the caller removes them."""
+        handles = [
+            node.outlet.register_forward_hook(self._node_leaves(i, node))
+            for i, node in enumerate(self._survey.nodes)
+        ]
+        handles += self._populations.hooks()
         handles += [m.register_forward_hook(self._trial_ends) for m in self._stepped]
         return handles + self._physical.hooks()
 
+    def first_hooks(self) -> list[RemovableHandle]:
+        """Register the hooks that come before those of the probe; the caller removes them."""
+        handles = []
+        for i, (node, builtin) in enumerate(
+            zip(self._survey.nodes, self._survey.builtin, strict=True)
+        ):
+            inlet = node.inlet
+            hooked = bool(inlet._forward_hooks or inlet._forward_pre_hooks)  # may change its input
+            enters = self._node_enters(i, builtin and inlet is node.outlet and not hooked)
+            handles.append(inlet.register_forward_pre_hook(enters, with_kwargs=True))
+        return handles
+
     def graph(self, output: Any, error: Sequence[Tensor | None] | None = None) -> Graph:
-        """Return the graph of a pass from its output; tensors without an `error` are left out."""
+        """Return the graph of a pass from its output; tensors without an `error` are left out.
+
+        It is that of the last pass if nothing is new.
+        """
         tensors = leaves(output)
         made = tuple(
             None if e is None else self.values.expression(tensor)
@@ -116,94 +182,63 @@ class Tracer(TorchDispatchMode):
         )
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
-        over_trial, after = self._populations is not None, frozenset(self._after)
-        return Graph(names, inputs, made, over_trial, after, frozenset(self._physical.met))
+        after = frozenset(self._after)
+        physical = frozenset(self._physical.met)
+        graph = Graph(names, inputs, made, self._over_trial, after, physical)
+        last = self._last.graph
+        graph = last if last is not None and last.same(graph) else graph
+        self._trace.now.graph, self._trace.now.key = graph, self.values.key
+        self._traces.keep(self._rows, self._trace.now)
+        return graph
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation, and record the expressions of its results."""
-        kwargs = kwargs or {}
-        if self._finished or self._inside or self._entered:
+        name, mutates = self._traces.facts(func)
+        if self._entered or self._populations.finished or self._populations.inside:
+            if mutates:
+                self.values.kept.protect(leaves((args, kwargs)))
             return func(*args, **kwargs)
-        mutates = func._schema.is_mutable
-        given = leaves((args, kwargs))
-        self.values.begin(given if mutates else [])
-        out = func(*args, **kwargs)
-        results = leaves(out)
-        if results:
-            self._note(func, args, kwargs, given, results)
+        physical = self._physical(name)
+        out, made = self._trace.operation(func, args, kwargs, name, mutates, physical)
+        if self._ended:
+            self._after += [held.expression for held in made if held is not None]
         return out
 
-    def _note(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        given: list[Tensor],
-        results: list[Tensor],
-    ) -> None:
-        values, mutates = self.values, func._schema.is_mutable
-        if not mutates and not any(map(values.held, given)):
-            for tensor in results:
-                values.set_(tensor, None)
-            return
-        op = carried_out(func, args, kwargs, given, results, values, self._rows)
-        op.physical = self._physical(op.name)
-        for tensor, expression in zip(results, expressions_of(op, values), strict=True):
-            row = row_dim(op.name, args, op.measured, tensor, self._rows)
-            if mutates:
-                values.overwrite(tensor, expression, row, op.of_parameters)
-            elif values.held(tensor) is None:  # else a view: the same numbers in the same place
-                values.set_(tensor, expression, row, op.of_parameters)
-            if self._ended and expression is not None:
-                self._after.append(expression)
-
-    def _node_enters(self, node: Node) -> Callable[..., None]:
+    def _node_enters(self, node: int, pauses: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            again = self._populations is not None and node in self._called
-            self._finished = self._finished or again
-            self._called.add(node)
-            if not self._finished:
+            if self._over_trial:  # of which the first step alone is traced
+                self._populations.finished |= node in self._called
+                self._called.add(node)
+            if not self._populations.finished:
                 self._entered[node] = self.values.expression(_first(args, kwargs))
+            if pauses:
+                self._pause.begin(module)
 
         return hook
 
-    def _node_leaves(self, node: Node) -> Callable[..., None]:
+    def _node_leaves(self, index: int, node: Node) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            if not self._finished:
-                self.values.set_(output, Activity(len(self._calls)))
-                self._calls.append((node, self._entered.pop(node)))
+            self._pause.end(module)
+            if not self._populations.finished:
+                made = self._entered.pop(index)
+                call = len(self._calls)
+                what = (node, call, output.shape, output.dtype)
+                self.values.set_(output, self._trace.made(what, lambda: Activity(call)))
+                self._calls.append((node, made))
 
         return hook
+
+    def __exit__(self, *error: Any) -> None:
+        """Become inactive, also if a node has failed."""
+        self._pause.close()
+        if self._survey.stateful:
+            self.values.kept.protect_all()  # states are reset, perhaps in place
+        super().__exit__(*error)
 
     def _trial_ends(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._ended:
             raise _two_trials(module)
-        self._finished, self._ended = False, True
-
-    def _population_enters(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            current = _first(args, kwargs)
-            self._inside[name] = None if self._finished else self.values.expression(current)
-
-        return hook
-
-    def _population_leaves(self, name: str) -> Callable[..., None]:
-        def hook(module: Population, args: Any, output: Tensor) -> None:
-            made = self._inside.pop(name)
-            if made is not None:
-                kind, key = type(module).__name__, self.values.new_key()
-                self._units[name] = Unit(made, -1, key, kind, population=name)
-            if name in self._units and (not self._finished or module.final):
-                self.values.set_(output, self._units[name])
-
-        return hook
+        self._populations.finished, self._ended = False, True
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from noisynets.core.drawing import Repeatable, arguments, draws, is_random, running
+from noisynets.core.modes import Mode
 from noisynets.core.noise import declares_noise
 from noisynets.core.paired import Paired
 
 Other = Literal["seeded", "lowest", "highest"]
 
 
-class Quiet(TorchDispatchMode):
+class Quiet(Mode):
     """While it is active, declared noise is replaced by its centre, and any other repeats.
 
     A normal number becomes its mean, a uniform one the middle, a Bernoulli variable the likelier
@@ -46,16 +46,8 @@ class Quiet(TorchDispatchMode):
         self._own = {module: declares_noise(module) for module in system.modules()}
         self._repeatable = Repeatable(0)
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Do not import torch's compiler, which takes seconds, to keep it out of this mode."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation; one that draws random numbers, without noise or with its own."""
-        kwargs = kwargs or {}
         if self.paused or not is_random(func):
             return func(*args, **kwargs)
         name = func.overloadpacket.__name__
