@@ -20,7 +20,7 @@ class DataArguments(Settings):
 
     action: str = setting(
         REQUIRED,
-        "list; fetch, which fills the cache; verify, which checks every file's md5 sum; or where, "
+        "list; fetch, which fills the cache; verify, which checks every file's checksum; or where, "
         "which prints folders.",
         metavar="ACTION",
         positional=True,

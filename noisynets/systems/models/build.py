@@ -140,7 +140,7 @@ def dressed(
     return found
 
 
-TABLE_NOISE = 0.01
+TABLE_NOISE = 0.05
 """σ of the noise with which a table of symbols is read beside a chip, which does not hold it.
 
 Without any, the mirrors of the layers behind the table would see no differences.
