@@ -285,11 +285,11 @@ def test_the_data_command(cache: Path, monkeypatch, capsys) -> None:
         return 0
 
     toy = files(writes(GOOD))
-    for name in ("cifar10", "cifar100", "fashion-mnist", "tiny-imagenet"):
+    for name in ("cifar10", "cifar100", "fashion-mnist", "tiny-imagenet", "tiny-shakespeare"):
         task = TASKS[name]
         changed = type(task)(**{**task.__dict__, "files": Files(name, toy.sums, toy.sources, "")})
         monkeypatch.setitem(TASKS, name, changed)
-    assert call("list") == 0 and capsys.readouterr().out.count("not fetched") == 4
+    assert call("list") == 0 and capsys.readouterr().out.count("not fetched") == 5
     assert call("where", "cifar10") == 0
     assert capsys.readouterr().out.strip() == str(cache / "cifar10")
     assert call("fetch", "cifar10") == 0 and (cache / "cifar10" / "a.bin").is_file()

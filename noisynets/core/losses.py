@@ -52,23 +52,17 @@ def negative_return(outputs: Tensor, targets: Tensor) -> Tensor:
     return -outputs[:, 0]
 
 
-def _cross_entropy_error(outputs: Tensor, targets: Tensor) -> Tensor | None:
-    if outputs.dim() != 2 or targets.dim() != 1:
+def _cross_entropy_error(outputs: Tensor, targets: Tensor, dimensions: int = 2) -> Tensor | None:
+    if (outputs.dim(), targets.dim()) != (dimensions, dimensions - 1):
         return None
-    return _softmax_error(outputs, targets)
-
-
-def _sequence_error(outputs: Tensor, targets: Tensor) -> Tensor | None:
-    if outputs.dim() != 3 or targets.dim() != 2:
-        return None
-    return _softmax_error(outputs, targets) / targets.shape[1]
-
-
-def _softmax_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return softmax(outputs) − onehot(targets) over the last dimension, 0 where ignored."""
     classes = torch.arange(outputs.shape[-1], device=outputs.device)
     error = outputs.softmax(-1) - (classes == targets[..., None]).to(outputs.dtype)
     return error * (targets != IGNORED)[..., None]
+
+
+def _sequence_error(outputs: Tensor, targets: Tensor) -> Tensor | None:
+    error = _cross_entropy_error(outputs, targets, dimensions=3)
+    return None if error is None else error / targets.shape[1]
 
 
 IGNORED = -100
