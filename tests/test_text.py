@@ -164,6 +164,23 @@ def test_every_rule_trains_a_gpt(rule: str, file: Path) -> None:
     assert last <= moved
 
 
+@pytest.mark.parametrize("rule", ["learned", "dfa"])
+def test_one_direct_map_serves_all_positions(rule: str, file: Path) -> None:
+    """No map is larger than the error of a position times the activity of a position."""
+    session = build(config(file, rule=rule))
+    train_set, _ = session.task.training(file)
+    x, y = train_set.batch(torch.arange(16), torch.float32)
+    session.step_(x, y, 0.0)
+    direct = session.estimator.rule._direct
+    for name, found in direct._maps.items():
+        if rule == "dfa":
+            assert found._map.shape[0] == 16 and found._map.shape[1] in (16, 64), name
+            error = torch.randn(5, 16)
+            assert torch.allclose(found(error, 16), error @ found._map)
+        else:
+            assert found.state()["ge"].shape in ((16, 16), (64, 16)), name
+
+
 def test_a_run_of_a_text_resumes_with_the_same_bits(file, tmp_path, monkeypatch) -> None:
     settings = {k: getattr(config(file), k) for k in SMALL} | {
         "data_dir": str(file),
@@ -206,6 +223,19 @@ def test_a_text_is_learned_and_continued(file: Path, tmp_path: Path, capsys) -> 
     assert call("generate", out) == 2
     error = capsys.readouterr().err
     assert "16 different characters, that of the checkpoint 16 (not in both: 'm', 'z')" in error
+
+
+def test_a_run_of_a_text_is_diagnosed(file: Path, tmp_path: Path, capsys) -> None:
+    """No layer is called dead: not the table of positions either, which is alike for all rows."""
+    out = str(tmp_path / "run")
+    folder = create(Path(out), config(file, epochs=1, lr=1e-2))
+    train(folder, progress_bar=False)
+    assert call("diagnose", out, "--trial-steps", "0") == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+    assert rows["0"][-1] != "100%" and rows["1.table"][-1] == "–"
+    assert float(rows["2.attention.k"][2]) > 0.9
+    assert call("eval", out, "--split", "validation") == 0
+    assert "validation bits_per_character" in capsys.readouterr().out
 
 
 def test_what_is_drawn_follows_the_scores() -> None:
