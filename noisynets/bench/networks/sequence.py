@@ -72,5 +72,5 @@ STEPS = Gaussian(32, (10, 8))
 SEQUENCE = (
     Network("gru-cells", GRU, STEPS, note="10 steps"),
     Network("transformer-encoder", unfused_encoder, STEPS, note="by unfused(…), without dropout"),
-    Network("gpt", small_gpt, Text(32, 16), per_position),
+    Network("gpt", small_gpt, Text(32, 16), per_position, note="of the catalogue"),
 )
