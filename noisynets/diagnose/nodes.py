@@ -110,7 +110,7 @@ def fit(source: PairSource, batches: Batches) -> dict[str, Tensor]:
     """
     found: dict[str, Ridge] = {}
     for turn in range(MOST_FITS):
-        record = source(*batches.draw(ROWS))
+        record = source(*batches.draw_rows(ROWS))
         if record is None:
             return {}
         short = False
@@ -144,7 +144,7 @@ def responses(
     sums: dict[str, list[dict[str, float | None]]] = {}
     units: dict[str, list[Tensor]] = {}
     for turn in range(TESTS):
-        record = source(*batches.draw(ROWS))
+        record = source(*batches.draw_rows(ROWS))
         if record is None:
             return {}
         for index, call in enumerate(record.calls):

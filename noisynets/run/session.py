@@ -261,8 +261,8 @@ def share_of_rate(config: Config, done: float) -> float:
     """Return the factor on the learning rate after a fraction `done` of the run.
 
     >>> warm = Config(lr_warm_up=0.1)
-    >>> share_of_rate(warm, 0.05), share_of_rate(warm, 0.55)
-    (0.5, 0.5)
+    >>> [round(share_of_rate(warm, done), 6) for done in (0.05, 0.1, 0.55, 1.0)]
+    [0.5, 1.0, 0.5, 0.0]
     """
     warm = config.lr_warm_up
     if done < warm:
