@@ -22,7 +22,7 @@ from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.session import build
 from noisynets.run.settings import OPTIMISERS, Config, Rates, resolve
-from noisynets.run.train import train
+from noisynets.run.train import _cut_anew, train
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.settings import NetworkSettings
 from noisynets.tasks.data import TASKS, find_task, text
@@ -84,6 +84,17 @@ def test_windows_begin_elsewhere_in_every_epoch_and_are_as_many() -> None:
             assert len(shifted) == len(whole)
             assert shifted.x.flatten().tolist() == list(range(offset, offset + 4 * len(whole)))
             assert torch.equal(shifted.y, shifted.x + 1)
+
+
+def test_the_offset_of_the_windows_comes_from_seed_and_epoch(file: Path) -> None:
+    examples, _ = find_task("text", file).with_context(32).training(file)
+
+    def offset(seed: int, epoch: int) -> int:
+        cut = _cut_anew(config(file, seed=seed, context=32), epoch, examples)
+        return cut.x.storage_offset()
+
+    assert [offset(3, e) for e in range(8)] == [offset(3, e) for e in range(8)]
+    assert len({offset(3, e) for e in range(8)}) > 3 and len({offset(s, 0) for s in range(8)}) > 3
 
 
 def test_the_loss_is_that_of_torch_and_so_is_its_error() -> None:

@@ -239,7 +239,8 @@ def _cut_anew(config: Config, epoch: int, examples: Examples) -> Examples:
     """Return the examples of an epoch: those of a text begin at an offset of its own."""
     if examples.text is None:
         return examples
-    drawn_by = generator(seeds(config)["order"], f"offset of the windows in epoch {epoch}")
+    seed = seeds(config)["order"]
+    drawn_by = generator(seed, f"offset of the windows in epoch {epoch}")
     return examples.shifted(int(torch.randint(config.context, (), generator=drawn_by)))
 
 
