@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
     from noisynets.systems.unfused import unfused
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _HOMES = {
     "noisynets.core.batch": ("Shared",),

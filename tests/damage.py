@@ -223,7 +223,7 @@ def of_archive(rng: random.Random, folder: Path, sound: Path) -> Case:
             for file in (into / "inside").iterdir():
                 file.rename(into / file.name)
         elif way == "gz":
-            for part in files.md5:
+            for part in files.sums:
                 (into / f"{part}.gz").write_bytes(spoil.odd_packed(rng, bytes(9000), ".gz"))
                 target = into / part
                 store.expand_file(into / f"{part}.gz", target, ".gz", limit=mnist.LONGEST)
@@ -232,7 +232,7 @@ def of_archive(rng: random.Random, folder: Path, sound: Path) -> Case:
             cifar.rebuild(into / "package", into)
 
     source = store.Source("damage", make)
-    found = replace(files, md5=dict.fromkeys(files.md5, ""), sources=(source,))
+    found = replace(files, sums=dict.fromkeys(files.sums, ""), sources=(source,))
     tasks = {name: replace(TASKS[name], files=found)}
     return Case(["data", "fetch", name], [name], [folder / "out"], tasks)
 
@@ -255,7 +255,7 @@ def of_pictures(rng: random.Random, folder: Path, sound: Path) -> Case:
         return trained(rng, "mnist", folder / "in", folder, mnist=task)
     path = folder / "in" / tiny_imagenet.ARCHIVE
     path.write_bytes(_imagenet(rng))
-    files = replace(tiny_imagenet.FILES, md5={path.name: store.digest(path)})
+    files = replace(tiny_imagenet.FILES, sums={path.name: store.digest(path)})
     task = replace(
         TASKS["tiny-imagenet"], load=partial(tiny_imagenet.load, files=files), validation=2
     )

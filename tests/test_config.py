@@ -10,7 +10,7 @@ from noisynets.core.errors import InputError
 from noisynets.core.noise import SAMPLERS
 from noisynets.estimators.methods import METHODS, Method
 from noisynets.rules import SCALINGS
-from noisynets.run.settings import SCHEDULES, Config, resolve, seeds
+from noisynets.run.settings import OPTIMISERS, SCHEDULES, Config, resolve, seeds
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.devices import PRESETS
 
@@ -49,6 +49,12 @@ names = st.sampled_from
             "random_numbers": names(["common", "independent", "guessed"]),
             "loss_gradient": names(["known", "measured", "guessed"]),
             "correction": st.floats(allow_nan=True, allow_infinity=True),
+            "optimiser": names([*OPTIMISERS, "nothing"]),
+            "momentum": st.floats(allow_nan=True, allow_infinity=True),
+            "weight_decay": st.none() | st.floats(allow_nan=True, allow_infinity=True),
+            "lr_warm_up": st.floats(allow_nan=True, allow_infinity=True),
+            "heads": st.integers(-1, 5),
+            "context": st.integers(-1, 10**6),
             "adam_beta2": st.none() | st.floats(allow_nan=True, allow_infinity=True),
             "schedule": names([*SCHEDULES, "nothing"]),
             "dtype": names(["float32", "float64", "bfloat16", "float8"]),
@@ -80,7 +86,7 @@ def test_every_default_is_accepted() -> None:
                 continue
             if kind.boxed and not trains_boxes(method):
                 continue
-            base = Config(rule=rule, system=system)
+            base = Config("text" if kind.text else "mnist", rule=rule, system=system)
             still = kind.boxed or (not kind.intrinsic_noise and kind.device_preset is None)
             quiet = still or not method.injects
             assert resolve(base if quiet else replace(base, sigma=0.1)).lr == method.lr

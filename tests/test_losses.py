@@ -24,7 +24,7 @@ from noisynets import (
     cross_entropy,
     squared_error,
 )
-from noisynets.core.losses import DERIVATIVES
+from noisynets.core.losses import DERIVATIVES, sequence_cross_entropy
 
 F64 = torch.float64
 
@@ -138,9 +138,13 @@ def test_closed_derivatives_are_those_of_autograd(loss) -> None:
     """Of rows that are left out, too; a loss that cannot be hashed is differentiated."""
     torch.manual_seed(0)
     outputs = torch.randn(6, 4, dtype=torch.float64)
-    targets = (
-        torch.tensor([0, 3, -100, 1, 2, 3]) if loss is cross_entropy else torch.randn(6, 4).double()
-    )
+    targets = {
+        cross_entropy: torch.tensor([0, 3, -100, 1, 2, 3]),
+        squared_error: torch.randn(6, 4).double(),
+        sequence_cross_entropy: torch.tensor([[0, 3], [-100, 1], [2, 3]]),
+    }[loss]
+    if loss is sequence_cross_entropy:
+        outputs = outputs.view(3, 2, 4)
 
     class Unhashable:
         __hash__ = None
@@ -148,7 +152,7 @@ def test_closed_derivatives_are_those_of_autograd(loss) -> None:
         def __call__(self, outputs, targets):
             return loss(outputs, targets)
 
-    closed, none = DERIVATIVES[loss](outputs, targets), torch.zeros(0, 6)
+    closed, none = DERIVATIVES[loss](outputs, targets), torch.zeros(0, len(targets))
     torch.testing.assert_close(closed, KnownError()(Unhashable(), outputs, targets, none)[0])
     assert torch.equal(closed, KnownError()(loss, outputs, targets, none)[0])
 

@@ -212,7 +212,7 @@ def test_tiny_imagenet_is_read_from_its_zip(tmp_path: Path) -> None:
     shown = small_imagenet(tmp_path)
     small = replace(
         tiny_imagenet.FILES,
-        md5={tiny_imagenet.ARCHIVE: store.digest(tmp_path / tiny_imagenet.ARCHIVE)},
+        sums={tiny_imagenet.ARCHIVE: store.digest(tmp_path / tiny_imagenet.ARCHIVE)},
     )
     train = tiny_imagenet.load("train", tmp_path, files=small)
     assert train.x.shape == (6, 3, 64, 64) and train.x.dtype == torch.uint8
@@ -285,11 +285,11 @@ def test_the_data_command(cache: Path, monkeypatch, capsys) -> None:
         return 0
 
     toy = files(writes(GOOD))
-    for name in ("cifar10", "cifar100", "fashion-mnist", "tiny-imagenet"):
+    for name in ("cifar10", "cifar100", "fashion-mnist", "tiny-imagenet", "tiny-shakespeare"):
         task = TASKS[name]
-        changed = type(task)(**{**task.__dict__, "files": Files(name, toy.md5, toy.sources, "")})
+        changed = type(task)(**{**task.__dict__, "files": Files(name, toy.sums, toy.sources, "")})
         monkeypatch.setitem(TASKS, name, changed)
-    assert call("list") == 0 and capsys.readouterr().out.count("not fetched") == 4
+    assert call("list") == 0 and capsys.readouterr().out.count("not fetched") == 5
     assert call("where", "cifar10") == 0
     assert capsys.readouterr().out.strip() == str(cache / "cifar10")
     assert call("fetch", "cifar10") == 0 and (cache / "cifar10" / "a.bin").is_file()

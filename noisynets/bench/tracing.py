@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from noisynets.bench.networks import NETWORKS
 from noisynets.bench.networks.network import Network, Text, per_position
-from noisynets.bench.networks.sequence import GPT
+from noisynets.bench.networks.sequence import small_gpt
 from noisynets.bench.steps import ROUND
 from noisynets.core.graph.applied import Applied
 from noisynets.core.record import Needs, Record
@@ -30,7 +30,7 @@ def wide(width: int, length: int) -> Network:
         width: of its layers.
         length: T of its texts.
     """
-    build = partial(GPT, width, heads=max(1, width // 32), length=length)
+    build = partial(small_gpt, width, heads=max(1, width // 32), length=length)
     return Network(f"gpt of width {width}, T = {length}", build, Text(32, length), per_position)
 
 

@@ -21,6 +21,7 @@ from noisynets.cli.runs import (
     resume,
     train,
 )
+from noisynets.cli.texts import GenerateArguments, generate
 from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
 from noisynets.core.settings import Option
@@ -35,6 +36,7 @@ COMMANDS: Registry[Command] = Registry(
         Command("train", train, TrainArguments, Config),
         Command("resume", resume, ResumeArguments),
         Command("eval", eval_, EvalArguments),
+        Command("generate", generate, GenerateArguments),
         Command("diagnose", diagnose, DiagnoseArguments, Config),
         Command("show", show, ShowArguments),
         Command("neurobench", neurobench, NeurobenchArguments),

@@ -20,7 +20,7 @@ class DataArguments(Settings):
 
     action: str = setting(
         REQUIRED,
-        "list; fetch, which fills the cache; verify, which checks every file's md5 sum; or where, "
+        "list; fetch, which fills the cache; verify, which checks every file's checksum; or where, "
         "which prints folders.",
         metavar="ACTION",
         positional=True,
@@ -59,13 +59,13 @@ def data(arguments: DataArguments) -> None:
             print(folder)
         elif action == "list":
             state = "not fetched" if missing(files, folder) else "there"
-            print(f"{name:14s} {state:12s} {TASKS[name].summary}")
+            print(f"{name:16s} {state:12s} {TASKS[name].summary}")
         elif names or not missing(files, folder):
             problems = verify(files, folder)
             print(f"{name}: {'; '.join(problems) or 'as published'}")
             wrong += problems and [name]
     if action == "list" and not names:
         for name, summary in FROM_FILES.items():
-            print(f"{name:14s} {'your files':12s} {summary}")
+            print(f"{name:16s} {'your files':12s} {summary}")
     if wrong:
         raise InputError(f"{', '.join(wrong)}: remove the files, then: noisynets data fetch")

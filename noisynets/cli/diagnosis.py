@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from noisynets.diagnose import advise, as_json, draw, measure, settled, summary,
 from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder
 from noisynets.run.lock import locked
+from noisynets.run.session import steps_per_epoch
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import open_session
 from noisynets.run.trust import Trust, TrustSettings
@@ -72,7 +72,7 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
         if config.data_dir is not None:
             session.config = replace(session.config, data_dir=str(Path(config.data_dir).absolute()))
         train_set, _ = loaded(session.config)
-        batches = math.ceil(len(train_set) / session.config.batch_size)
+        batches = steps_per_epoch(session.config, len(train_set))
         steps = session.progress.epoch * batches + session.progress.step
         diverged = bool((folder.summary() or {}).get("diverged"))
     else:

@@ -86,11 +86,11 @@ def list_(arguments: ListArguments) -> None:
     """List the tasks, systems, devices and rules, with the rules' tuned settings."""
     print("tasks:")
     for task in TASKS.values():
-        print(f"  {task.name:13s} {task.summary}")
+        print(f"  {task.name:16s} {task.summary}")
         if task.reference:
-            print(f"  {'':13s} reference: {task.reference}")
+            print(f"  {'':16s} reference: {task.reference}")
     for name, summary in FROM_FILES.items():
-        print(f"  {name:13s} {summary}")
+        print(f"  {name:16s} {summary}")
     print("environments (or the id of any that Gymnasium has registered):")
     for name, environment in ENVIRONMENTS.items():
         print(f"  {name:13s} {environment}")

@@ -21,6 +21,18 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs, targets, reduction="none")
 
 
+def sequence_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """−log softmax(outputs)[target]/T: outputs (R, T, n), targets (R, T) → (R, T).
+
+    Each position has its share of the mean over positions, so that their sum is a row's loss.
+
+    >>> sequence_cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.long)).sum(1)
+    tensor([1.3863, 1.3863])
+    """
+    found = F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none")
+    return found / targets.shape[1]
+
+
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """½ ‖output − target‖²: outputs (R, ...), targets (R, ...) → (R,).
 
@@ -40,12 +52,17 @@ def negative_return(outputs: Tensor, targets: Tensor) -> Tensor:
     return -outputs[:, 0]
 
 
-def _cross_entropy_error(outputs: Tensor, targets: Tensor) -> Tensor | None:
-    if outputs.dim() != 2 or targets.dim() != 1:
+def _cross_entropy_error(outputs: Tensor, targets: Tensor, dimensions: int = 2) -> Tensor | None:
+    if (outputs.dim(), targets.dim()) != (dimensions, dimensions - 1):
         return None
-    classes = torch.arange(outputs.shape[1], device=outputs.device)
-    error = outputs.softmax(1) - (classes == targets[:, None]).to(outputs.dtype)
-    return error * (targets != IGNORED)[:, None]
+    classes = torch.arange(outputs.shape[-1], device=outputs.device)
+    error = outputs.softmax(-1) - (classes == targets[..., None]).to(outputs.dtype)
+    return error * (targets != IGNORED)[..., None]
+
+
+def _sequence_error(outputs: Tensor, targets: Tensor) -> Tensor | None:
+    error = _cross_entropy_error(outputs, targets, dimensions=3)
+    return None if error is None else error / targets.shape[1]
 
 
 IGNORED = -100
@@ -53,6 +70,7 @@ IGNORED = -100
 
 DERIVATIVES: dict[Loss, Callable[[Tensor, Tensor], Tensor | None]] = {
     cross_entropy: _cross_entropy_error,
+    sequence_cross_entropy: _sequence_error,
     squared_error: lambda outputs, targets: outputs - targets,
 }
 """∂loss/∂output (R, ...) of losses with a closed form; None if these shapes have none."""

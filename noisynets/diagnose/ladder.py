@@ -93,7 +93,7 @@ def ladder(
         batches = Batches(session, examples, seed)
         with unchanged(session):
             for i in range(BATCHES):
-                x, y = batches.draw(ROWS)
+                x, y = batches.draw_rows(ROWS)
                 x = session.encode(x, session.encoding)
                 up, down = sides(session, x, y, sigma, sampler, salted(seed, f"batch {i}"))
                 parts.append(torch.stack([(up - down) / 2, (up + down) / 2]).double())

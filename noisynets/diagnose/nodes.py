@@ -110,7 +110,7 @@ def fit(source: PairSource, batches: Batches) -> dict[str, Tensor]:
     """
     found: dict[str, Ridge] = {}
     for turn in range(MOST_FITS):
-        record = source(*batches.draw(ROWS))
+        record = source(*batches.draw_rows(ROWS))
         if record is None:
             return {}
         short = False
@@ -144,7 +144,7 @@ def responses(
     sums: dict[str, list[dict[str, float | None]]] = {}
     units: dict[str, list[Tensor]] = {}
     for turn in range(TESTS):
-        record = source(*batches.draw(ROWS))
+        record = source(*batches.draw_rows(ROWS))
         if record is None:
             return {}
         for index, call in enumerate(record.calls):
@@ -158,11 +158,12 @@ def responses(
                 if known is not None and known.map is not None:
                     entry["learnt"] = explained(a, x.double() @ known.map.double().mT)
             sums.setdefault(name, []).append(entry)
-            units.setdefault(name, []).append(_reliability(record, index))
+            if not _alike(call):
+                units.setdefault(name, []).append(_reliability(record, index))
     return {
         name: NodeResponse(
             **{key: mean([entry.get(key) for entry in entries]) for key in _KEYS},
-            dead=dead(torch.stack(units[name])),
+            dead=dead(torch.stack(units[name])) if name in units else None,
         )
         for name, entries in sums.items()
     }
@@ -213,10 +214,16 @@ def _reliability(record: Record, index: int) -> Tensor:
     return repeated(_unit_first(first, call.node), _unit_first(first + change, call.node, 1))
 
 
+def _alike(call: NodeRecord) -> bool:
+    """Return True for a table that all samples read at the same places, as one of positions."""
+    table = isinstance(call.node.product, nn.Embedding)
+    return table and bool((call.x == call.x[:1]).all())
+
+
 def _unit_first(y: Tensor, node: Node, more: int = 0) -> Tensor:
     """Move the axis of the units to where `repeated` has it, after that of the samples."""
-    linear = isinstance(node.product, nn.Linear)
-    return y.movedim(-1, 1 + more) if linear and y.dim() > 2 + more else y
+    last = isinstance(node.product, nn.Linear | nn.Embedding)
+    return y.movedim(-1, 1 + more) if last and y.dim() > 2 + more else y
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -111,6 +111,10 @@ def probing_sigma(session: Session) -> float | None:
     return SYSTEMS[c.system].sigma or QUIET_SIGMA
 
 
+FEWEST_WINDOWS = 16
+"""Windows of a text in a recorded batch, at least."""
+
+
 @dataclass
 class Batches:
     """Random batches of examples, independent of the run's own order.
@@ -127,6 +131,12 @@ class Batches:
 
     def __post_init__(self) -> None:
         self._generator = generator(self.seed, "batches of a diagnosis")
+
+    def draw_rows(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Return so many samples; of a text fewer windows, each of which has many positions."""
+        text = self.examples.text is not None
+        windows = max(FEWEST_WINDOWS, rows // self.examples.x.shape[1]) if text else rows
+        return self.draw(min(rows, windows))
 
     def draw(self, size: int) -> tuple[Tensor, Tensor]:
         """Return inputs (size, ...), before encoding, and targets of randomly drawn examples."""

@@ -60,7 +60,7 @@ def trial(config: Config, examples: Examples, steps: int) -> Trial:
     """Train a new session at the learning rate of the settings for some steps."""
     session = build(config)
     batches = Batches(session, examples, seed=2)
-    shown = Batches(session, examples, seed=4).draw(ROWS)
+    shown = Batches(session, examples, seed=4).draw_rows(ROWS)
     first = loss_on(session, *shown)
     looks = {math.ceil(steps * (1 - TAIL * i / LOOKS)) for i in range(LOOKS)}
     found = []

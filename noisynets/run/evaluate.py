@@ -13,9 +13,11 @@ from noisynets.run.session import Meter, Session
 from noisynets.run.settings import DTYPES, seeds
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.spiking import Recording, record
-from noisynets.tasks.data import Examples
+from noisynets.tasks.data import Examples, Task
 
 EVALUATION_BATCH = 1000
+TOKENS = 16_384
+"""Characters of a text in a batch of an evaluation, at most."""
 SMALL_SYSTEM = 1_000_000
 RECORDED = 50
 EVALUATION = "encoding in evaluation"
@@ -48,15 +50,23 @@ def evaluate_outputs(
     each = measure.each if session.task.classes > 1 else None
     meter = Meter.zero(examples.y.device, measure)
     total = torch.zeros(session.task.classes, dtype=torch.float64, device=examples.y.device)
-    stream = Stream(seeds(session.config)["encoding"], EVALUATION)
+    stream, dtype = (
+        Stream(seeds(session.config)["encoding"], EVALUATION),
+        DTYPES[session.config.dtype],
+    )
     with torch.no_grad(), evaluating(session.system):
-        for x, y in examples.batches(EVALUATION_BATCH, DTYPES[session.config.dtype]):
+        for x, y in examples.batches(evaluation_batch(session.task), dtype):
             output = session.system(session.encode(x, stream))
             meter.add(measure.loss(output, y), output, y)
             if each is not None:
                 total += each(output, y).sum(0)
     by_output = None if each is None else (total / len(examples)).tolist()
     return *meter.read(), by_output
+
+
+def evaluation_batch(task: Task) -> int:
+    """Return the number of examples of a batch: of windows of a text, fewer if they are long."""
+    return max(1, TOKENS // task.input_shape[0]) if task.vocabulary else EVALUATION_BATCH
 
 
 def close(session: Session, parts: tuple[str, ...]) -> dict[str, float]:

@@ -194,9 +194,9 @@ def _refuse_full(path: Path) -> None:
 
 def _free_name(config: Config) -> Path:
     """Make a new folder under runs/, and return it."""
-    widths = "-".join(map(str, config.hidden or ()))
-    task = config.task.replace("/", "-")
-    name = f"{task}-{config.system}-{widths}-{config.rule}-seed{config.seed}"
+    widths = [*map(str, config.hidden or (f"{config.layers}x{config.width}",))]
+    parts = [config.task.replace("/", "-"), config.system, *widths, config.rule]
+    name = "-".join([*parts, f"seed{config.seed}"])
     for n in count(1):
         path = Path("runs") / (name if n == 1 else f"{name}-{n}")
         with suppress(FileExistsError):  # another process may have been quicker

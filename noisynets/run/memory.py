@@ -8,6 +8,7 @@ from noisynets.core.errors import InputError
 from noisynets.core.reading import memory
 from noisynets.estimators.methods import METHODS
 from noisynets.run.settings import DTYPES, Config
+from noisynets.systems.catalogue import SYSTEMS
 
 
 def check_memory(config: Config, rows: int = 0) -> None:
@@ -32,15 +33,24 @@ def check_memory(config: Config, rows: int = 0) -> None:
     if config.device != "cpu":
         return
     size, there = DTYPES[config.dtype].itemsize, memory()
-    weights = 2 * size * sum(n * m for n, m in pairwise(config.widths))
+    widths, flags = _widths(config)
+    weights = 2 * size * sum(n * m for n, m in pairwise(widths))
     passes = 1 if METHODS[config.rule].perturbs == "nothing" else 1 + config.resamples
     batch = min(config.batch_size, rows)
-    activities = size * passes * batch * sum(config.widths)
+    positions = config.context if SYSTEMS[config.system].text else 1
+    activities = size * passes * batch * positions * sum(widths)
     needed = weights + activities
     if needed > there:
-        widths = " ".join(map(str, config.widths))
         also = f", --batch-size {batch}, --resamples {config.resamples}" if rows else ""
         raise InputError(
-            f"--hidden {widths}{also}: needs at least {needed / 1e9:.3g} GB of memory; this "
+            f"{flags}{also}: needs at least {needed / 1e9:.3g} GB of memory; this "
             f"machine has {there / 1e9:.3g}"
         )
+
+
+def _widths(config: Config) -> tuple[tuple[int, ...], str]:
+    """Return the widths of layers, one behind the other, and the options that set them."""
+    if "layers" in SYSTEMS[config.system].settings:
+        flags = f"--layers {config.layers}, --width {config.width}"
+        return (config.width, 4 * config.width) * config.layers, flags
+    return config.widths, f"--hidden {' '.join(map(str, config.widths))}"

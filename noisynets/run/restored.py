@@ -8,6 +8,22 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from noisynets.core.errors import InputError
+
+
+def check_vocabulary(learned: str, now: str) -> None:
+    """Check that a text has the characters of the text that was learned, in their order.
+
+    Raises:
+        InputError: if it has not.
+    """
+    if learned != now:
+        differing = [f"{c!r}" for c in sorted({*learned} ^ {*now})[:5]]
+        raise InputError(
+            f"the text has {len(now)} different characters, that of the checkpoint "
+            f"{len(learned)} (not in both: {', '.join(differing)}): give the text that was learned"
+        )
+
 
 def check_progress(values: dict[str, Any], columns: Sequence[str]) -> None:
     """Check the types of a run's progress.

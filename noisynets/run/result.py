@@ -15,7 +15,7 @@ from noisynets.run.data import load_test
 from noisynets.run.evaluate import close, evaluate, evaluate_outputs, evaluating, recorded
 from noisynets.run.folder import RunFolder
 from noisynets.run.report import draw_curves, draw_spikes
-from noisynets.run.session import Session
+from noisynets.run.session import Session, steps_per_epoch
 from noisynets.run.trust import resuming
 from noisynets.systems.spiking import Recording
 from noisynets.tasks.data import Examples
@@ -29,7 +29,9 @@ def conclude(
     The file is written last. A run that was stopped before is concluded once more when it is
     resumed, from its checkpoint and so with the same numbers.
     """
-    summary = _judged(folder, session, train_set)
+    summary = _judged(folder, session, _part(train_set, val_set))
+    if session.task.vocabulary:
+        summary["tokens_per_second"] = _tokens_per_second(session, len(train_set))
     recordings = recorded(session, train_set if val_set is None else val_set)
     if recordings:
         summary["spikes_per_step"] = {r.name: round(r.rate, 5) for r in recordings}
@@ -38,6 +40,21 @@ def conclude(
     summary["pictures"] = draw(folder, session, summary, recordings)
     folder.write_summary(summary)
     return summary
+
+
+def _part(train_set: Examples, val_set: Examples | None) -> Examples:
+    """Return the training examples to evaluate on: of a text, as much as of the validation set."""
+    if train_set.text is None or val_set is None:
+        return train_set
+    return train_set.first(len(val_set))
+
+
+def _tokens_per_second(session: Session, examples: int) -> float:
+    """Return how many characters of a text were learned per second of training."""
+    c, progress = session.config, session.progress
+    steps = steps_per_epoch(c, examples)
+    seen = progress.epoch * min(steps * c.batch_size, examples) * c.context
+    return round(seen / max(progress.seconds, 1e-3), 1)
 
 
 def draw(

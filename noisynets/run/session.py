@@ -17,8 +17,8 @@ from noisynets.core.types import Estimate, Estimator
 from noisynets.core.values import differing, written
 from noisynets.estimators.methods import METHODS
 from noisynets.run.memory import check_memory
-from noisynets.run.restored import check_optimiser, check_progress
-from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, seeds, task_of
+from noisynets.run.restored import check_optimiser, check_progress, check_vocabulary
+from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, Rates, seeds, task_of
 from noisynets.run.summary import columns
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.spiking import ENCODERS
@@ -109,7 +109,7 @@ class Session:
         c = self.config
         self.keep_()
         for group in self.optimiser.param_groups:
-            group["lr"] = _given(c.lr) * SCHEDULES[c.schedule](done)
+            group["lr"] = _given(c.lr) * share_of_rate(c, done)
         for module in self.decorrelations:
             module.rate = _given(c.decor_lr) * SCHEDULES[c.decor_schedule or c.schedule](done)
         self.optimiser.zero_grad()
@@ -133,6 +133,7 @@ class Session:
             "meter": {"sums": self.meter.sums, "count": self.meter.count},
             "progress": asdict(self.progress),
             "settings": written(self.config),
+            "vocabulary": self.task.vocabulary,
         }
 
     def _advanced(self) -> dict[str, Any]:
@@ -166,6 +167,7 @@ class Session:
         Raises:
             InputError: if it belongs to other settings.
         """
+        check_vocabulary(state.get("vocabulary", ""), self.task.vocabulary)
         try:
             check_progress(state["progress"], columns(self.task.measure.name))
             check_optimiser(state["optimiser"], self.optimiser)
@@ -237,7 +239,13 @@ def build(config: Config) -> Session:
         system=system,
         estimator=method.make(system, task.measure.loss, config),
         optimiser=OPTIMISERS[config.optimiser].make(
-            system.parameters(), _given(config.lr), config.adam_beta2
+            system.parameters(),
+            Rates(
+                lr=_given(config.lr),
+                beta2=config.adam_beta2,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay or 0.0,
+            ),
         ),
         decorrelations=[module for _, module in decorrelations(system)],
         meter=Meter.zero(device, task.measure),
@@ -247,6 +255,29 @@ def build(config: Config) -> Session:
         if config.augment == "none"
         else Stream(seed["augmentation"], "augmentation"),
     )
+
+
+def share_of_rate(config: Config, done: float) -> float:
+    """Return the factor on the learning rate after a fraction `done` of the run.
+
+    >>> warm = Config(lr_warm_up=0.1)
+    >>> [round(share_of_rate(warm, done), 6) for done in (0.05, 0.1, 0.55, 1.0)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    warm = config.lr_warm_up
+    if done < warm:
+        return done / warm
+    return SCHEDULES[config.schedule]((done - warm) / (1 - warm))
+
+
+def steps_per_epoch(config: Config, examples: int) -> int:
+    """Return the number of steps of an epoch, for a number of training examples.
+
+    >>> steps_per_epoch(Config(batch_size=8), 20), steps_per_epoch(Config(steps_per_epoch=2), 900)
+    (3, 2)
+    """
+    steps = math.ceil(examples / config.batch_size)
+    return min(steps, config.steps_per_epoch or steps)
 
 
 Number = TypeVar("Number", int, float)

@@ -106,6 +106,7 @@ def _files(values: Any) -> bool:
 
 OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "peak_memory_mb": (_amount, "no number"),
+    "tokens_per_second": (_amount, "no number"),
     "environment_steps": (_amount, "no number"),
     "spikes_per_step": (_rates, "no table of numbers"),
     "notes": (_texts, "no list of texts"),

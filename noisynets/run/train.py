@@ -19,7 +19,7 @@ from noisynets.run.evaluate import EVALUATION_BATCH, evaluate, recorded, threads
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.lock import locked
 from noisynets.run.result import conclude, draw, missing, summarised
-from noisynets.run.session import Meter, Session, build, check_settings
+from noisynets.run.session import Meter, Session, build, check_settings, steps_per_epoch
 from noisynets.run.settings import DTYPES, Config, seeds
 from noisynets.run.signals import Deferral, shielded
 from noisynets.run.trust import Trust, resuming
@@ -145,7 +145,7 @@ def _run_epochs(
     if not folder.checkpoint.is_file():
         _save(folder, session)
     folder.write_metrics(progress.rows, score)
-    steps = math.ceil(len(train_set) / config.batch_size)
+    steps = steps_per_epoch(config, len(train_set))
     bar = tqdm(
         total=config.epochs * steps,
         initial=progress.epoch * steps + progress.step,
@@ -185,8 +185,9 @@ def _run_epoch(
 ) -> None:
     """Finish the present epoch, from the present step on; at a signal, save and stop."""
     config, progress = session.config, session.progress
+    train_set = _cut_anew(config, progress.epoch, train_set)
     order = _order(config, progress.epoch, len(train_set)).to(train_set.y.device)
-    batches = order.split(config.batch_size)
+    batches = order.split(config.batch_size)[: steps_per_epoch(config, len(train_set))]
     total = config.epochs * len(batches)
     guard = Meter.zero(train_set.y.device, session.task.measure)
     clock = saved = time.perf_counter()
@@ -204,10 +205,11 @@ def _run_epoch(
             loss, _ = guard.read()
             progress.first_loss = loss if first else progress.first_loss
             _check_divergence(session, loss)
-            where = f"epoch {progress.epoch + 1}/{config.epochs}"
-            bar.set_postfix_str(f"{where}, loss {loss:.4f}", refresh=False)
-            guard = Meter.zero(train_set.y.device, session.task.measure)
             now = time.perf_counter()
+            where = f"epoch {progress.epoch + 1}/{config.epochs}"
+            speed = "" if first else _speed(session, guard.count, now - clock)
+            bar.set_postfix_str(f"{where}, loss {loss:.4f}{speed}", refresh=False)
+            guard = Meter.zero(train_set.y.device, session.task.measure)
             progress.seconds, clock = progress.seconds + now - clock, now
             if now - saved > CHECKPOINT_SECONDS:  # at the end, too: evaluation may take long
                 _save(folder, session)
@@ -224,6 +226,22 @@ def _save(folder: RunFolder, session: Session, state: dict[str, Any] | None = No
         _check_divergence(session, math.nan)
     with shielded():
         save_state(folder.checkpoint, session.state() if state is None else state)
+
+
+def _speed(session: Session, windows: int, seconds: float) -> str:
+    """Say how many characters of a text were learned in a second; of other examples, nothing."""
+    if not session.task.vocabulary:
+        return ""
+    return f", {windows * session.config.context / max(seconds, 1e-9):,.0f} tokens/s"
+
+
+def _cut_anew(config: Config, epoch: int, examples: Examples) -> Examples:
+    """Return the examples of an epoch: those of a text begin at an offset of its own."""
+    if examples.text is None:
+        return examples
+    seed = seeds(config)["order"]
+    drawn_by = generator(seed, f"offset of the windows in epoch {epoch}")
+    return examples.shifted(int(torch.randint(config.context, (), generator=drawn_by)))
 
 
 def _order(config: Config, epoch: int, n: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from noisynets.core.registry import Registry
 from noisynets.systems.models import (
     boxed,
     conv,
+    gpt,
     group_norm,
     lenet,
     mixer,
@@ -20,11 +21,13 @@ from noisynets.systems.models import (
     resnet,
     spiking,
     vgg,
+    vit,
 )
 from noisynets.systems.parts import Architecture, Family, System
 
 _LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
 _WIDE = (256, 256)
+_BLOCKS = ("layers", "width", "heads")
 
 ARCHITECTURES: Registry[Architecture] = Registry(
     "architecture",
@@ -60,6 +63,34 @@ ARCHITECTURES: Registry[Architecture] = Registry(
             spiking=(8, 16),
         ),
         Architecture(
+            "mixer",
+            "MLP-mixer of 4×4 patches, with LayerNorm",
+            mixer,
+            hidden=(64, 128),
+            spiking=None,
+        ),
+        Architecture(
+            "vit",
+            "vision transformer of 4×4 patches; GELU for LeakyReLU",
+            vit,
+            hidden=(),
+            spiking=None,
+            unit="gelu",
+            unit_settings=(),
+            settings=_BLOCKS,
+        ),
+        Architecture(
+            "gpt",
+            "transformer that predicts the next character of a text; GELU for LeakyReLU",
+            gpt,
+            hidden=(),
+            spiking=None,
+            unit="gelu",
+            unit_settings=(),
+            settings=_BLOCKS,
+            text=True,
+        ),
+        Architecture(
             "policy",
             "small perceptron that acts in an environment (plain: mlp-policy)",
             mlp,
@@ -74,13 +105,12 @@ ARCHITECTURES: Registry[Architecture] = Registry(
 FAMILIES: Registry[Family] = Registry(
     "family",
     (
-        Family("", "LeakyReLU, without noise of its own", settings=("slope",)),
+        Family("", "LeakyReLU, without noise of its own"),
         Family(
             "noisy",
             "LeakyReLU, with Gaussian noise of its own at every node (noisy-mlp: the default)",
             intrinsic_noise=0.1,
             noiseless="",
-            settings=("slope",),
         ),
         Family(
             "sign",
@@ -116,7 +146,6 @@ FAMILIES: Registry[Family] = Registry(
             "analog",
             "LeakyReLU on a simulated chip, whose noise is the device's (pcm)",
             device_preset="pcm",
-            settings=("slope",),
             hidden=_WIDE,
         ),
         Family(
@@ -160,12 +189,14 @@ def system(family: Family, architecture: Architecture) -> System:
     'mlp-policy'
     """
     spikes, plain = family.spiking, architecture.basic
-    build: Callable[..., nn.Module] = partial(architecture.build, unit=family.unit)
+    own = family.unit is None
+    unit = architecture.unit if family.unit is None else family.unit
+    build: Callable[..., nn.Module] = partial(architecture.build, unit=unit)
     if spikes:
         network = architecture.of_spikes or architecture.build
         network = partial(network, recurrent=True) if family.recurrent else network
-        build = partial(spiking, network, unit=family.unit)
-    hidden = architecture.spiking if spikes else architecture.hidden
+        build = partial(spiking, network, unit=unit)
+    hidden = (architecture.spiking or ()) if spikes else architecture.hidden
     noise = family.intrinsic_noise and (architecture.intrinsic_noise or family.intrinsic_noise)
     noiseless, counterpart = family.noiseless, architecture.counterpart
     return System(
@@ -175,12 +206,17 @@ def system(family: Family, architecture: Architecture) -> System:
         hidden=family.hidden if plain and family.hidden else hidden,
         intrinsic_noise=noise,
         device_preset=family.device_preset,
-        settings=family.settings,
+        settings=(
+            *architecture.settings,
+            *family.settings,
+            *(architecture.unit_settings if own else ()),
+        ),
         spiking=spikes,
         sigma=0.3 if spikes else None,
         acts=architecture.acts,
         noiseless=None if noiseless is None else _name(FAMILIES[noiseless], architecture),
         counterpart=counterpart and _name(family, ARCHITECTURES[counterpart]),
+        text=architecture.text,
     )
 
 
@@ -236,7 +272,7 @@ BOXES: Registry[System] = Registry(
 )
 
 
-_BLOCKS = (16, 32, 64)
+_CHANNELS = (16, 32, 64)
 NORMALISED: Registry[System] = Registry(
     "system",
     (
@@ -244,21 +280,14 @@ NORMALISED: Registry[System] = Registry(
             "resnet8-gn",
             "resnet with GroupNorm before its units; LeakyReLU",
             build=partial(resnet, norm=group_norm),
-            hidden=_BLOCKS,
+            hidden=_CHANNELS,
             settings=("slope",),
         ),
         System(
             "resnet8-bn",
             "resnet with BatchNorm before its units; LeakyReLU",
             build=partial(resnet, norm=nn.BatchNorm2d),
-            hidden=_BLOCKS,
-            settings=("slope",),
-        ),
-        System(
-            "mixer",
-            "MLP-mixer of 4×4 patches, with LayerNorm; LeakyReLU",
-            build=mixer,
-            hidden=(64, 128),
+            hidden=_CHANNELS,
             settings=("slope",),
         ),
         System(
@@ -329,7 +358,8 @@ class Systems(MutableMapping[str, System]):
             system(family, architecture)
             for architecture in ARCHITECTURES.values()
             for family in FAMILIES.values()
-            if not family.recurrent or architecture.basic
+            if (architecture.basic or not family.recurrent)
+            and (architecture.spiking is not None or not family.spiking)
         )
         return {found.name: found for found in made} | BOXES | self.whole
 

@@ -20,25 +20,33 @@ class Architecture:
         summary: one line.
         build: (input_shape, outputs, settings, unit=…) → the module.
         hidden: widths where none are given.
-        spiking: widths of spiking systems.
+        spiking: widths of spiking systems; None: it takes no neurons as units.
         of_spikes: the same for spikes, where it differs; None: `build`.
         intrinsic_noise: σ, in place of the families' own, where these have noise; None: theirs.
         acts: for environments alone.
         counterpart: name of the architecture to use on tasks of examples, of one that acts.
         basic: the plain perceptron: takes the families' widths, may be recurrent, and is not named
             where neurons are.
+        unit: a key of `UNITS`, or a maker of units: its own, where a family has none.
+        unit_settings: names of the settings that these use.
+        settings: names of the settings that it uses itself, and not every system.
+        text: its inputs are the symbols of a text, (B, T), and it gives scores of each next one.
     """
 
     name: str
     summary: str
     build: Callable[..., nn.Sequential]
     hidden: tuple[int, ...]
-    spiking: tuple[int, ...]
+    spiking: tuple[int, ...] | None
     of_spikes: Callable[..., nn.Sequential] | None = None
     intrinsic_noise: float | None = None
     acts: bool = False
     counterpart: str | None = None
     basic: bool = False
+    unit: str | Unit = "leaky"
+    unit_settings: tuple[str, ...] = ("slope",)
+    settings: tuple[str, ...] = ()
+    text: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,8 @@ class Family:
     Attributes:
         name: before that of the architecture; '' for plain ones.
         summary: one line.
-        unit: a key of `UNITS`, or a maker of units: (settings, seed) → module.
+        unit: a key of `UNITS`, or a maker of units: (settings, seed) → module; None: the
+            architecture's own.
         intrinsic_noise: σ of its own noise where none is given.
         device_preset: device where none is given; None: none.
         settings: names of the settings that its units use, and not every system.
@@ -60,7 +69,7 @@ class Family:
 
     name: str
     summary: str
-    unit: str | Unit = "leaky"
+    unit: str | Unit | None = None
     intrinsic_noise: float = 0.0
     device_preset: str | None = None
     settings: tuple[str, ...] = ()
@@ -88,6 +97,7 @@ class System:
         acts: for environments alone.
         noiseless: name of the system that is the same without noise; None: there is none.
         counterpart: name of the system for tasks of examples, of one that acts.
+        text: its inputs are the symbols of a text, (B, T), and it gives scores of each next one.
     """
 
     name: str
@@ -103,3 +113,4 @@ class System:
     acts: bool = False
     noiseless: str | None = None
     counterpart: str | None = None
+    text: bool = False

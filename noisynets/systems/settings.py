@@ -117,6 +117,21 @@ class NetworkSettings(NeuronSettings, BoxSettings):
         at_least=1,
         common=True,
     )
+    layers: int = setting(2, "Blocks of a transformer.", metavar="INT", group=WHAT, at_least=1)
+    width: int = setting(
+        128,
+        "Activities of a transformer at each position; four times as many in its perceptrons.",
+        metavar="INT",
+        group=WHAT,
+        at_least=1,
+    )
+    heads: int = setting(
+        4,
+        "Heads of a transformer's attention; they divide its width.",
+        metavar="INT",
+        group=WHAT,
+        at_least=1,
+    )
     slope: float = setting(
         0.2, "Slope of the LeakyReLU for negative activities.", group=WHAT, at_least=0
     )

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from noisynets.core.losses import cross_entropy
+from noisynets.core.losses import cross_entropy, sequence_cross_entropy
 
 CLASSES = 10
 SYMBOLS = 27
@@ -122,7 +122,7 @@ def per_position(outputs: Tensor, targets: Tensor) -> Tensor:
     >>> per_position(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.long)).tolist()
     [1.3862943649291992, 1.3862943649291992]
     """
-    return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none").mean(1)
+    return sequence_cross_entropy(outputs, targets).sum(1)
 
 
 def per_pixel(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noisynets.bench.networks.network import (
@@ -14,6 +13,8 @@ from noisynets.bench.networks.network import (
     Text,
     per_position,
 )
+from noisynets.systems.models import gpt
+from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.unfused import unfused
 
 
@@ -61,54 +62,9 @@ def unfused_encoder() -> nn.Module:
     return network
 
 
-class CausalAttention(nn.Module):
-    """Attention to what came before, by PyTorch's own function."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) → the same."""
-        B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.proj(y.transpose(1, 2).reshape(B, T, D))
-
-
-class GPTBlock(nn.Module):
-    """Causal attention and a perceptron, each behind LayerNorm."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.ln_1, self.attn = nn.LayerNorm(width), CausalAttention(width, heads)
-        self.ln_2, self.fc = nn.LayerNorm(width), nn.Linear(width, 4 * width)
-        self.proj = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) → the same."""
-        x = x + self.attn(self.ln_1(x))
-        return x + self.proj(F.gelu(self.fc(self.ln_2(x))))
-
-
-class GPT(nn.Module):
-    """Two blocks between an embedding with learned positions and an untied head."""
-
-    def __init__(self, width: int = 32, heads: int = 2, length: int = 16) -> None:
-        super().__init__()
-        self.symbols = nn.Embedding(SYMBOLS, width)
-        self.positions = nn.Embedding(length, width)
-        self.blocks = nn.Sequential(*(GPTBlock(width, heads) for _ in range(2)))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, SYMBOLS, bias=False)
-
-    def forward(self, symbols: Tensor) -> Tensor:
-        """(B, T) → (B, T, 27)."""
-        positions = torch.arange(symbols.shape[1], device=symbols.device)
-        x = self.symbols(symbols) + self.positions(positions)
-        return self.head(self.norm(self.blocks(x)))
+def small_gpt(width: int = 32, heads: int = 2, length: int = 16) -> nn.Module:
+    """Return the transformer of the catalogue, with two blocks of width 32."""
+    return gpt((length,), SYMBOLS, NetworkSettings(layers=2, width=width, heads=heads))
 
 
 STEPS = Gaussian(32, (10, 8))
@@ -116,5 +72,5 @@ STEPS = Gaussian(32, (10, 8))
 SEQUENCE = (
     Network("gru-cells", GRU, STEPS, note="10 steps"),
     Network("transformer-encoder", unfused_encoder, STEPS, note="by unfused(…), without dropout"),
-    Network("gpt", GPT, Text(32, 16), per_position),
+    Network("gpt", small_gpt, Text(32, 16), per_position, note="of the catalogue"),
 )

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisynets.core.noise import generator
 from noisynets.core.record import Record
+from noisynets.core.types import Node
 from noisynets.rules.credit.delivery import Gates, estimates, from_output, graph_of, known_calls
 from noisynets.rules.credit.mirror import Maps
 from noisynets.rules.credit.state import nested, unnested
@@ -150,6 +151,34 @@ RARE = 0.01
 """Share of the mean square gate that limits the map of units which hardly ever change."""
 
 
+def paired_rows(
+    record: Record, node: Node, gate: Tensor, whole: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return the rows between which a call's map goes: those of samples, or of positions.
+
+    Where the output has the positions of a layer that acts on each position by itself, as those of
+    a transformer do, one map serves all positions (as Launay et al., *Direct feedback alignment
+    scales to modern deep learning tasks and architectures*, 2020). A map of all positions at once
+    would be larger by the square of their number.
+
+    Args:
+        record: of the pass.
+        node: of the call.
+        gate: of its activity, (B, *out).
+        whole: the flat error, (B, n_e).
+
+    Returns:
+        Errors (rows, n_e); and a function that puts activities (B, *out) in rows, (rows, n).
+    """
+    errors = [e for e in record.error or () if e is not None]
+    by_position = isinstance(node.product, nn.Linear | nn.Embedding)
+    if by_position and len(errors) == 1 and errors[0].dim() > 2:
+        (error,) = errors
+        if gate.shape[1:-1] == error.shape[1:-1]:
+            return error.flatten(0, -2), lambda t: t.flatten(0, -2)
+    return whole, lambda t: t.flatten(1)
+
+
 class DirectMaps:
     """One map from the error at the output per call of a node.
 
@@ -174,7 +203,7 @@ class DirectMaps:
             gates: of the units behind the calls.
             learns: update the maps first, from this record.
         """
-        graph, error = graph_of(record), record.flat_error
+        graph, whole = graph_of(record), record.flat_error
         estimated: list[Tensor] = []
         found: dict[int, Tensor] = {}
         populations: dict[str, Tensor] = {}
@@ -188,17 +217,18 @@ class DirectMaps:
             if direct is None:
                 direct = self._maps[name] = self._new(name)
             gate = gates.of_activity(call, record)
+            error, rows = paired_rows(record, measured.node, gate, whole)
             if self.taught and learns:
                 if not estimated:
                     top, _ = from_output(record, gates)
                     known = known_calls(record)
                     estimated = estimates(record, maps.innovations(record), top, known)
-                direct.update_(estimated[call].flatten(1), error, gate.flatten(1))
-            sent = direct(error, gate[0].numel())
+                direct.update_(rows(estimated[call]), error, rows(gate))
+            sent = direct(error, rows(gate).shape[1])
             behind = graph.behind.get(call)
             if behind is not None and behind.population:
                 populations[behind.population] = sent.view_as(gate)
-            found[call] = (sent * gate.flatten(1)).view_as(gate)
+            found[call] = (sent * rows(gate)).view_as(gate)
         return found, populations
 
     def state(self) -> dict[str, Tensor]:

@@ -9,8 +9,10 @@ from typing import Any
 from noisynets.core.registry import Registry
 from noisynets.core.settings import Option
 from noisynets.estimators.methods import BEST, BEST_ACTING, METHODS
+from noisynets.run.settings.optimisers import OPTIMISERS
 from noisynets.run.settings.settings import Config
 from noisynets.systems.catalogue import SYSTEMS
+from noisynets.tasks.data import TASKS
 from noisynets.tasks.environments import is_environment
 
 
@@ -19,7 +21,7 @@ class Consumer:
     """A kind of system, rule or task that uses certain settings.
 
     Attributes:
-        of: the setting that names it: 'system', 'rule' or 'task'.
+        of: the setting that names it: 'system', 'rule', 'task' or 'optimiser'.
         refusal: name → why settings that this kind uses have no effect there; '': they have one.
     """
 
@@ -44,6 +46,14 @@ CONSUMERS: Registry[Consumer] = Registry(
             lambda m: m.perturbs == "nodes", "gives no credit to nodes"
         ),
         "feedback rules": _rule(lambda m: m.feedback, "is no feedback"),
+        "optimisers with momentum": Consumer(
+            "optimiser", lambda name: "" if OPTIMISERS[name].momentum else f"{name} has none"
+        ),
+        "optimisers that decay weights": Consumer(
+            "optimiser",
+            lambda name: f"{name} has none: use adamw" if OPTIMISERS[name].decay is None else "",
+        ),
+        "texts": Consumer("task", lambda name: "" if is_text(name) else f"{name} is no text"),
         "environments": Consumer(
             "task", lambda name: "" if is_environment(name) else f"{name} is no environment"
         ),
@@ -54,12 +64,17 @@ CONSUMERS: Registry[Consumer] = Registry(
 )
 
 
+def is_text(task: str) -> bool:
+    """Return True for the name of a task whose examples are the windows of a text."""
+    return task in TASKS and bool(TASKS[task].vocabulary)
+
+
 def refusals(option: Option, named: dict[str, str]) -> Iterator[str]:
     """Say why a setting has no effect.
 
     Args:
         option: the setting.
-        named: the names of 'system', 'rule' and 'task', or of some of these.
+        named: the names of 'system', 'rule', 'task' and 'optimiser', or of some of these.
     """
     for kind in option.setting.used_by:
         consumer = CONSUMERS[kind]
@@ -68,7 +83,11 @@ def refusals(option: Option, named: dict[str, str]) -> Iterator[str]:
     if "system" in named and option.name in particular():
         system = named["system"]
         if option.name not in SYSTEMS[system].settings:
-            yield f"{system} has no such units"
+            yield f"{system} has no such {'part' if option.name in SHAPES else 'units'}"
+
+
+SHAPES = ("layers", "width", "heads")
+"""Settings of transformers."""
 
 
 def particular() -> set[str]:
@@ -77,13 +96,14 @@ def particular() -> set[str]:
 
 
 def named(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return system, rule and task by name: those given, where they are registered, or defaults."""
+    """Return system, rule, task and optimiser: those given, if they are registered, or defaults."""
     task = given.get("task", Config().task)
     system = given.get("system", given.get("target"))
-    rule = given.get("rule")
+    rule, optimiser = given.get("rule"), given.get("optimiser")
     best = BEST_ACTING if is_environment(task) else BEST
     return {
         "task": task,
         "system": system if system in SYSTEMS else Config().system,
         "rule": rule if rule in METHODS else best,
+        "optimiser": optimiser if optimiser in OPTIMISERS else Config().optimiser,
     }

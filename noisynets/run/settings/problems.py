@@ -69,6 +69,15 @@ def _rule_and_system(c: Config, task: Task) -> Iterator[str]:
     if acting and not method.acts:
         known = ", ".join(m.name for m in METHODS.values() if m.acts)
         yield f"--rule {c.rule}: an environment has no derivative: use {known}"
+    if system.text and not task.vocabulary:
+        yield f"--system {c.system}: reads the characters of a text: {c.task} is none"
+    if task.vocabulary and not system.text:
+        known = ", ".join(s.name for s in SYSTEMS.values() if s.text)
+        yield f"--system {c.system}: its inputs are numbers, not characters: use {known}"
+    if c.hidden and not system.hidden:
+        yield f"{options(Config)['hidden'].spelled(c.hidden)}: {c.system} has --layers and --width"
+    if "heads" in system.settings and c.width % c.heads:
+        yield f"--heads {c.heads}: does not divide --width {c.width}"
     if system.acts and not acting:
         yield (
             f"--system {c.system}: acts in an environment: for {c.task} use {system.counterpart}"
@@ -109,8 +118,9 @@ def _inputs(c: Config, task: Task) -> Iterator[str]:
     """Name what cannot be done to a task's inputs."""
     if c.augment != "none" and (len(task.input_shape) != 3 or task.steps):
         yield f"--augment {c.augment}: the inputs of {c.task} are no pictures"
-    if c.standardise and task.steps:
-        yield f"--standardise: the inputs of {c.task} are events"
+    if c.standardise and (task.steps or task.vocabulary):
+        kind = "characters" if task.vocabulary else "events"
+        yield f"--standardise: the inputs of {c.task} are {kind}"
 
 
 def _trial(c: Config, task: Task) -> Iterator[str]:
@@ -135,8 +145,12 @@ def _trial(c: Config, task: Task) -> Iterator[str]:
 
 def _without_effect(c: Config) -> Iterator[str]:
     """Name settings that were changed from their defaults, but have no effect here."""
-    named = {"system": c.system, "rule": c.rule, "task": c.task}
-    filled = {"decor_lr": 0.0, "decor_schedule": c.schedule}
+    named = {"system": c.system, "rule": c.rule, "task": c.task, "optimiser": c.optimiser}
+    filled = {
+        "decor_lr": 0.0,
+        "decor_schedule": c.schedule,
+        "weight_decay": OPTIMISERS[c.optimiser].decay,
+    }
     for name, option in options(Config).items():
         given = value(c, name)
         if given in (None, option.default, filled.get(name)):

@@ -71,6 +71,9 @@ def resolve(config: Config) -> Config:
         sigma=given,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
         adam_beta2=_beta2(config),
+        weight_decay=OPTIMISERS[config.optimiser].decay
+        if config.weight_decay is None
+        else config.weight_decay,
         noise=_sampler(config, device) if given is not None else config.noise,
         decor_schedule=config.decor_schedule or config.schedule,
         **_time(config, task),
@@ -109,7 +112,8 @@ def task_of(config: Config) -> Task:
     if is_environment(config.task):
         return environment_task(config.task, config.env, config.random_numbers)
     folder = None if config.data_dir is None else Path(config.data_dir)
-    return find_task(config.task, folder, ENVIRONMENTS)
+    task = find_task(config.task, folder, ENVIRONMENTS)
+    return task if task.with_context is None else task.with_context(config.context)
 
 
 def _time(config: Config, task: Task) -> dict[str, Any]:

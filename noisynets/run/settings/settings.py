@@ -27,6 +27,7 @@ from noisynets.systems.catalogue import ARCHITECTURES, BOXES, FAMILIES, SYSTEMS
 from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.spiking import ENCODERS
 from noisynets.tasks.data import AUGMENTATIONS, FROM_FILES, TASKS
+from noisynets.tasks.data.text import CONTEXT
 from noisynets.tasks.environments import ENVIRONMENTS
 
 SCHEDULES: Registry[Callable[[float], float]] = Registry(
@@ -84,6 +85,15 @@ class TaskSettings(Settings):
         at_least=0,
         used_by=("examples",),
     )
+    context: int = setting(
+        CONTEXT,
+        "Characters of a text that are read at once.",
+        metavar="INT",
+        group=WHAT,
+        at_least=1,
+        at_most=100_000,
+        used_by=("texts",),
+    )
     standardise: bool = setting(
         False,
         "Give inputs zero mean and unit variance over the training examples.",
@@ -130,7 +140,8 @@ class TaskSettings(Settings):
     test: bool = setting(True, "Read the test set at the end; not while settings are chosen.")
     data_dir: str | None = setting(
         None,
-        "Folder with the task's files; for events and sarcos, a file. Unset: the cache.",
+        "Folder with the task's files; for events, sarcos and text, a file. Unset: the cache; for "
+        "text, that of the package.",
         metavar="PATH",
         used_by=("examples",),
         changeable=True,
@@ -143,7 +154,7 @@ class TrainingSettings(Settings):
 
     epochs: int = setting(
         20,
-        "Passes over the training examples.",
+        "Passes over the training examples; or, by --steps-per-epoch, over a part of them.",
         metavar="INT",
         group=HOW,
         at_least=1,
@@ -152,6 +163,13 @@ class TrainingSettings(Settings):
     )
     batch_size: int = setting(
         100, "Examples per step.", metavar="INT", group=HOW, at_least=1, common=True
+    )
+    steps_per_epoch: int = setting(
+        0,
+        "Steps of an epoch, at most; each has other examples. 0: as many as all examples make.",
+        metavar="INT",
+        group=HOW,
+        at_least=0,
     )
     lr: float | None = setting(
         None,
@@ -170,6 +188,29 @@ class TrainingSettings(Settings):
         None,
         "Share of Adam's second moments that is kept from step to step. Unset: 0.999 for raw "
         "rules, whose estimates are noisy; 0.99 where the error at the output is exact.",
+        group=HOW,
+        at_least=0,
+        below=1,
+    )
+    momentum: float = setting(
+        0.0,
+        "Share of the last step of the weights that is added to the next.",
+        group=HOW,
+        at_least=0,
+        below=1,
+        used_by=("optimisers with momentum",),
+    )
+    weight_decay: float | None = setting(
+        None,
+        "Decay of all weights per step and rate: adamw shrinks them, sgd adds it to the gradient. "
+        "Unset: 0.01 for adamw, else 0.",
+        group=HOW,
+        at_least=0,
+        used_by=("optimisers that decay weights",),
+    )
+    lr_warm_up: float = setting(
+        0.0,
+        "Share of the run in which the learning rate rises linearly from 0, before its schedule.",
         group=HOW,
         at_least=0,
         below=1,

@@ -7,6 +7,7 @@ from noisynets.systems.models.mixer import MixerBlock, mixer
 from noisynets.systems.models.perceptron import mlp
 from noisynets.systems.models.residual import Residual, resnet
 from noisynets.systems.models.spiking import spiking
+from noisynets.systems.models.transformer import gpt, vit
 
 __all__ = [
     "UNITS",
@@ -16,6 +17,7 @@ __all__ = [
     "Unit",
     "boxed",
     "conv",
+    "gpt",
     "group_norm",
     "lenet",
     "mixer",
@@ -23,4 +25,5 @@ __all__ = [
     "resnet",
     "spiking",
     "vgg",
+    "vit",
 ]

@@ -42,6 +42,11 @@ def leaky(build: NetworkSettings, seed: int) -> nn.Module:
     return nn.LeakyReLU(build.slope)
 
 
+def gelu(build: NetworkSettings, seed: int) -> nn.Module:
+    """GELU (Hendrycks and Gimpel, 2016)."""
+    return nn.GELU()
+
+
 def hard(unit: Unit, soft: Callable[[NetworkSettings, Tensor], Tensor]) -> Unit:
     """Return a unit that has `soft` for backpropagation to go through, if that is what is built."""
 
@@ -56,6 +61,7 @@ UNITS: Registry[Unit] = Registry(
     "unit",
     {
         "leaky": leaky,
+        "gelu": gelu,
         "sign": hard(lambda build, seed: Sign(), lambda build, a: a.clamp(-1, 1)),
         "step": hard(lambda build, seed: Step(), lambda build, a: a.clamp(-1, 1) / 2),
         "bernoulli": hard(
@@ -134,6 +140,13 @@ def dressed(
     return found
 
 
+TABLE_NOISE = 0.05
+"""σ of the noise with which a table of symbols is read beside a chip, which does not hold it.
+
+Without any, the mirrors of the layers behind the table would see no differences.
+"""
+
+
 def _chip(build: NetworkSettings) -> Chip | None:
     if build.preset is None:
         return None
@@ -141,10 +154,12 @@ def _chip(build: NetworkSettings) -> Chip | None:
 
 
 def _on_device(layer: nn.Module, build: NetworkSettings, chip: Chip | None, seed: int) -> nn.Module:
-    node: nn.Module = layer if chip is None else chip(layer)
-    if build.own_noise:
+    table = isinstance(layer, nn.Embedding)
+    node: nn.Module = layer if chip is None or table else chip(layer)
+    sigma = build.own_noise or (TABLE_NOISE if chip is not None and table else 0.0)
+    if sigma:
         kind = TrialGaussian if build.noise_over == "trial" else AdditiveGaussian
-        node = Noisy(node, kind(build.own_noise, seed))
+        node = Noisy(node, kind(sigma, seed))
     if isinstance(node, Wrapper) and build.noise_during != "both":
         node = During(build.noise_during, node)
     return node
@@ -156,16 +171,19 @@ def initialise_(
 ) -> None:
     """Draw normal weights and set zero biases; scale the last layer's weights.
 
+    The rows of a table of symbols have components of variance 1.
     Layers that end one of n residual branches are divided by √n, so that the variance of what
     goes on does not grow with their number (as Zhang, Dauphin and Ma, 2019, without its zeros).
     """
     drawn_by = generator(build.weight_seed, "initial weights")
     for i, layer in enumerate(layers):
-        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+        weight, bias = layer.get_parameter("weight"), getattr(layer, "bias", None)
         fan_in = weight[0].numel()
         fan_out = weight.numel() // weight.shape[1]
         std = INITIALISATIONS[build.init](fan_in, fan_out)
         std *= len(residual) ** -0.5 if i in residual else 1.0
+        std = 1.0 if isinstance(layer, nn.Embedding) else std
         weight.normal_(0, std, generator=drawn_by)
-        bias.zero_()
+        if bias is not None:
+            bias.zero_()
     weight.mul_(build.output_scale)

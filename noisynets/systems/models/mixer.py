@@ -54,19 +54,20 @@ class Patches(nn.Module):
 
 
 class MeanOverPatches(nn.Module):
-    """Mean over patches, behind LayerNorm.
+    """Mean over patches, behind a norm of each.
 
     Args:
-        width: channels of the stream.
+        norm: of the channels of the stream.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = norm
 
     def forward(self, stream: Tensor) -> Tensor:
         """(B, patches, width) → (B, width)."""
-        return self.norm(stream).mean(1)
+        out: Tensor = self.norm(stream).mean(1)
+        return out
 
 
 def mixer(
@@ -95,7 +96,7 @@ def mixer(
     for i in range(1, len(layers) - 1, 4):
         perceptrons = (nn.Sequential(*pairs[k], pairs[k + 1][0]) for k in (i, i + 2))
         blocks.append(MixerBlock(stream, *perceptrons))
-    modules = [Patches(pairs[0][0]), *blocks, MeanOverPatches(stream)]
+    modules = [Patches(pairs[0][0]), *blocks, MeanOverPatches(nn.LayerNorm(stream))]
     if build.freeze_hidden:
         nn.ModuleList(modules).requires_grad_(False)
     return nn.Sequential(*modules, pairs[-1][0])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from noisynets.core.errors import InputError, unknown
 from noisynets.core.registry import Registry
-from noisynets.tasks.data import events, sarcos, tonic_sets
+from noisynets.tasks.data import events, sarcos, text, tonic_sets
 from noisynets.tasks.data.augment import AUGMENTATIONS
 from noisynets.tasks.data.cifar import CIFAR10, CIFAR100
 from noisynets.tasks.data.fashion_mnist import FASHION_MNIST
@@ -14,6 +14,7 @@ from noisynets.tasks.data.measure import ACCURACY, NMSE, RETURN, Measure
 from noisynets.tasks.data.mnist import MNIST
 from noisynets.tasks.data.randman import RANDMAN
 from noisynets.tasks.data.task import Examples, Task
+from noisynets.tasks.data.text import TEXT, TINY_SHAKESPEARE
 from noisynets.tasks.data.tiny_imagenet import TINY_IMAGENET
 from noisynets.tasks.data.yin_yang import YIN_YANG
 
@@ -28,6 +29,8 @@ TASKS: Registry[Task] = Registry(
         YIN_YANG,
         RANDMAN,
         MACKEY_GLASS,
+        TEXT,
+        TINY_SHAKESPEARE,
     ),
 )
 FROM_FILES = {
@@ -42,12 +45,14 @@ def find_task(name: str, folder: Path | None = None, others: Iterable[str] = ())
 
     Args:
         name: a key of `TASKS`, 'sarcos', 'events', or 'tonic:' followed by the name of a data set.
-        folder: folder of the data files; for 'events' and 'sarcos' also a single .npz file.
+        folder: folder of the data files; for 'events' and 'sarcos' also a single .npz file, for
+            'text' a file in UTF-8.
             None: the files of the package, or the cache.
         others: further valid task names, listed in the error for an unknown name.
 
     Returns:
-        The task. For 'sarcos', 'events' and 'tonic:…' its sizes are read from the files.
+        The task. For 'sarcos', 'events', 'tonic:…', and 'text' with a file, its sizes are read from
+        the files.
 
     Raises:
         InputError: if the name is unknown or the files cannot be used.
@@ -55,6 +60,8 @@ def find_task(name: str, folder: Path | None = None, others: Iterable[str] = ())
     >>> find_task("yinyang").classes
     3
     """
+    if name == text.NAME and folder is not None:
+        return text.task(folder)
     if name in TASKS:
         return TASKS[name]
     if name == "events":

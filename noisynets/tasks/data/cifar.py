@@ -185,7 +185,7 @@ def load(
         InputError: if a file is missing, truncated or altered.
     """
     where = locate(files, folder)
-    records = [read(where / name, labels, files.md5[name]) for name in names[part]]
+    records = [read(where / name, labels, files.sums[name]) for name in names[part]]
     x = np.concatenate([r[:, labels:] for r in records])
     y = np.concatenate([r[:, labels - 1] for r in records]).astype(np.int64)
     return Examples(torch.from_numpy(x).view(-1, 3, 32, 32), torch.from_numpy(y))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from noisynets.core.losses import cross_entropy, negative_return, squared_error
+from noisynets.core.losses import (
+    cross_entropy,
+    negative_return,
+    sequence_cross_entropy,
+    squared_error,
+)
 from noisynets.core.types import Loss
 
 
@@ -78,8 +84,20 @@ def total(output: Tensor, target: Tensor) -> Tensor:
     return output[:, 0]
 
 
+def bits(output: Tensor, target: Tensor) -> Tensor:
+    """Return the mean cross-entropy of a row's positions, (B, T, n), (B, T) → (B,), in bits.
+
+    >>> import torch
+    >>> bits(torch.zeros(1, 3, 4), torch.zeros(1, 3, dtype=torch.long))
+    tensor([2.])
+    """
+    return sequence_cross_entropy(output, target).sum(1) / math.log(2)
+
+
 ACCURACY = Measure("accuracy", cross_entropy, hit, higher=True)
 NMSE = Measure("nmse", squared_error, mean_squared_error, higher=False, each=squared_errors)
 """Mean squared error for targets of unit variance; predicting the mean gives 1."""
+BITS = Measure("bits_per_character", sequence_cross_entropy, bits, higher=False)
+"""The loss is in nats per character."""
 RETURN = Measure("return", negative_return, total, higher=True, explodes=False)
 """Undiscounted sum of an episode's rewards."""

@@ -1,7 +1,7 @@
 """Locations of data files: a folder given by the user, or a cache that is filled by downloads.
 
 The sources of a data set are tried one after another. A source's files are accepted only if every
-md5 sum is correct. Files are downloaded to a temporary folder inside the cache and renamed to
+checksum is correct. Files are downloaded to a temporary folder inside the cache and renamed to
 their final paths when all are correct, so that a failed or interrupted download leaves the cache
 unchanged.
 """
@@ -54,13 +54,14 @@ class Files:
 
     Attributes:
         name: name of the data set and of its folder in the cache.
-        md5: md5 sums of the uncompressed files, by file name; '' skips the check of that file.
+        sums: checksums of the uncompressed files, by file name, md5 (32 digits) or SHA-256 (64);
+            '' skips the check of that file.
         sources: sources, in the order in which they are tried.
         advice: instruction for placing the files by hand, for error messages.
     """
 
     name: str
-    md5: dict[str, str]
+    sums: dict[str, str]
     sources: tuple[Source, ...]
     advice: str
 
@@ -77,7 +78,7 @@ def home() -> Path:
 
 def missing(files: Files, folder: Path) -> list[str]:
     """Return the names of the files that a folder lacks."""
-    return [name for name in files.md5 if not (folder / name).is_file()]
+    return [name for name in files.sums if not (folder / name).is_file()]
 
 
 def locate(files: Files, folder: Path | None) -> Path:
@@ -121,7 +122,7 @@ def fetch(files: Files, say: Callable[[str], None] = lambda line: None) -> Path:
                 if wrong:
                     raise SourceFailed("; ".join(wrong))
                 target.mkdir(exist_ok=True)
-                for name in files.md5:
+                for name in files.sums:
                     if (folder / name).is_symlink():
                         raise SourceFailed(f"{name} is a symbolic link")
                     os.replace(folder / name, target / name)
@@ -138,21 +139,30 @@ def fetch(files: Files, say: Callable[[str], None] = lambda line: None) -> Path:
 def verify(files: Files, folder: Path) -> list[str]:
     """Return one line for every missing or altered file of a folder; an empty list if none is."""
     found = [f"{name} is missing" for name in missing(files, folder)]
-    for name, expected in files.md5.items():
-        path = folder / name
-        if expected and path.is_file() and (md5 := digest(path)) != expected:
-            found.append(f"{name} has md5 {md5}, expected {expected}")
+    for name, expected in files.sums.items():
+        path, kind = folder / name, algorithm(expected)
+        if expected and path.is_file() and (given := digest(path, kind)) != expected:
+            found.append(f"{name} has {kind} {given}, expected {expected}")
     return found
 
 
-def digest(path: Path) -> str:
-    """Return the md5 sum of a file.
+def algorithm(checksum: str) -> str:
+    """Return the algorithm of a checksum, by its number of digits.
+
+    >>> algorithm("0" * 32), algorithm("0" * 64)
+    ('md5', 'sha256')
+    """
+    return "sha256" if len(checksum) == 64 else "md5"
+
+
+def digest(path: Path, algorithm: str = "md5") -> str:
+    """Return the checksum of a file.
 
     Raises:
         InputError: if it cannot be read.
     """
     with opened(path) as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def download(url: str, folder: Path, name: str, md5: str = "") -> Path:

@@ -20,14 +20,17 @@ class Examples:
 
     Attributes:
         x: inputs (n, *input_shape), or (n, T, *input_shape) for sequences. uint8 values are
-            divided by 255 in a batch; int8 values are counts; int64 values are episode seeds.
-        y: labels (n,), int64; or target values (n, outputs).
+            divided by 255 in a batch; int8 values are counts; int64 values are symbols of a text
+            or episode seeds.
+        y: labels (n,), int64; target values (n, outputs); or the next symbols of a text (n, T).
         scale: mean and standard deviation by which inputs are standardised; None: they are not.
+        text: symbols (L,), if the examples are the windows of a text; see `windows`.
     """
 
     x: Tensor
     y: Tensor
     scale: tuple[Tensor, Tensor] | None = None
+    text: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -35,7 +38,22 @@ class Examples:
     def to(self, device: torch.device) -> Examples:
         """Return a copy on a device."""
         scale = None if self.scale is None else (self.scale[0].to(device), self.scale[1].to(device))
-        return Examples(self.x.to(device), self.y.to(device), scale)
+        text = None if self.text is None else self.text.to(device)
+        return Examples(self.x.to(device), self.y.to(device), scale, text)
+
+    def shifted(self, offset: int) -> Examples:
+        """Return the windows of the same text that begin later, by less than their length."""
+        if self.text is None:
+            raise InputError("these examples are no windows of a text")
+        return windows(self.text, self.x.shape[1], offset)
+
+    def split(self, last: int) -> tuple[Examples, Examples]:
+        """Return all but the last examples, and these; a text is split by its symbols."""
+        if self.text is None:
+            n = len(self) - last
+            return self.first(n), Examples(self.x[n:], self.y[n:])
+        n, length = len(self.text) - last, self.x.shape[1]
+        return windows(self.text[:n], length), windows(self.text[n:], length)
 
     def first(self, n: int) -> Examples:
         """Return the first n examples."""
@@ -86,7 +104,7 @@ class Examples:
             Inputs (B, ...), and labels (B,) or target values (B, outputs).
         """
         x, y = self.x[index], self.y[index]
-        if x.dtype != torch.int64:  # seeds are not converted
+        if x.dtype != torch.int64:  # neither symbols nor seeds are converted
             x = x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
         if self.scale is not None:
             x = (x - self.scale[0].to(dtype)) / self.scale[1].to(dtype)
@@ -133,6 +151,27 @@ class Examples:
             raise InputError(f"{name}: input {i} contains NaN or infinity: clean the data first")
 
 
+def windows(text: Tensor, length: int, offset: int = 0) -> Examples:
+    """Return a text in windows, one behind the other, each with the symbols that follow its own.
+
+    Args:
+        text: symbols (L,), int64; more than `length`.
+        length: T, symbols of a window.
+        offset: at which the first begins, less than T. The number of windows does not depend on
+            it: it leaves out between T − 1 and 3T − 2 symbols.
+
+    Returns:
+        Symbols (n, T) and their successors (n, T), views of the text.
+
+    >>> found = windows(torch.arange(10), length=3, offset=1)
+    >>> found.x.tolist(), found.y.tolist()
+    ([[1, 2, 3], [4, 5, 6]], [[2, 3, 4], [5, 6, 7]])
+    """
+    n = max(1, (len(text) - length) // length)
+    x, y = (text[i : i + n * length].view(n, length) for i in (offset, offset + 1))
+    return Examples(x, y, text=text)
+
+
 Predictor = Callable[[Tensor], Tensor]
 """A trained system as a function: inputs (B, *input_shape) → outputs (B, outputs)."""
 
@@ -161,7 +200,8 @@ class Task:
         classes: number of classes, or of target values.
         load: (part, folder) → examples; part is 'train' or 'test'; folder replaces the default
             location of the files, None keeps it.
-        validation: number of the last 'train' examples that form the validation set.
+        validation: number of the last 'train' examples that form the validation set; of a text,
+            of its last symbols.
         measure: loss and score.
         steps: T of sequences; 0: inputs have no time axis.
         reference: published results, with their source.
@@ -169,7 +209,10 @@ class Task:
         files: files to download before the examples can be loaded; None: none.
         world: network → system that runs the network as a policy in an environment; the examples'
             inputs are then episode seeds. None: the examples are the network's inputs.
-        pictures: trained system → names and contents of image files about it; None: none.
+        pictures: trained system → names and contents of files about it, such as images; None:
+            none.
+        vocabulary: characters of a text, by the number of their symbol; '': it is no text.
+        with_context: (T) → the same text in windows of T symbols; None: it is no text.
     """
 
     name: str
@@ -185,6 +228,8 @@ class Task:
     files: Files | None = None
     world: Callable[[nn.Module], nn.Module] | None = None
     pictures: Callable[[nn.Module], dict[str, bytes]] | None = None
+    vocabulary: str = ""
+    with_context: Callable[[int], Task] | None = None
 
     def training(
         self, folder: Path | None = None, final_fit: bool = False
@@ -201,8 +246,7 @@ class Task:
         whole = self._checked("train", folder)
         if final_fit:
             return whole, None
-        n = len(whole) - self.validation
-        return whole.first(n), Examples(whole.x[n:], whole.y[n:])
+        return whole.split(self.validation)
 
     def test(self, folder: Path | None = None) -> Examples:
         """Return the test examples, which are meant to be used once, at the end.

@@ -93,9 +93,9 @@ def load(part: str, folder: Path | None, *, files: Files = FILES) -> Examples:
     from PIL import Image
 
     path = locate(files, folder) / ARCHIVE
-    if (found := digest(path)) != files.md5[ARCHIVE]:
+    if (found := digest(path)) != files.sums[ARCHIVE]:
         raise InputError(
-            f"{path}: md5 {found}, expected {files.md5[ARCHIVE]}: restore the original file"
+            f"{path}: md5 {found}, expected {files.sums[ARCHIVE]}: restore the original file"
         )
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,0 +1,5 @@
+"""`python -m noisynets`, the same as the command `noisynets`."""
+
+from noisynets.cli import main
+
+main()
