@@ -22,6 +22,7 @@ from noisynets.bench import run as bench_run
 from noisynets.bench.results import markdown
 from noisynets.bench.run import make
 from noisynets.bench.search import Point, compass
+from noisynets.bench.tracing import networks
 from noisynets.core.errors import InputError
 from noisynets.tasks.data import TASKS
 
@@ -356,5 +357,6 @@ def test_the_speed_of_steps_is_measured_in_its_quick_form(tmp_path: Path, capsys
     """No times are judged here: other jobs may run beside the tests."""
     cli.main(["bench", "speed", "--quick", "--out", str(tmp_path / "out")])
     table = (tmp_path / "out" / "speed.md").read_text()
-    assert table in capsys.readouterr().out and table.count("\n| ") == 2 + 29
+    assert table in capsys.readouterr().out
+    assert table.count("\n| ") == 2 + 29 + 3 * len(networks(8, 8))
     assert (tmp_path / "out" / "growth.png").stat().st_size > 10_000

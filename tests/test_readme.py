@@ -30,7 +30,7 @@ COMMANDS = sorted(
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
         for match in re.findall(
             r"noisynets (?:train|resume|eval|diagnose|show|neurobench|list|bench)\b[^`\n;]*",
-            page.read_text(),
+            page.read_text().replace("\\\n", ""),
         )
     }
 )

@@ -63,7 +63,7 @@ def unfused_encoder() -> nn.Module:
 
 
 def small_gpt(width: int = 32, heads: int = 2, length: int = 16) -> nn.Module:
-    """Return the transformer of the catalogue, with two blocks of width 32."""
+    """Return the transformer of the catalogue, with two blocks."""
     return gpt((length,), SYMBOLS, NetworkSettings(layers=2, width=width, heads=heads))
 
 
