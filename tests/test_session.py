@@ -13,11 +13,13 @@ ALIKE = ("sign-process-box", "lif-process-box")  # three processes each; built a
 
 @pytest.mark.parametrize("system", [name for name in SYSTEMS if name not in ALIKE])
 def test_every_system_is_built_from_its_seed(system: str) -> None:
-    task = "cartpole" if SYSTEMS[system].acts else "tiny"
+    made = SYSTEMS[system]
+    task = "cartpole" if made.acts else "text" if made.text else "tiny"
+    sizes = {"layers": 1, "width": 8, "heads": 2} if "layers" in made.settings else {"hidden": (8,)}
 
     def weights(seed: int) -> list[torch.Tensor]:
         settings = {"system": system, "rule": "mirrored", "seed": seed, "task": task}
-        return list(build(config(**settings)).system.parameters())
+        return list(build(config(**({"hidden": None} | settings | sizes))).system.parameters())
 
     torch.manual_seed(0)
     before = torch.get_rng_state()

@@ -22,7 +22,7 @@ from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.session import build
 from noisynets.run.settings import OPTIMISERS, Config, Rates, resolve
-from noisynets.run.train import _cut_anew, train
+from noisynets.run.train import cut_anew, train
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.settings import NetworkSettings
 from noisynets.tasks.data import TASKS, find_task, text
@@ -90,7 +90,7 @@ def test_the_offset_of_the_windows_comes_from_seed_and_epoch(file: Path) -> None
     examples, _ = find_task("text", file).with_context(32).training(file)
 
     def offset(seed: int, epoch: int) -> int:
-        cut = _cut_anew(config(file, seed=seed, context=32), epoch, examples)
+        cut = cut_anew(config(file, seed=seed, context=32), epoch, examples)
         return cut.x.storage_offset()
 
     assert [offset(3, e) for e in range(8)] == [offset(3, e) for e in range(8)]
@@ -175,21 +175,29 @@ def test_every_rule_trains_a_gpt(rule: str, file: Path) -> None:
     assert last <= moved
 
 
-@pytest.mark.parametrize("rule", ["learned", "dfa"])
-def test_one_direct_map_serves_all_positions(rule: str, file: Path) -> None:
+def test_one_learned_map_serves_all_positions(file: Path) -> None:
     """No map is larger than the error of a position times the activity of a position."""
-    session = build(config(file, rule=rule))
+    session = build(config(file, rule="learned"))
+    train_set, _ = session.task.training(file)
+    session.step_(*train_set.batch(torch.arange(16), torch.float32), 0.0)
+    learnt = session.estimator.rule.state()
+    shapes = {value.shape for name, value in learnt.items() if name.endswith("|ge")}
+    assert shapes == {(16, 16), (64, 16)}
+
+
+def test_one_random_map_serves_all_positions(file: Path) -> None:
+    """Credit is one linear function of the error at the same position; units follow one layer."""
+    session = build(config(file, rule="dfa"))
     train_set, _ = session.task.training(file)
     x, y = train_set.batch(torch.arange(16), torch.float32)
-    session.step_(x, y, 0.0)
-    direct = session.estimator.rule._direct
-    for name, found in direct._maps.items():
-        if rule == "dfa":
-            assert found._map.shape[0] == 16 and found._map.shape[1] in (16, 64), name
-            error = torch.randn(5, 16)
-            assert torch.allclose(found(error, 16), error @ found._map)
-        else:
-            assert found.state()["ge"].shape in ((16, 16), (64, 16)), name
+    found = session.estimator.credit(x, y)
+    output = found.estimate.output
+    error = (output.softmax(-1) - F.one_hot(y, output.shape[-1])).flatten(0, 1)
+    for call, credit in list(zip(found.calls, found.assigned.calls, strict=True))[:-1]:
+        if call.node.name != "2.perceptron.0":
+            rows = credit.flatten(0, 1)
+            fitted = error @ torch.linalg.lstsq(error, rows).solution
+            assert torch.allclose(fitted, rows, atol=1e-4 * float(rows.abs().max())), call.node.name
 
 
 def test_a_run_of_a_text_resumes_with_the_same_bits(file, tmp_path, monkeypatch) -> None:

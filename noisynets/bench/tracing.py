@@ -15,6 +15,7 @@ from noisynets.bench.networks.network import Network, Text, per_position
 from noisynets.bench.networks.sequence import small_gpt
 from noisynets.bench.steps import ROUND
 from noisynets.core.graph.applied import Applied
+from noisynets.core.noise import generator
 from noisynets.core.record import Needs, Record
 from noisynets.core.trees import leaves
 from noisynets.estimators.node_perturbation import NodePerturbation, probe_of
@@ -50,8 +51,8 @@ class Traced:
     def __init__(self, network: Network, times: int) -> None:
         torch.manual_seed(0)
         self.network, self.system = network, network.build()
-        generator = torch.Generator().manual_seed(0)
-        drawn = [network.batch(generator) for _ in range(times)]
+        stream = generator(0, "batches of a network that is timed")
+        drawn = [network.batch(stream) for _ in range(times)]
         self.x, self.y = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         self._estimator = NodePerturbation(self.system, network.loss, sigma=network.sigma)
         self._needs = self._estimator.rule.needs(self.system)

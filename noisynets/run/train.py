@@ -185,7 +185,7 @@ def _run_epoch(
 ) -> None:
     """Finish the present epoch, from the present step on; at a signal, save and stop."""
     config, progress = session.config, session.progress
-    train_set = _cut_anew(config, progress.epoch, train_set)
+    train_set = cut_anew(config, progress.epoch, train_set)
     order = _order(config, progress.epoch, len(train_set)).to(train_set.y.device)
     batches = order.split(config.batch_size)[: steps_per_epoch(config, len(train_set))]
     total = config.epochs * len(batches)
@@ -235,7 +235,7 @@ def _speed(session: Session, windows: int, seconds: float) -> str:
     return f", {windows * session.config.context / max(seconds, 1e-9):,.0f} tokens/s"
 
 
-def _cut_anew(config: Config, epoch: int, examples: Examples) -> Examples:
+def cut_anew(config: Config, epoch: int, examples: Examples) -> Examples:
     """Return the examples of an epoch: those of a text begin at an offset of its own."""
     if examples.text is None:
         return examples

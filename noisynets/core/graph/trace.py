@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from noisynets.core.graph.expressions import Expression, Trained
@@ -61,7 +62,8 @@ class Trace:
         live = values.read(args, given, what)
         if kwargs:
             what += kwargs
-            live = values.read(kwargs.values(), given, what) or live
+            kept = [v for v in kwargs.values() if not isinstance(v, torch.Generator)]
+            live = values.read(kept, given, what) or live
         if not live and not mutates:
             out = func(*args, **kwargs)
             for tensor in leaves(out):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
+from noisynets.core.noise import generator as seeded
 
 LENGTH = 500
 """Characters of the sample in a run folder."""
@@ -80,7 +81,7 @@ def generated(
     start = "\n" if "\n" in vocabulary else vocabulary[0]
     device = next(system.parameters()).device
     numbers = torch.tensor([vocabulary.index(c) for c in prompt or start], device=device)
-    drawn_by = torch.Generator().manual_seed(seed)
+    drawn_by = seeded(seed, "generated text")
     made = continued(system, numbers, length, context, temperature, drawn_by)
     text = "".join(vocabulary[i] for i in made.tolist())
     return text if prompt else text[1:]
