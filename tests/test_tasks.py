@@ -28,7 +28,8 @@ def test_tasks_are_the_same_every_time_and_leave_the_global_stream_alone(name: s
         assert part.x.shape[1:] == (*steps, *task.input_shape)
     of_text = task.validation // task.input_shape[0] - 1  # windows; room for any offset
     assert len(val) == (of_text if task.vocabulary else task.validation)
-    assert task.name == "mnist" or task.reference, "what did others reach?"
+    own = task.name in ("mnist", "text")  # in docs/results; the text is of this package
+    assert own or task.reference, "what did others reach?"
 
 
 def test_yin_yang_is_what_its_picture_shows() -> None:
