@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -93,6 +94,11 @@ PICTURES = Gaussian(32, (3, 12, 12), scale=0.5)
 
 RESIDUAL = (
     Network("resnet8-groupnorm", partial(ResNet8, GROUP), PICTURES),
-    Network("resnet8-batchnorm", partial(ResNet8, BATCH), PICTURES, note="in training mode"),
+    Network(
+        "resnet8-batchnorm",
+        partial(ResNet8, BATCH),
+        replace(PICTURES, batch=128),
+        note="in training mode",
+    ),
     Network("squeeze-excite", SENet, PICTURES),
 )
