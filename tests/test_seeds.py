@@ -346,6 +346,7 @@ UNSALTED = {
     "tasks/data/task.py": "a part of the training examples stays the same",
     "tasks/data/yin_yang.py": "the authors' points",
     "bench/steps.py": "inputs and weights that are only timed",
+    "bench/tracing.py": "weights that are only timed",
     "bench/networks/measure.py": "weights and batches that are only compared",
     "bench/networks/network.py": "as above",
     "core/verify/passes.py": "noise of passes that are undone",

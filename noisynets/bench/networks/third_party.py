@@ -68,14 +68,15 @@ def of_logits(outputs: Any, targets: Tensor) -> Tensor:
 
 
 PHOTOS = Gaussian(16, (3, 32, 32), scale=0.5)
+MORE_PHOTOS = Gaussian(64, (3, 32, 32), scale=0.5)  # the deepest layers see one pixel of each
 LINES = Text(16, 16)
 
 THIRD_PARTY = (
-    Network("timm-resnet18", resnet18, PHOTOS, note="in training mode"),
+    Network("timm-resnet18", resnet18, MORE_PHOTOS, note="in training mode"),
     Network(
         "timm-resnet18-gain-1",
         partial(resnet18, zero_init_last=False),
-        PHOTOS,
+        MORE_PHOTOS,
         note="in training mode, zero_init_last=False",
     ),
     Network("timm-vit-tiny", vit, PHOTOS),
