@@ -62,6 +62,7 @@ CHIPS = "tests/test_devices.py::test_one_seed_sets_the_chip_and_another_the_nois
 SHARED = "tests/test_rules.py::test_a_shared_layer_agrees_with_plain_loops"
 PLAN = "tests/test_plan.py::test_a_system_that_changes_between_two_batches_is_traced_anew"
 SPIKES = "tests/test_spiking.py::test_rules_agree_with_plain_loops"
+NORMS = "tests/test_spiking.py::test_a_normalisation_gets_the_mean_over_the_steps"
 ACTS = "tests/test_roll_out.py::test_np_is_what_plain_loops_give"
 LAST = "tests/test_roll_out.py::test_the_last_layer_learns_what_plain_loops_give"
 DIGITAL = "tests/test_digital.py::test_credit_is_the_gradient"
@@ -691,6 +692,34 @@ DRAWS = [
         "draws = 1 if self._held else n",
         "draws = 1",
         SPIKES,
+    ),
+    mutation(
+        "normalisation over a trial: credit at the mean input",
+        "rules/credit/mirror.py",
+        "if not call.sampled:",
+        "if True:",
+        NORMS,
+    ),
+    mutation(
+        "normalisation over a trial: gain learnt at the mean input",
+        "rules/credit/mirror.py",
+        "call.sampled[self._updates % len(call.sampled)] if call.sampled else call",
+        "call",
+        NORMS,
+    ),
+    mutation(
+        "normalisation over a trial: gradient of the gain at the mean input",
+        "estimators/node_perturbation.py",
+        "steps = call.sampled or (call,)",
+        "steps = (call,)",
+        NORMS,
+    ),
+    mutation(
+        "what is left to SPSA: its passes are not counted",
+        "estimators/between.py",
+        "sample_forwards=estimate.sample_forwards + more",
+        "sample_forwards=estimate.sample_forwards",
+        "tests/test_parameters.py::test_what_no_credit_reaches_is_trained_by_spsa_on_request",
     ),
     mutation(
         "one draw for all passes",
