@@ -967,7 +967,7 @@ UNVERIFIED = [
         "core/graph/expressions.py",
         "if len(alike[kind]) > 1 and part.constants else kind",
         "if False else kind",
-        "tests/test_gates.py::test_credit_has_the_direction_of_the_gradient[radial bases]",
+        "tests/test_gates.py::test_credit_has_the_direction_of_the_gradient[thresholds]",
     ),
 ]
 
