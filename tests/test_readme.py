@@ -4,7 +4,6 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import chip_in_the_loop
 import own_box
@@ -17,7 +16,7 @@ from tiny import TASK
 
 from noisynets import cli
 from noisynets.systems.catalogue import SYSTEMS
-from noisynets.tasks.data import TASKS, Examples, Task
+from noisynets.tasks.data import TASKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,19 +37,11 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
 def test_python_blocks_run_and_learn(block: str, tmp_path, monkeypatch, capsys) -> None:
-    """On a quarter of the training examples, which is enough to see that it learns."""
-    whole = Task.training
-
-    def quarter(task: Task, *args: Any, **settings: Any) -> tuple[Examples, Examples | None]:
-        train, validation = whole(task, *args, **settings)
-        return train.drawn(len(train) // 4), validation
-
-    monkeypatch.setattr(Task, "training", quarter)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     exec(compile(block, "block", "exec"), {"__name__": "readme"})
     (accuracy,) = re.findall(r"accuracy (0\.\d+)", capsys.readouterr().out)
-    assert float(accuracy) > 0.5  # chance is 0.1
+    assert float(accuracy) > 0.7  # one epoch; chance is 0.1
 
 
 SPECIAL = {"SUITE", "mine.toml", "--data-dir", "speed", "networks"}
