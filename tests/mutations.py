@@ -812,7 +812,7 @@ BOXES = [
         "systems/blackbox/process.py",
         'not np.array_equal(np.ravel(answer["trial"]), [trial])',
         "False",
-        "tests/test_box_faults.py::test_a_fault_loses_nothing[answers the trial before]",
+        "tests/test_box_faults.py::test_a_fault_loses_nothing[names another trial]",
     ),
     mutation(
         "box: an answer too many stays in the pipe",

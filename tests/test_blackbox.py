@@ -418,7 +418,7 @@ def test_boxes_learn(kind, rule, tmp_path) -> None:
         ({"device_preset": "pcm"}, "a box is a device by itself"),
         ({"noise_during": "training"}, "cannot be switched off"),
         ({"spread": -1.0}, "--spread -1 must be"),
-        ({"box": "mine"}, "--box mine: numpy-box has no such units"),
+        ({"box": "mine"}, "--box mine: numpy-box has no such part"),
         ({"system": "mlp", "rule": "pat"}, "mlp is no box with a model"),
         ({"system": "mlp", "spread": 0.5}, "--spread 0.5: mlp has no such"),
         ({"system": "process-box", "box": "mine", "rule": "pat"}, "there is no model of --box"),

@@ -18,6 +18,7 @@ SAMPLE = {
     "a value of 1e300": True,
     "answers twice": False,
     "answers the trial before": False,
+    "names another trial": True,
     "says so in many lines": True,
     "greets with other layers": True,
 }

@@ -86,6 +86,14 @@ def test_windows_begin_elsewhere_in_every_epoch_and_are_as_many() -> None:
             assert torch.equal(shifted.y, shifted.x + 1)
 
 
+def test_a_part_of_a_text_is_shifted_as_the_whole(file: Path) -> None:
+    whole, _ = find_task("text", file).with_context(8).training(file)
+    part = whole.drawn(5)
+    assert torch.equal(part.x, whole.x[:5]) and torch.equal(part.y, whole.y[:5])
+    assert torch.equal(part.shifted(3).x, whole.shifted(3).x[:5])
+    assert len(whole.drawn(len(whole))) == len(whole)
+
+
 def test_the_offset_of_the_windows_comes_from_seed_and_epoch(file: Path) -> None:
     examples, _ = find_task("text", file).with_context(32).training(file)
 
@@ -284,7 +292,7 @@ def test_what_is_drawn_follows_the_scores() -> None:
         ({"standardise": True}, "the inputs of text are characters"),
         ({"momentum": 0.9}, "--momentum 0.9: adam has none"),
         ({"weight_decay": 0.1}, "--weight-decay 0.1: adam has none: use adamw"),
-        ({"slope": 0.1}, "gpt has no such units"),
+        ({"slope": 0.1}, "gpt has no such part"),
         ({"augment": "crop"}, "no pictures"),
         ({"encoder": "rate"}, "gpt has no time steps"),
     ],

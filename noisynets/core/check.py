@@ -12,7 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.graph import Graph, operation_names
-from noisynets.core.nodes import find_nodes, innermost, is_quiet
+from noisynets.core.nodes import find_nodes, innermost, is_quiet, other_dtype
 from noisynets.core.noise import copied_sources
 from noisynets.core.notes import Notes
 from noisynets.core.outer import (
@@ -272,13 +272,9 @@ def check_dtype(calls: Sequence[NodeRecord]) -> None:
     Raises:
         SystemRefused: naming the nodes.
     """
-    for r in calls:
-        dtype = next(r.node.layer.parameters()).dtype
-        if r.delta.dtype != dtype:
-            raise SystemRefused(
-                f"{r.node.name!r}: activities are {r.delta.dtype} where the weights are {dtype}: "
-                "leave autocast, or convert the whole system with .to(dtype)"
-            )
+    for call in calls:
+        if problem := other_dtype(call.node, call.delta.dtype):
+            raise SystemRefused(problem)
 
 
 def _mixes(module: nn.Module) -> str:

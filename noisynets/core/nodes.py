@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, TypeGuard
 
+import torch
 from torch import nn
 
 from noisynets.core.outer import has_outer, is_norm
@@ -156,6 +157,17 @@ def settings_between(
             return None
         found.append({k: v for k, v in vars(module).items() if isinstance(v, SETTINGS)})
     return found if is_chain(system) else None
+
+
+def other_dtype(node: Node, dtype: torch.dtype) -> str:
+    """Say that activities are in another dtype than the weights', as under autocast; '' if not."""
+    own = next(node.layer.parameters()).dtype
+    if dtype == own:
+        return ""
+    return (
+        f"{node.name!r}: activities are {dtype} where the weights are {own}: leave autocast, or "
+        "convert the whole system with .to(dtype)"
+    )
 
 
 def _product(layer: nn.Module) -> nn.Module:

@@ -73,8 +73,7 @@ class Between:
 
     def train_left_(self, inputs: Any, targets: Any, estimate: Estimate) -> Estimate:
         """Add to `.grad` of what is left to `others`; return the estimate with their passes."""
-        if not self.left or self._others is None:
-            return estimate
+        assert self._others is not None, "nothing is left otherwise"
         more = self._others(inputs, targets, self.left).sample_forwards
         return replace(estimate, sample_forwards=estimate.sample_forwards + more)
 

@@ -247,9 +247,9 @@ class NodePerturbation:
             the loss's own derivative. `MeasuredError()` uses loss differences alone.
         product_dtype: in which credit and inputs are multiplied, bfloat16 for example; the passes,
             whose differences are small, keep their dtype. None: as the passes.
-        physical: paths of modules and names of operations, as in `plan`, that are declared so.
+        physical: paths of modules and names of operations ('softmax', 'norm') that are not digital.
         verify: check the system on the first batch; see `noisynets.core.verify`.
-        others: trains what no credit reaches by passes of its own, as `SPSA(system, loss)`.
+        others: trains what no credit reaches by passes of its own, as `SPSA(system, loss)` does.
 
     Raises:
         InputError: for an unknown name or an impossible setting.
@@ -314,8 +314,8 @@ class NodePerturbation:
         found.accumulate_()
         if self._surveyed.decorrelates:
             learn_(found.calls)
-        train = self.between.left and self.between.train_left_
-        return train(inputs, targets, found.estimate) if train else found.estimate
+        left = self.between.left
+        return self.between.train_left_(inputs, targets, found.estimate) if left else found.estimate
 
     @torch.no_grad()
     def credit(self, inputs: Any, targets: Any, always: bool = True) -> Credited:
@@ -363,9 +363,9 @@ class NodePerturbation:
             seen = Batch(inputs, batch, outputs, loss, probe.sigma, reads)
             self._obstacles.look(seen, self.rule, record)
         estimate = Estimate(loss[0], reference_rows(outputs, batch, 1 + probe.passes), loss.numel())
-        both = self.between.assign(self.rule, record, between) if between else None
-        given = both or Assigned(self.rule(record))
-        return Credited(estimate, record.calls, given, current, self.product_dtype)
+        assigned = self.between.assign(self.rule, record, between) if between else None
+        assigned = assigned or Assigned(self.rule(record))
+        return Credited(estimate, record.calls, assigned, current, self.product_dtype)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the injected noise, and what the rule has learnt."""

@@ -50,10 +50,8 @@ def evaluate_outputs(
     each = measure.each if session.task.classes > 1 else None
     meter = Meter.zero(examples.y.device, measure)
     total = torch.zeros(session.task.classes, dtype=torch.float64, device=examples.y.device)
-    stream, dtype = (
-        Stream(seeds(session.config)["encoding"], EVALUATION),
-        DTYPES[session.config.dtype],
-    )
+    stream = Stream(seeds(session.config)["encoding"], EVALUATION)
+    dtype = DTYPES[session.config.dtype]
     with torch.no_grad(), evaluating(session.system):
         for x, y in examples.batches(evaluation_batch(session.task), dtype):
             output = session.system(session.encode(x, stream))

@@ -62,6 +62,7 @@ class Trace:
         live = values.read(args, given, what)
         if kwargs:
             what += kwargs
+            # The transcript outlives the pass, and must not hold a generator of the system's noise.
             kept = [v for v in kwargs.values() if not isinstance(v, torch.Generator)]
             live = values.read(kept, given, what) or live
         if not live and not mutates:

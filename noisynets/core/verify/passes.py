@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from noisynets.core.batch import called, stacked
 from noisynets.core.errors import SystemRefused
 from noisynets.core.losses import losses
+from noisynets.core.nodes import other_dtype
 from noisynets.core.paired import Paired, Where
 from noisynets.core.trial import trial
 from noisynets.core.types import Loss, Node
@@ -127,6 +128,8 @@ class Passes:
                     f"node {node.name!r}: its output is no tensor with one row per sample, but "
                     f"{type(output).__name__}"
                 )
+            if problem := other_dtype(node, output.dtype):
+                raise SystemRefused(problem)
             shape, known = output.shape, self._shapes.setdefault((node, passes), output.shape)
             problem = _without_rows(node, shape, self.batch)
             if passes == 1 and len(output) != rows:

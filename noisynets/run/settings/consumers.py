@@ -83,11 +83,7 @@ def refusals(option: Option, named: dict[str, str]) -> Iterator[str]:
     if "system" in named and option.name in particular():
         system = named["system"]
         if option.name not in SYSTEMS[system].settings:
-            yield f"{system} has no such {'part' if option.name in SHAPES else 'units'}"
-
-
-SHAPES = ("layers", "width", "heads")
-"""Settings of transformers."""
+            yield f"{system} has no such part"
 
 
 def particular() -> set[str]:

@@ -79,7 +79,8 @@ class TaskSettings(Settings):
     )
     train_examples: int = setting(
         0,
-        "Train on so many of the training examples, drawn once for all seeds. 0: on all.",
+        "Train on so many of the training examples, drawn once for all seeds; of a text, on the "
+        "first. 0: on all.",
         metavar="INT",
         group=WHAT,
         at_least=0,

@@ -62,10 +62,15 @@ class Examples:
     def drawn(self, n: int) -> Examples:
         """Return n of the examples, or all if there are fewer, at random; always the same.
 
+        Of a text, the first n windows, which can be shifted as those of the whole.
+
         >>> few = Examples(torch.arange(9.0).view(9, 1), torch.arange(9)).drawn(2)
         >>> bool((few.x[:, 0] == few.y).all()), len(few)
         (True, 2)
         """
+        if self.text is not None:
+            length = self.x.shape[1]
+            return windows(self.text[: (n + 1) * length], length)
         index = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:n]
         return Examples(self.x[index], self.y[index], self.scale)
 
