@@ -96,7 +96,7 @@ def test_an_option_of_a_plug_in_is_a_setting_like_any_other(
     assert "--wobble" not in capsys.readouterr().out
     for words, expected in (
         (("--system", "wobbly-mlp", "--wobble", "-1"), "--wobble -1 must be finite and not neg"),
-        (("--system", "mlp", "--wobble", "0.3"), "--wobble 0.3: mlp has no such units"),
+        (("--system", "mlp", "--wobble", "0.3"), "--wobble 0.3: mlp has no such part"),
         (("--woble", "0.3"), "unknown option --woble: did you mean --wobble?"),
     ):
         assert call("train", "tiny", *words) == 2
