@@ -76,6 +76,10 @@ def test_cosines_are_those_of_the_definition() -> None:
     assert found["ratios"] == pytest.approx({"a": 1.0, "b": 0.5}) and found["worst"] == "b"
     assert found["least"] == pytest.approx(-1) and found["median"] == pytest.approx(-0.02)
     assert found["ceiling"] == pytest.approx(3 / 5) and found["negligible"] == ["zero"]
+    assert found["least_layer"] == pytest.approx(22 / (26 * 29) ** 0.5)
+    assert found["worst_layer"] == "", "both are parameters of the network itself"
+    apart = compared(*({f"{name}.weight": g[name] for name in g} for g in (estimate, truth, again)))
+    assert apart["least_layer"] == pytest.approx(-1) and apart["worst_layer"] == "b"
     lost = compared({**estimate, "a": torch.tensor([float("nan"), 1.0])}, truth, truth)
     assert lost["cosines"]["a"] == -1.0
 
@@ -149,7 +153,7 @@ def test_other_steps_and_noise_are_measured_and_a_missing_package_is_not_kept(
     monkeypatch.setattr(run, "isolated", found)
     path, networks = tmp_path / "out.jsonl", (tiny.LINEAR, tiny.ABSENT)
     for steps, noise in ((3, "none"), (3, "none"), (4, "none"), (3, "intrinsic")):
-        list(missing(networks, path, steps, noise))
+        list(missing(networks, path, steps, noise, timeout=1.0))
     linear, absent = ([m for m in made if m[0] == n] for n in ("linear", "absent"))
     assert linear == [("linear", 3, "none"), ("linear", 4, "none"), ("linear", 3, "intrinsic")]
     assert len(absent) == 4 and {f["network"] for f in results(path)} == {"linear"}
@@ -164,11 +168,12 @@ def test_the_table_shows_what_is_below_the_aim() -> None:
     head = {"steps": 300, "seconds": 2.0, "note": "as it is"}
     good = {
         "network": "good", "noise": "none", "outcome": "measured", "pairs": 225, "least": 0.9512,
+        "least_layer": 0.9612, "worst_layer": "a",
         "median": 0.99, "worst": "a.weight", "ceiling": 1.0, "fallbacks": [],
     }  # fmt: skip
     bad = good | {
-        "network": "bad", "noise": "intrinsic", "least": 0.9449, "ceiling": 0.97,
-        "fallbacks": ["a", "b"],
+        "network": "bad", "noise": "intrinsic", "least": 0.9449, "least_layer": 0.9412,
+        "ceiling": 0.97, "fallbacks": ["a", "b"],
     }  # fmt: skip
     other = {
         "network": "other",
@@ -177,9 +182,11 @@ def test_the_table_shows_what_is_below_the_aim() -> None:
         "message": "a | b: here: do this",
     }
     injected, chip = markdown([head | f for f in (good, bad, other)]).split("## ")[1:]
-    assert "| good | 225 | 0.951 | 0.990 | `a.weight` | – | – | as it is |" in injected
-    assert "| other | – | – | – |  | – | – | crashed: a / b: here |" in injected
-    assert "| bad | 225 | **0.945** | 0.990 | `a.weight` | 0.970 | 2 | as it is |" in chip
+    assert "| good | 225 | 0.961 | 0.951 | 0.990 | `a.weight` | – | – | as it is |" in injected
+    assert "| other | – | – | – | – |  | – | – | crashed: a / b: here |" in injected
+    assert (
+        "| bad | 225 | **0.941** | **0.945** | 0.990 | `a.weight` | 0.970 | 2 | as it is |" in chip
+    )
     assert (
         line(head | bad).split() == "bad 2.0 s 0.945 0.990 a.weight 2 with learned credit".split()
     )
@@ -192,7 +199,10 @@ def test_the_table_shows_what_is_below_the_aim() -> None:
         (["networks", "--steps", "0"], "--steps 0 must be at least 1"),
         (["networks", "--noise", "much"], "'much'"),
         (["networks", "--quick"], "--quick and --threads are settings of speed alone"),
-        (["smoke", "--only", "glu"], "--only, --steps, --noise and --markdown are settings of"),
+        (
+            ["smoke", "--only", "glu"],
+            "--only, --steps, --noise, --timeout and --markdown are",
+        ),
         (["networks", "--out", "FILE"], "line 1: is no result of networks"),
     ],
 )

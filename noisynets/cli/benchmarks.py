@@ -30,7 +30,7 @@ from noisynets.tasks.data.store import fetch
 
 SPEED, OF_NETWORKS = "speed", "networks"
 """Benchmarks that are no suites."""
-OWN = {SPEED: ("quick", "threads"), OF_NETWORKS: ("only", "steps", "noise", "markdown")}
+OWN = {SPEED: ("quick", "threads"), OF_NETWORKS: ("only", "steps", "noise", "timeout", "markdown")}
 """Options that only one of them takes."""
 
 
@@ -71,6 +71,7 @@ class BenchArguments(TrustSettings):
         "simulated chip with its own noise.",
         choices=NOISES,
     )
+    timeout: float = setting(900.0, "networks: seconds that each may take.", above=0)
     markdown: Path | None = setting(None, "networks: file of the table, of all in --out.")
     out: Path | None = setting(
         None,
@@ -176,7 +177,7 @@ def _networks(a: BenchArguments) -> None:
     """Measure the networks that the file of results lacks, and write the table."""
     chosen = [NETWORKS[name] for name in a.only or NETWORKS]
     path = Path("runs/bench/networks.jsonl") if a.out is None else a.out
-    for found in missing(chosen, path, a.steps, a.noise):
+    for found in missing(chosen, path, a.steps, a.noise, a.timeout):
         print(line(found), flush=True)
     table = network_table(results(path))
     if a.markdown is not None:

@@ -1,4 +1,4 @@
-"""Cosines of the gradients that mirrored credit gives with those of autograd, by parameter.
+"""Cosines of the gradients of mirrored credit with those of autograd, by layer and parameter.
 
 The weights stay as they were drawn. `steps` calls on fresh batches teach the mirrors; then the
 gradient of one further batch is compared with autograd's of the same batch and the same network.
@@ -11,7 +11,7 @@ of autograd's own differ as well: their lowest cosine is the *ceiling*.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -173,7 +173,8 @@ def compared(estimate: Gradients, truth: Gradients, again: Gradients) -> Found:
 
     Returns:
         `cosines` and `ratios` of the norms by parameter, without those whose true gradient is
-        `negligible`; the `least` cosine, its parameter, the `worst`, the `median`, the `ceiling`.
+        `negligible`; the `least` cosine, its parameter, the `worst`, the `median`, the `ceiling`;
+        and the `least_layer`, of all parameters of a module in one vector, with the `worst_layer`.
 
     >>> g = {"weight": torch.tensor([1.0, 0.0])}
     >>> found = compared({"weight": torch.tensor([1.0, 1.0])}, g, g)
@@ -187,6 +188,14 @@ def compared(estimate: Gradients, truth: Gradients, again: Gradients) -> Found:
         return {"cosines": {}, "ratios": {}, "negligible": small}
     cosines = {name: _cosine(estimate[name], truth[name]) for name in kept}
     worst = min(kept, key=lambda name: cosines[name])
+    layers: dict[str, list[str]] = {name.rpartition(".")[0]: [] for name in kept}
+    for name in kept:
+        layers[name.rpartition(".")[0]].append(name)
+    by_layer = {
+        layer: _cosine(_joined(estimate, names), _joined(truth, names))
+        for layer, names in layers.items()
+    }
+    worst_layer = min(by_layer, key=lambda layer: by_layer[layer])
     return {
         "cosines": cosines,
         "ratios": {name: float(estimate[name].norm() / truth[name].norm()) for name in kept},
@@ -195,6 +204,8 @@ def compared(estimate: Gradients, truth: Gradients, again: Gradients) -> Found:
         "median": median(cosines.values()),
         "worst": worst,
         "ceiling": min(_cosine(again[name], truth[name]) for name in kept),
+        "least_layer": by_layer[worst_layer],
+        "worst_layer": worst_layer,
     }
 
 
@@ -202,6 +213,11 @@ def first_line(error: BaseException) -> str:
     """Return what an error says first, without the further problems of a refusal."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].split("; ")[0]
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+
+
+def _joined(gradients: Gradients, names: Sequence[str]) -> Tensor:
+    """The gradients of some parameters in one vector."""
+    return torch.cat([gradients[name].flatten() for name in names])
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:

@@ -18,8 +18,6 @@ from noisynets.core.errors import InputError
 from noisynets.core.reading import parse_json, read_text
 from noisynets.run.checkpoint import write_atomically
 
-TIMEOUT = 900.0
-"""Seconds that a network may take."""
 KEYS = {"network", "steps", "noise", "outcome"}
 """What every result has."""
 NOISES = ("none", "intrinsic")
@@ -37,14 +35,19 @@ def results(path: Path) -> list[Found]:
     found = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         values = parse_json(line, f"{path}, line {number}")
-        if not isinstance(values, dict) or not values.keys() >= KEYS:
+        if not isinstance(values, dict) or not _is_result(values):
             raise InputError(f"{path}, line {number}: is no result of networks: give another --out")
         found.append(values)
     return found
 
 
+def _is_result(values: Found) -> bool:
+    """Return True if a line of a file holds all that the table needs."""
+    return values.keys() >= KEYS and ("least" in values) == ("least_layer" in values)
+
+
 def missing(
-    networks: Sequence[Network], path: Path, steps: int, noise: str, timeout: float = TIMEOUT
+    networks: Sequence[Network], path: Path, steps: int, noise: str, timeout: float
 ) -> Iterator[Found]:
     """Measure the networks that a file of results does not hold yet, and append what is found.
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from noisynets.bench.networks.measure import DRAWS, Found
 
-HEAD = f"""Cosine of the gradients that mirrored credit gives with autograd's, by parameter, in
-float32, with weights as they were drawn. The mirrors were taught on fresh batches; the cosines are
-those of one further batch. Parameters whose true gradient is zero, such as the biases of keys in
-attention, are left out. Cosines below 0.95 are bold.
+HEAD = f"""Cosine of the gradients that mirrored credit gives with autograd's, in float32, with
+weights as they were drawn: of each layer (all parameters of a module in one vector), and of each
+parameter by itself. The mirrors were taught on fresh batches; the cosines are those of one further
+batch. Parameters whose true gradient is zero, such as the biases of keys in attention, are left
+out. Lowest cosines below 0.95 are bold.
 
 Where a network has noise of its own (a chip, or dropout), both gradients are means over {DRAWS}
 calls, and autograd goes through the noisy network, through converters as if they did not round.
@@ -23,9 +24,10 @@ TITLES = {
 COLUMNS = (
     "network",
     "pairs",
-    "lowest cosine",
-    "median",
-    "worst parameter",
+    "lowest layer",
+    "lowest parameter",
+    "median parameter",
+    "which is lowest",
     "ceiling",
     "learned credit",
     "remark",
@@ -64,14 +66,18 @@ def line(found: Found) -> str:
 def _row(found: Found) -> str:
     cells = [found["network"], str(found.get("pairs", "–"))]
     if "least" in found:
-        least = f"{found['least']:.3f}"
-        cells += [least if found["least"] >= 0.95 else f"**{least}**", f"{found['median']:.3f}"]
+        cells += [_bold(found["least_layer"]), _bold(found["least"]), f"{found['median']:.3f}"]
         ceiling = f"{found['ceiling']:.3f}" if found["ceiling"] < 1 - 1e-9 else "–"
         cells += [f"`{found['worst']}`", ceiling, str(len(found["fallbacks"]) or "–")]
         cells.append(found["note"])
     else:
-        cells += ["–", "–", "", "–", "–", ": ".join(_message(found).split(": ")[:3])]
+        cells += ["–", "–", "–", "", "–", "–", ": ".join(_message(found).split(": ")[:3])]
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+
+def _bold(cosine: float) -> str:
+    """Cosine, bold if it is low."""
+    return f"{cosine:.3f}" if cosine >= 0.95 else f"**{cosine:.3f}**"
 
 
 def _message(found: Found) -> str:
