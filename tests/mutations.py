@@ -442,6 +442,7 @@ TRANSPOSED = [
     ),
 ]
 
+PROGRAM = "tests/test_program.py::"
 CHANGES = "tests/test_plan.py::test_a_forward_that_changes_is_seen_in_every_batch"
 STALE = [
     mutation(
@@ -505,7 +506,7 @@ STALE = [
         "core/nodes.py",
         'if not known or "forward" in vars(module):',
         'if "forward" in vars(module):',
-        f"{CHANGES}[another branch-200]",
+        f"{CHANGES}[another branch-200-soon]",
     ),
     mutation(
         "stale plan: a hook that changes what passes",
@@ -526,15 +527,44 @@ STALE = [
         "core/graph/transcript.py",
         "if self.what != what:",
         "if False:",
-        f"{CHANGES}[another operation-200]",
-        f"{CHANGES}[the operands swapped-0]",
+        f"{CHANGES}[another operation-200-soon]",
+        f"{CHANGES}[the operands swapped-0-soon]",
     ),
     mutation(
         "stale transcript: another constant",
         "core/graph/transcript.py",
         "torch.equal(v, given[i])",
         "True",
-        f"{CHANGES}[another constant-200]",
+        f"{CHANGES}[another constant-200-soon]",
+    ),
+    mutation(
+        "stale program: another input of a call",
+        "core/graph/program.py",
+        "if len(again) != len(made) or not all(map(_same, again, made)):",
+        "if False:",
+        f"{CHANGES}[another number-200-late]",
+        f"{PROGRAM}test_a_forward_that_does_another_thing_is_measured_again[array]",
+    ),
+    mutation(
+        "stale program: what was overwritten",
+        "core/graph/rerun.py",
+        "if any(version is None or tensor._version != version for tensor, version in self._seen):",
+        "if False:",
+        f"{PROGRAM}test_a_forward_that_does_another_thing_is_measured_again[in place]",
+    ),
+    mutation(
+        "stale program: other noise in the second measurement",
+        "estimators/node_perturbation.py",
+        "        injection.stream.restore(stream)\n    return passes(",
+        "        pass\n    return passes(",
+        f"{PROGRAM}test_a_forward_that_does_another_thing_is_measured_again[number]",
+    ),
+    mutation(
+        "program: a tensor that is changed in place",
+        "core/graph/program.py",
+        "if drawn or func._schema.is_mutable or not all(",
+        "if drawn or not all(",
+        f"{PROGRAM}test_what_may_not_be_computed_again_has_no_program[in_place]",
     ),
     mutation(
         "operands: what a node overwrites",

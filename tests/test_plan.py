@@ -242,19 +242,23 @@ FORWARDS = {
 }
 
 
+@pytest.mark.parametrize(
+    "turns", [(0, 0, 1, 2, 1, 1, 0, 2, 0), (0, 0, 0, 0, 0, 1, 1, 0, 2)], ids=["soon", "late"]
+)
 @pytest.mark.parametrize("always", [0, 200])
 @pytest.mark.parametrize("name", list(FORWARDS))
-def test_a_forward_that_changes_is_seen_in_every_batch(name: str, always: int) -> None:
+def test_a_forward_that_changes_is_seen_in_every_batch(name: str, always: int, turns) -> None:
     """A chain with a module of someone else: the credit is autograd's gradient in every batch.
 
-    With pairs (200), and after the first batch without (0).
+    With pairs (200), and after the first batch without (0); where it changes at once, and where it
+    has stayed the same for so long that it has a program.
     """
     torch.manual_seed(0)
     between = Changing(FORWARDS[name])
     net = nn.Sequential(nn.Linear(6, 8), between, nn.Linear(8, 3)).double()
     estimate = estimator(net)
     estimate.rule.schedule = UpdateSchedule(always, every=1000)
-    for turn in (0, 0, 1, 2, 1, 1, 0, 2, 0):
+    for turn in turns:
         x, y = batch()
         between.turn[0] = turn % len(FORWARDS[name])
         estimate(x, y)

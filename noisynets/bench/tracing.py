@@ -18,7 +18,7 @@ from noisynets.core.graph.applied import Applied
 from noisynets.core.noise import generator
 from noisynets.core.record import Needs, Record
 from noisynets.core.trees import leaves
-from noisynets.estimators.node_perturbation import NodePerturbation, probe_of
+from noisynets.estimators.node_perturbation import NodePerturbation, passes, surveyed_of
 
 SMALL = ("resnet8-groupnorm", "squeeze-excite", "gpt", "mixer", "vit-tiny", "gru-cells")
 """Networks of `noisynets bench networks` whose steps are dominated by overhead."""
@@ -46,24 +46,27 @@ class Traced:
     Args:
         network: with its batches.
         times: how many of its batches make one.
+
+    Attributes:
+        x: inputs of the first step of a round.
     """
 
     def __init__(self, network: Network, times: int) -> None:
         torch.manual_seed(0)
         self.network, self.system = network, network.build()
         stream = generator(0, "batches of a network that is timed")
-        drawn = [network.batch(stream) for _ in range(times)]
-        self.x, self.y = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        self._batches = [_joined(network, times, stream) for _ in range(ROUND)]
+        self.x = self._batches[0][0]
         self._estimator = NodePerturbation(self.system, network.loss, sigma=network.sigma)
         self._needs = self._estimator.rule.needs(self.system)
 
     def steps(self) -> None:
         """Make `ROUND` steps without an optimiser: one with a pair, after the first 200."""
-        for _ in range(ROUND):
-            self._estimator(self.x, self.y)
+        for x, y in self._batches:
+            self._estimator(x, y)
 
     def passes(self) -> None:
-        """Make the passes of `ROUND` steps, traced, and read the graph off."""
+        """Make the passes of `ROUND` steps, traced or run again, and read the graph off."""
         self._round(self._needs)
 
     def untraced(self) -> None:
@@ -72,18 +75,22 @@ class Traced:
 
     def record(self, resamples: int) -> Record:
         """Return the record of one reference pass, and of as many noisy ones."""
-        return self._record(self._needs, resamples)
+        return self._record(self.x, self._needs, resamples)
 
     def _round(self, needs: Needs) -> None:
-        for turn in range(ROUND):
-            self._record(needs, int(turn == 0))
+        for turn, (x, _) in enumerate(self._batches):
+            self._record(x, needs, int(turn == 0))
 
     @torch.no_grad()
-    def _record(self, needs: Needs, resamples: int) -> Record:
-        probe = probe_of(self._estimator, len(self.x), resamples, needs)
-        with probe:
-            outputs = probe.call(self.x)
-        return probe.record(outputs, torch.zeros(resamples, len(self.x)))
+    def _record(self, x: Tensor, needs: Needs, resamples: int) -> Record:
+        probe, outputs = passes(surveyed_of(self._estimator), x, len(x), resamples, needs)
+        return probe.record(outputs, torch.zeros(resamples, len(x)))
+
+
+def _joined(network: Network, times: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw a batch of several of a network's batches."""
+    x, y = zip(*(network.batch(stream) for _ in range(times)), strict=True)
+    return torch.cat(x), torch.cat(y)
 
 
 def kept(record: Record, system: nn.Module) -> int:

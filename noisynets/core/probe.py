@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from noisynets.core.batch import called, check_finite, of_trees, reference, stacked
 from noisynets.core.errors import InputError, SystemRefused
-from noisynets.core.graph import Adjoint, Graph, Tracer, Traces
+from noisynets.core.graph import Adjoint, Graph, Rerun, Tracer, Traces
 from noisynets.core.nodes import Survey
 from noisynets.core.noise import Injection
 from noisynets.core.own_values import OwnValues
@@ -276,6 +276,7 @@ class Probe:
         calls: once the probe is closed: one record per node and call, in the order of the calls;
             of means, one per node.
         trajectories: one per node, if they are needed, once the probe is closed.
+        rerun: watches a pass that is not traced, as its forward has a program; None: there is none.
 
     >>> import torch
     >>> from noisynets.core.nodes import survey
@@ -316,9 +317,10 @@ class Probe:
             PopulationMean(name, population, *rows, needs.steps)
             for name, population in measured.items()
         ]
-        self._tracer = _tracer(survey, needs, rows, traces) if needs.graph else None
-        shared = (survey.system, batch, 1 + self.passes, injection is not None)
-        paired = Paired(*shared) if pairs else None
+        alone = self._own is None and not pairs
+        self._tracer = _tracer(survey, needs, rows, traces, alone) if needs.graph else None
+        self.rerun = self._tracer if isinstance(self._tracer, Rerun) else None
+        paired = Paired(survey.system, batch, rows[0], injection is not None) if pairs else None
         modes = (self._own, self._tracer, paired)  # what is shared is traced
         self._modes: list[Any] = list(filter(None, modes))
         self._handles: list[RemovableHandle] = []
@@ -328,6 +330,8 @@ class Probe:
         rows = inputs if self._split is not None else self.repeat(inputs)
         if self._own is not None:
             self._own.mark(rows)
+        if self._tracer is not None:
+            self._tracer.begin(rows)
         return rows
 
     def repeat(self, tree: Any) -> Any:
@@ -364,8 +368,8 @@ class Probe:
                 populations[mean.name] = found
         values, applied = dict[int, Tensor](), dict[int, Adjoint]()
         if self._tracer is not None:
-            graph, traced = self._tracer.graph(outputs, error), self._tracer.values
-            values, applied = traced.kept.stored, traced.kept.applied
+            graph, kept = self._tracer.graph(outputs, error), self._tracer.kept
+            values, applied = kept.stored, kept.applied
         shifts = {} if self._own is None else _used(self._survey, self._own)
         return Record(self.calls, dloss, populations, graph, values, applied, shifts, error, exact)
 
@@ -382,20 +386,15 @@ class Probe:
             mode.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         for mode in reversed(self._modes):
-            mode.__exit__(kind, error, trace)
+            mode.__exit__(*error)
         while self._handles:
             self._handles.pop().remove()
         for module in self._survey.stateful:
             module.forget()
         unfinished = self._hooks.close()
-        if unfinished and kind is None:
+        if unfinished and error[0] is None:
             raise _unreached(unfinished)
         self.calls = self._hooks.calls
         if self._needs.averages:  # the sums of each are freed when its record is made
@@ -423,10 +422,25 @@ def _used(survey: Survey, own: OwnValues) -> dict[str, Tensor]:
     return {n: own.used[p] for n, p in survey.parameters.items() if p in own.used}
 
 
-def _tracer(survey: Survey, needs: Needs, rows: tuple[int, int], traces: Traces | None) -> Tracer:
+def _tracer(
+    survey: Survey, needs: Needs, rows: tuple[int, int], traces: Traces | None, alone: bool
+) -> Tracer | Rerun:
+    """Return what traces a pass; if no other mode changes its operations, they may be run again."""
     inside = survey.populations if needs.averages else None
     trials = [m for m in survey.system.modules() if inside and isinstance(m, Stepped)]
-    return Tracer(survey, rows[0] * rows[1], inside, trials, traces)
+    repeats = alone and inside is None and _repeats(survey)
+    program = traces.program(rows[0] * rows[1]) if repeats and traces is not None else None
+    if program is not None:
+        return Rerun(survey.nodes, program)
+    return Tracer(survey, rows[0] * rows[1], inside, trials, traces, repeats)
+
+
+def _repeats(survey: Survey) -> bool:
+    """Return True if a pass shows all of which the operations between its nodes depend."""
+    inlets = [node.inlet for node in survey.nodes]
+    hooked = any(inlet._forward_hooks or inlet._forward_pre_hooks for inlet in inlets)
+    apart = any(node.inlet is not node.outlet for node in survey.nodes)
+    return not (survey.stateful or hooked or apart)
 
 
 def _unreached(unfinished: set[str]) -> SystemRefused:

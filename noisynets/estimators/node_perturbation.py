@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -92,6 +93,7 @@ class Surveyed:
         verifies: the first batch is used to verify the system.
 
     Attributes:
+        current: the survey of the system as it was last seen.
         pairs: passes share batch statistics and random numbers; see `Paired`.
         shared: what they were seen to share, when the system was verified.
         last_graph: that was traced, of the system as it is; None before.
@@ -139,7 +141,7 @@ class Surveyed:
             if self.injection is not None:
                 check_open(self.system)
                 check_sigma(self.injection.sigma, self.dtype)
-            self._survey = survey(self.system, nodes, self.physical)
+            self.current = survey(self.system, nodes, self.physical)
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
             self.traces = Traces()
@@ -147,7 +149,7 @@ class Surveyed:
             self.verified = 0 if self.verifies or embeds else 2
             self.pairs = needs_pairing(self.system, strangers=not self.verifies)
             self.shared: dict[Where, None] = {}
-        return self._survey
+        return self.current
 
     def verify(self, loss: Loss, inputs: Any, targets: Any, batch: int) -> Survey:
         """Verify the system on B rows, and return its survey; see `noisynets.core.verify`.
@@ -156,10 +158,10 @@ class Surveyed:
         parameters count among those between the nodes.
         """
         if self.verifies:
-            injects, nodes = self.injection is not None, self._survey.nodes
+            injects, nodes = self.injection is not None, self.current.nodes
             found = verify(self.system, nodes, loss, inputs, targets, batch, injects)
         else:
-            nodes = rowless(self.system, self._survey.nodes, inputs)
+            nodes = rowless(self.system, self.current.nodes, inputs)
             found = Verified(rowless=[node.layer for node in nodes])
         if found.rowless:
             self._rowless, self._seen = (*self._rowless, *found.rowless), None
@@ -167,12 +169,12 @@ class Surveyed:
         self.shared = found.shared
         self.pairs = self.pairs or bool(found.shared)
         self.verified = min(batch, 2)
-        return self._survey
+        return self.current
 
     def check_first(self, calls: Sequence[NodeRecord], notes: Notes) -> None:
         """Check the first batch for what only a pass can show; synchronises the device."""
         if not self._checked:
-            check_called(self._survey.nodes, calls)
+            check_called(self.current.nodes, calls)
             check_dtype(calls)
             warn_unfrozen(self.system, notes)
             if self.rule.reads_dloss:
@@ -193,7 +195,7 @@ class Surveyed:
     def _settings(self) -> list[dict[str, Any]] | None:
         """Return the settings of what lies between the nodes, if nothing else decides about it."""
         network = self.system.network if isinstance(self.system, Stepped) else self.system
-        current = self._survey
+        current = self.current
         return settings_between(network, current.nodes, current.populations.values())
 
     def plan(self, learned: Collection[str], reached: Collection[str]) -> Plan:
@@ -209,7 +211,7 @@ class Surveyed:
         if self.last_graph is None:
             why = "make a step first" if self.needs.graph else "this rule sends no credit"
             raise InputError(f"the plan of credit between the nodes: {why}")
-        return plan_of(self.last_graph, learned, self._survey.parameters, reached)
+        return plan_of(self.last_graph, learned, self.current.parameters, reached)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the graph, which is traced again: adjoints cannot be pickled."""
@@ -218,7 +220,7 @@ class Surveyed:
     def keep_graph(self, graph: Graph, inputs: Any) -> None:
         """Keep a traced graph, if every pass of the system has the same."""
         if self.last_graph is None:
-            check_named(self._survey.physical.operations, graph)
+            check_named(self.current.physical.operations, graph)
         self.last_graph = graph
         single = isinstance(inputs, Tensor) and len(graph.outputs) == 1
         self._between = self._settings()
@@ -330,22 +332,13 @@ class NodePerturbation:
         current = self._surveyed.survey()
         if self._surveyed.verified < min(batch, 2):
             current = self._surveyed.verify(self.loss, inputs, targets, batch)
-        needs, graph = self._surveyed.needs, self._surveyed.graph(inputs)
+        needs = self._surveyed.needs
+        graph = self._surveyed.graph(inputs) if needs.graph else None
         pairs = always or self.rule.due or self.error.needs_pairs
         between, resamples = current.parameters, self.resamples if pairs else 0
         shifts = self.between.shifts(current, needs, resamples) if between and resamples else {}
-        probe = Probe(
-            current,
-            batch=batch,
-            resamples=resamples,
-            injection=self.injection,
-            needs=needs if graph is None else replace(needs, graph=False),
-            shifts=shifts,
-            pairs=self._surveyed.pairs,
-            traces=self._surveyed.traces,
-        )
-        with probe:
-            outputs = probe.call(inputs)
+        needed = needs if graph is None else replace(needs, graph=False)
+        probe, outputs = passes(self._surveyed, inputs, batch, resamples, needed, shifts)
         rows = (1 + probe.passes) * batch
         loss = losses(self.loss, outputs, probe.repeat(targets), rows).unflatten(0, (-1, batch))
         dloss, error = (loss[1:] - loss[0]).to(self._surveyed.dtype), None
@@ -383,18 +376,55 @@ class NodePerturbation:
         self._obstacles.restore(state.get("looks"))
 
 
-def probe_of(estimator: NodePerturbation, batch: int, resamples: int, needs: Needs) -> Probe:
-    """Return a probe for the passes of one step alone, to measure what they cost."""
-    surveyed = estimator._surveyed
-    return Probe(
-        surveyed.survey(),
+def passes(
+    surveyed: Surveyed,
+    inputs: Any,
+    batch: int,
+    resamples: int,
+    needs: Needs,
+    shifts: Mapping[str, Tensor] = MappingProxyType({}),
+) -> tuple[Probe, Any]:
+    """Make the passes of one step.
+
+    Where the forward did another thing than its program, they are made once more, with the same
+    injected noise, and traced.
+
+    Args:
+        surveyed: the system.
+        inputs: of the batch.
+        batch: B.
+        resamples: K.
+        needs: what is recorded.
+        shifts: of parameters; see `Probe`.
+
+    Returns:
+        The closed probe, and the outputs in the rows of all passes.
+    """
+    injection = surveyed.injection
+    probe = Probe(
+        surveyed.current,
         batch=batch,
         resamples=resamples,
-        injection=estimator.injection,
+        injection=injection,
         needs=needs,
+        shifts=shifts,
         pairs=surveyed.pairs,
         traces=surveyed.traces,
     )
+    stream = injection.stream.state() if injection is not None and probe.rerun else None
+    with probe:
+        outputs = probe.call(inputs)
+    if probe.rerun is None or probe.rerun.fits(outputs):
+        return probe, outputs
+    surveyed.traces.unsettle()
+    if injection is not None and stream is not None:
+        injection.stream.restore(stream)
+    return passes(surveyed, inputs, batch, resamples, needs, shifts)
+
+
+def surveyed_of(estimator: NodePerturbation) -> Surveyed:
+    """Return the system of an estimator as it was last seen, to measure what passes cost."""
+    return estimator._surveyed
 
 
 def pairs(estimator: NodePerturbation) -> bool:

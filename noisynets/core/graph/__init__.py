@@ -14,8 +14,9 @@ from noisynets.core.graph.expressions import (
     Unit,
 )
 from noisynets.core.graph.plan import Plan, Stretch, operation_names, plan_of
+from noisynets.core.graph.rerun import Rerun
 from noisynets.core.graph.tracer import Tracer
-from noisynets.core.graph.transcript import Traces
+from noisynets.core.graph.traces import Traces
 
 __all__ = [
     "Activity",
@@ -27,6 +28,7 @@ __all__ = [
     "MaxPool",
     "Opaque",
     "Plan",
+    "Rerun",
     "Stretch",
     "Sum",
     "Tracer",

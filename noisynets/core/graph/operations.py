@@ -139,7 +139,7 @@ def _row_by_row(op: Operation, values: Values) -> list[Expression | None] | None
     if op.name == "max_pool2d_with_indices" and tensor.dim() == 4:
         before = -1 if isinstance(expression, Activity) else values.store(tensor)
         return [MaxPool(expression, before, _frozen(op.args[1:])), None]
-    if op.name in ("cat", "stack"):
+    if op.name in JOINS:
         joined = _joined(op, values)
         return None if joined is None else [joined]
     adjoints = moved(op.name, op.args, tensor, op.results)
@@ -151,6 +151,9 @@ def _row_by_row(op: Operation, values: Values) -> list[Expression | None] | None
         for i, (adjoint, invertible) in enumerate(adjoints)
     ]
 
+
+JOINS = ("cat", "stack")
+"""Operations whose expressions depend on the shapes of constants, and not on their values."""
 
 CONSTANT = ("zero", "fill", "normal", "uniform")
 """Operations in place whose results do not depend on what was there."""

@@ -42,7 +42,7 @@ class Trace:
 
     def operation(
         self, func: Any, args: Any, kwargs: dict[str, Any], name: str, mutates: bool, physical: bool
-    ) -> tuple[Any, tuple[Held | None, ...]]:
+    ) -> tuple[Any, Entry | None]:
         """Carry out an operation.
 
         Args:
@@ -54,7 +54,8 @@ class Trace:
             physical: it was declared physical.
 
         Returns:
-            What the operation returns, and what its results hold.
+            What the operation returns, and its entry; None if nothing that it is given or returns
+            holds an expression.
         """
         values = self.values
         given: list[Tensor] = []
@@ -69,7 +70,7 @@ class Trace:
             out = func(*args, **kwargs)
             for tensor in leaves(out):
                 values.set_(tensor, None)
-            return out, ()
+            return out, None
         at, entry = len(self.now.entries), None
         if at < len(self._last) and self._last[at].same(what, given):
             entry = self._last[at]
@@ -78,7 +79,7 @@ class Trace:
         out = func(*args, **kwargs)
         results = [out] if isinstance(out, Tensor) else leaves(out)
         if not results:
-            return out, ()
+            return out, None
         for i in entry.stored if entry is not None else ():
             values.store(given[i])  # before the results hold anything
         if entry is not None and entry.give(results, values, mutates):
@@ -91,7 +92,7 @@ class Trace:
         if mutates:
             values.kept.end()
         self.now.entries.append(entry)
-        return out, entry.made
+        return out, entry
 
     def made(self, what: Sequence[Any], new: Callable[[], Expression]) -> Held:
         """Return what was made at this point of the last pass, or what is new.

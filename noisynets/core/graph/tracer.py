@@ -11,8 +11,9 @@ from torch.utils.hooks import RemovableHandle
 from noisynets.core.errors import SystemRefused
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Unit
 from noisynets.core.graph.plan import plain
+from noisynets.core.graph.program import Writer
 from noisynets.core.graph.trace import Trace
-from noisynets.core.graph.transcript import Traces
+from noisynets.core.graph.traces import Traces
 from noisynets.core.graph.values import Held
 from noisynets.core.modes import Mode, Pause
 from noisynets.core.nodes import Declared, Survey
@@ -119,9 +120,11 @@ class Tracer(Mode):
             not traced, and only the first step is. None: every call is traced.
         stepped: modules that run through a whole trial; what follows them is traced again.
         traces: of earlier passes, to which this one is added.
+        writes: a program may be written.
 
     Attributes:
         values: what all tensors hold.
+        kept: the values that credit needs.
     """
 
     def __init__(
@@ -131,13 +134,14 @@ class Tracer(Mode):
         populations: Mapping[str, Population] | None = None,
         stepped: Sequence[Stepped] = (),
         traces: Traces | None = None,
+        writes: bool = False,
     ) -> None:
         super().__init__()
         self._survey, self._rows = survey, rows
         self._traces = Traces() if traces is None else traces
         self._last = self._traces.last(rows)
         self._trace = Trace(self._last, rows, survey.parameters)
-        self.values = self._trace.values
+        self.values, self.kept = self._trace.values, self._trace.values.kept
         self._over_trial = populations is not None
         self._populations = PopulationHooks(self._trace, populations or {})
         self._called: set[int] = set()
@@ -147,6 +151,12 @@ class Tracer(Mode):
         self._calls: list[tuple[Node, Expression | None]] = []
         self._physical = PhysicalParts(survey.physical)
         self._pause = Pause(self)
+        self._writer = Writer() if writes and self._traces.wants_program(rows) else None
+
+    def begin(self, inputs: Any) -> None:
+        """State the inputs of the system."""
+        if self._writer is not None:
+            self._writer.begin(leaves(inputs))
 
     def hooks(self) -> list[RemovableHandle]:
         """Register the hooks that come after those of the probe; the caller removes them."""
@@ -176,10 +186,9 @@ class Tracer(Mode):
         It is that of the last pass if nothing is new.
         """
         tensors = leaves(output)
-        made = tuple(
-            None if e is None else self.values.expression(tensor)
-            for tensor, e in zip(tensors, error or tensors, strict=True)
-        )
+        found = [self.values.expression(tensor) for tensor in tensors]
+        pairs = zip(found, error or tensors, strict=True)
+        made = tuple(None if e is None else expression for expression, e in pairs)
         names = tuple(node.name for node, _ in self._calls)
         inputs = tuple(expression for _, expression in self._calls)
         after = frozenset(self._after)
@@ -187,8 +196,11 @@ class Tracer(Mode):
         graph = Graph(names, inputs, made, self._over_trial, after, physical)
         last = self._last.graph
         graph = last if last is not None and last.same(graph) else graph
-        self._trace.now.graph, self._trace.now.key = graph, self.values.key
-        self._traces.keep(self._rows, self._trace.now)
+        now = self._trace.now
+        now.end(graph, self.values.key, self._last)
+        self._traces.keep(self._rows, now)
+        if self._writer is not None and now.repeats:
+            self._traces.keep_program(self._rows, self._writer.program(graph, tensors, found))
         return graph
 
     def carry_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -199,9 +211,11 @@ class Tracer(Mode):
                 self.values.kept.protect(leaves((args, kwargs)))
             return func(*args, **kwargs)
         physical = self._physical(name)
-        out, made = self._trace.operation(func, args, kwargs, name, mutates, physical)
-        if self._ended:
-            self._after += [held.expression for held in made if held is not None]
+        out, entry = self._trace.operation(func, args, kwargs, name, mutates, physical)
+        if self._ended and entry is not None:
+            self._after += [held.expression for held in entry.made if held is not None]
+        if self._writer is not None:
+            self._writer.operation(func, args, kwargs, out, entry, self.values)
         return out
 
     def _node_enters(self, node: int, pauses: bool) -> Callable[..., None]:
@@ -211,6 +225,8 @@ class Tracer(Mode):
                 self._called.add(node)
             if not self._populations.finished:
                 self._entered[node] = self.values.expression(_first(args, kwargs))
+                if self._writer is not None:
+                    self._writer.enters(_first(args, kwargs))
             if pauses:
                 self._pause.begin(module)
 
@@ -225,6 +241,8 @@ class Tracer(Mode):
                 what = (node, call, output.shape, output.dtype)
                 self.values.set_(output, self._trace.made(what, lambda: Activity(call)))
                 self._calls.append((node, made))
+                if self._writer is not None:
+                    self._writer.leaves(output)
 
         return hook
 

@@ -9,6 +9,7 @@ with them those of all that is computed from it. The values of a batch are never
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from noisynets.core.graph.expressions import Graph
-from noisynets.core.graph.operations import Operation
+from noisynets.core.graph.operations import JOINS, Operation
 from noisynets.core.graph.overwriting import alone
 from noisynets.core.graph.values import Held, Values
 
@@ -88,45 +89,20 @@ class Transcript:
         parameters: what the parameters between the nodes hold, by path and shape.
         key: the first unused key of a value.
         graph: of the pass; None before any.
+        repeats: passes before it, in a row, that made the same.
     """
 
     entries: list[Entry] = field(default_factory=list)
     parameters: dict[tuple[str, torch.Size], Held] = field(default_factory=dict)
     key: int = 0
     graph: Graph | None = None
+    repeats: int = 0
 
-
-class Traces:
-    """The transcripts of a system, by the number of rows of all passes.
-
-    Args:
-        most: numbers of rows of which transcripts are kept: pairs and single passes, of whole
-            batches and of a last one.
-    """
-
-    def __init__(self, most: int = 4) -> None:
-        self._most = most
-        self._facts: dict[Any, tuple[str, bool]] = {}
-        self._found: dict[int, Transcript] = {}
-
-    def facts(self, func: Any) -> tuple[str, bool]:
-        """Return the name of an operation without the underscore, and True if it mutates."""
-        found = self._facts.get(func)
-        if found is None:
-            name = func.overloadpacket.__name__.removesuffix("_")
-            found = self._facts[func] = name, func._schema.is_mutable
-        return found
-
-    def last(self, rows: int) -> Transcript:
-        """Return the transcript of the last pass with so many rows; an empty one before."""
-        return self._found.get(rows, Transcript())
-
-    def keep(self, rows: int, transcript: Transcript) -> None:
-        """Keep the transcript of a pass."""
-        self._found.pop(rows, None)
-        self._found[rows] = transcript
-        if len(self._found) > self._most:
-            del self._found[next(iter(self._found))]
+    def end(self, graph: Graph, key: int, last: Transcript) -> None:
+        """Note how a pass ended, with the transcript of the one before."""
+        same = graph is last.graph and len(self.entries) == len(last.entries)
+        same = same and all(map(operator.is_, self.entries, last.entries))
+        self.graph, self.key, self.repeats = graph, key, last.repeats + 1 if same else 0
 
 
 def constants_of(op: Operation, values: Values) -> tuple[tuple[int, Tensor], ...] | None:
@@ -135,7 +111,7 @@ def constants_of(op: Operation, values: Values) -> tuple[tuple[int, Tensor], ...
     Returns:
         Values by position; None if they cannot be compared without making the host wait.
     """
-    if op.applied is not None or op.opaque:
+    if op.applied is not None or op.opaque or op.name in JOINS:
         return ()
     live = {id(t) for t, _ in op.live if t.dim()}
     added = op.name in ("add", "sub")

@@ -1,0 +1,69 @@
+"""What is known of the forward of a system from the passes before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from noisynets.core.graph.program import Program
+from noisynets.core.graph.transcript import Transcript
+
+REPEATS = 1
+"""Passes in a row that must have made the same before a program is written in the next one."""
+
+
+class Traces:
+    """The transcripts and programs of a system, by the number of rows of all passes.
+
+    Args:
+        most: numbers of rows of which they are kept: pairs and single passes, of whole batches and
+            of a last one.
+
+    Attributes:
+        settled: no program was found not to fit yet.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self.settled = True
+        self._most = most
+        self._facts: dict[Any, tuple[str, bool]] = {}
+        self._found: dict[int, Transcript] = {}
+        self._programs: dict[int, Program | None] = {}
+
+    def facts(self, func: Any) -> tuple[str, bool]:
+        """Return the name of an operation without the underscore, and True if it mutates."""
+        found = self._facts.get(func)
+        if found is None:
+            name = func.overloadpacket.__name__.removesuffix("_")
+            found = self._facts[func] = name, func._schema.is_mutable
+        return found
+
+    def last(self, rows: int) -> Transcript:
+        """Return the transcript of the last pass with so many rows; an empty one before."""
+        return self._found.get(rows, Transcript())
+
+    def keep(self, rows: int, transcript: Transcript) -> None:
+        """Keep the transcript of a pass."""
+        self._found.pop(rows, None)
+        self._found[rows] = transcript
+        if len(self._found) > self._most:
+            oldest = next(iter(self._found))
+            del self._found[oldest]
+            self._programs.pop(oldest, None)
+
+    def program(self, rows: int) -> Program | None:
+        """Return the program of passes with so many rows; None: they are traced."""
+        return self._programs.get(rows)
+
+    def wants_program(self, rows: int) -> bool:
+        """Return True if the next pass with so many rows should write a program."""
+        due = self.last(rows).repeats >= REPEATS and rows not in self._programs
+        return self.settled and due
+
+    def keep_program(self, rows: int, program: Program | None) -> None:
+        """Keep the program of a pass; None: it has none, and there will be none."""
+        self._programs[rows] = program
+
+    def unsettle(self) -> None:
+        """Trace every pass from now on: the forward did another thing than its program."""
+        self.settled = False
+        self._programs.clear()

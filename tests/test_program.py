@@ -1,0 +1,287 @@
+"""Programs: what is computed again after a pass equals what would have been traced."""
+
+import copy
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from cases import gradients
+from torch import Tensor, nn
+
+from noisynets import NodePerturbation, squared_error
+from noisynets.bench.networks import NETWORKS
+from noisynets.core.graph.program import LARGEST, Program
+from noisynets.estimators.node_perturbation import surveyed_of
+
+LARGE = ("gpt", "mixer", "densenet")
+"""Networks whose pairs make so many numbers that they are traced; single passes are run again."""
+SMALL = ("squeeze-excite", "vit-tiny", "gru-cells", "glu")
+
+
+class Between(nn.Module):
+    """Two layers, and any function between them."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.function, self.calls = function, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.last(self.function(self.first(x)))
+
+
+def estimator(net: nn.Module, **options) -> NodePerturbation:
+    return NodePerturbation(net, squared_error, "mirrored", **options)
+
+
+def batch(rows: int = 4) -> tuple[Tensor, Tensor]:
+    return torch.randn(rows, 6), torch.randn(rows, 3)
+
+
+def programs(estimate: NodePerturbation, rows: int = 8) -> Program | None:
+    """The program of passes with so many rows, of pairs of 4 samples if nothing is said."""
+    return surveyed_of(estimate).traces.program(rows)
+
+
+def taught(net: nn.Module, steps: int = 4, **options) -> NodePerturbation:
+    """An estimator that has made a few steps."""
+    estimate = estimator(net, **options)
+    for _ in range(steps):
+        estimate(*batch())
+        net.zero_grad()
+    return estimate
+
+
+@pytest.mark.parametrize("name", [*SMALL, *LARGE])
+def test_a_program_changes_no_bit(name: str) -> None:
+    """Two estimators on the same batches, one of which traces every pass."""
+    network = NETWORKS[name]
+    torch.manual_seed(0)
+    net = network.build()
+    other = copy.deepcopy(net)
+    with_program, traced = (
+        NodePerturbation(n, network.loss, "mirrored", sigma=network.sigma) for n in (net, other)
+    )
+    surveyed_of(traced).traces.settled = False
+    stream = torch.Generator().manual_seed(0)
+    for _ in range(6):
+        x, y = network.batch(stream)
+        with_program(x, y)
+        traced(x, y)
+    assert (surveyed_of(with_program).traces.program(2 * len(x)) is None) == (name in LARGE)
+    assert surveyed_of(traced).traces.program(2 * len(x)) is None
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.grad, two.grad)
+
+
+def test_a_forward_with_a_program_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimate = taught(Between(torch.tanh))
+    assert programs(estimate) is not None
+    monkeypatch.setattr("noisynets.core.graph.tracer.Tracer.carry_out", None)
+    estimate(*batch())
+
+
+def test_the_first_passes_are_traced() -> None:
+    """Two that make the same, and a third in which the program is written."""
+    estimate = estimator(Between(torch.tanh))
+    found = []
+    for _ in range(4):
+        estimate(*batch())
+        found.append(programs(estimate) is not None)
+    assert found == [False, False, True, True]
+
+
+def in_place(a: Tensor) -> Tensor:
+    return a.relu_()
+
+
+def drawn(a: Tensor) -> Tensor:
+    return nn.functional.dropout(a, 0.5)
+
+
+def large(a: Tensor) -> Tensor:
+    wide = a.unsqueeze(-1) * torch.linspace(0, 1, LARGEST)
+    return (wide * 2).mean(-1)
+
+
+@pytest.mark.parametrize("function", [in_place, drawn, large])
+def test_what_may_not_be_computed_again_has_no_program(function) -> None:
+    """A tensor changed in place, random numbers, and what is sooner traced than computed."""
+    estimate = taught(Between(function))
+    assert programs(estimate) is None
+    assert surveyed_of(estimate).traces.settled
+
+
+def test_a_system_that_keeps_a_state_has_no_program() -> None:
+    net = NETWORKS["spiking-groupnorm"]
+    stream = torch.Generator().manual_seed(0)
+    estimate = NodePerturbation(net.build(), net.loss, "mirrored", sigma=net.sigma)
+    for _ in range(4):
+        x, y = net.batch(stream)
+        estimate(x, y)
+    assert surveyed_of(estimate).traces.program(2 * len(x)) is None
+
+
+def later(changed, a: Tensor, *, what: list) -> Tensor:
+    """A rectifier, and another function once something is in the list."""
+    return changed(a) if what else torch.relu(a)
+
+
+def halved(a: Tensor) -> Tensor:
+    return torch.relu(a) * 0.5
+
+
+def of_numpy(a: Tensor) -> Tensor:
+    return torch.relu(a) * torch.from_numpy(np.full(8, 2.0, dtype=np.float32))
+
+
+def spoilt(a: Tensor) -> Tensor:
+    """The same numbers; but what was recorded of the first layer is overwritten."""
+    return a.relu_()
+
+
+CHANGES = {"number": halved, "array": of_numpy, "in place": spoilt, "nothing": lambda a: a}
+
+
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_a_forward_that_does_another_thing_is_measured_again(name: str) -> None:
+    """With the same injected noise: the gradient has the bits of an estimator that traces."""
+    torch.manual_seed(0)
+    what: list[bool] = []
+    net = Between(partial(later, CHANGES[name], what=what))
+    other = copy.deepcopy(net)
+    other.function = net.function
+    with_program, traced = estimator(net), estimator(other)
+    surveyed_of(traced).traces.settled = False
+    for step in range(7):
+        if step == 5:
+            assert programs(with_program) is not None
+            what.append(True)
+        calls, (x, y) = net.calls, batch()
+        with_program(x, y)
+        traced(x, y)
+        assert step == 0 or net.calls - calls == (2 if step == 5 else 1)
+        for one, two in zip(net.parameters(), other.parameters(), strict=True):
+            assert torch.equal(one.grad, two.grad)
+    assert not surveyed_of(with_program).traces.settled
+    assert programs(with_program) is None
+
+
+class Skipping(nn.Module):
+    """A layer that is called, or not; what it returns is zero, and so hardly missed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.zero, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        nn.init.zeros_(self.zero.weight)
+        nn.init.zeros_(self.zero.bias)
+        self.skips = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = torch.tanh(self.first(x))
+        return self.last(a if self.skips else a + self.zero(a))
+
+
+def test_a_layer_that_is_no_longer_called_is_noticed() -> None:
+    net = Skipping()
+    estimate = taught(net, sigma=1e-6)
+    assert programs(estimate) is not None
+    net.skips = True
+    estimate(*batch())
+    assert not surveyed_of(estimate).traces.settled
+    assert net.zero.weight.grad is None or not net.zero.weight.grad.any()
+
+
+def test_parameters_and_buffers_are_read_as_they_are_now() -> None:
+    """An optimiser changes them in place; the program goes on to fit."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+            self.gain = nn.Parameter(torch.ones(8))
+            self.register_buffer("shift", torch.zeros(8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.tanh(self.first(x)) * self.gain + self.shift)
+
+    net = Scaled()
+    estimate = estimator(net)
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    for step in range(8):
+        estimate(*batch())
+        optimiser.step()
+        optimiser.zero_grad()
+        net.shift += step
+    assert surveyed_of(estimate).traces.settled
+    assert net.gain.std() > 0
+
+
+def test_batches_of_other_lengths_and_widths_are_traced() -> None:
+    """Rows have programs of their own; another length in time does not fit, and is no error."""
+    gru = NETWORKS["gru-cells"]
+    net = gru.build()
+    estimate = NodePerturbation(net, gru.loss, "mirrored", sigma=gru.sigma)
+    for rows, steps in [(32, 10)] * 4 + [(16, 10), (32, 7), (32, 10)]:
+        x, y = torch.randn(rows, steps, 8), torch.randint(10, (rows,))
+        estimate(x, y)
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_an_estimator_with_a_program_can_be_copied_and_pickled() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.Softmax(1), nn.Linear(8, 3))
+    estimate = taught(net)
+    assert programs(estimate) is not None
+    for copied in (copy.deepcopy(estimate), pickle.loads(pickle.dumps(estimate))):
+        assert programs(copied) is None
+        copied(*batch())
+
+
+def test_inference_tensors_are_traced() -> None:
+    """Nobody counts their changes."""
+    net = Between(torch.tanh)
+    estimate = taught(net)
+    with torch.inference_mode():
+        x, y = batch()
+    estimate(x, y)
+    assert net.first.weight.grad.isfinite().all()
+
+
+def test_the_output_of_a_system_may_be_several_tensors() -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            h = torch.softmax(self.body(x), 1)
+            return {"one": self.one(h), "two": self.two(h) * 2}
+
+    def loss(outputs, y: Tensor) -> Tensor:
+        return squared_error(outputs["one"], y) + squared_error(outputs["two"], y)
+
+    torch.manual_seed(0)
+    net = Heads()
+    estimate = NodePerturbation(net, loss, "mirrored")
+    for _ in range(5):
+        net.zero_grad()
+        x, y = batch()
+        estimate(x, y)
+    assert programs(estimate) is not None
+    found = gradients(net)
+    loss(net(x), y).mean().backward()
+    true = gradients(net)
+    for name in ("one.weight", "two.weight", "two.bias"):
+        torch.testing.assert_close(found[name], true[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_declared_physical_part_stays_learned_in_a_program() -> None:
+    net = Between(nn.Softmax(1))
+    with pytest.warns(UserWarning, match="cannot be mirrored"):
+        estimate = taught(net, physical=["softmax"])
+    assert programs(estimate) is not None
+    assert estimate.fallbacks == ("first",)
+    assert "learned" in str(estimate.plan)
