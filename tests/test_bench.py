@@ -142,6 +142,17 @@ def test_the_paper_suite_has_every_rule_and_the_authors_settings() -> None:
     assert entries["danp"].decor_lr == 1e-3 and entries["danp"].sigma == 1e-3
 
 
+def test_the_rates_of_a_case_are_its_candidates(suite: Path, tmp_path: Path) -> None:
+    """No search: every rule tries them, and the best on validation is compared."""
+    rates = "hidden = [8, 8]\nrates = [1e-3, 1e-1, 1e-2]"
+    suite.write_text(SUITE.replace("hidden = [8, 8]", rates))
+    chosen = replace(read_suite(str(suite)).only(["deep"], ["anp"]), seeds=(3,))
+    for most, expected in ((4, {1e-3, 1e-1, 1e-2}), (2, {1e-3, 1e-1})):
+        (group,) = bench(replace(chosen, candidates=most), tmp_path / str(most), jobs=1)
+        assert {runs[0].run.config.lr for runs in group.candidates} == expected
+        assert group.compared[0].run.config.lr == group.candidates[0][0].run.config.lr
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -158,6 +169,8 @@ def test_the_paper_suite_has_every_rule_and_the_authors_settings() -> None:
         ("[rule.bp]\nlr = 1e-2", "[rule]\nbp = 3", "'bp' must be a table"),
         ("sigma = 0.01", "final_fit = true", "leaves nothing to choose"),
         ("hidden = [8, 8]", 'rules = "anp"', "are no list of rules"),
+        ("hidden = [8, 8]", "rates = [0.0]", "are no list of positive numbers"),
+        ("hidden = [8, 8]", "rates = [0.1, 0.1]", "one is twice"),
         ('name = "deep"', 'name = "shallow"', "twice: names must differ"),
         ('name = "deep"', 'name = "shallow."', "twice: names must differ"),
         ('name = "deep"', "", "has no name"),

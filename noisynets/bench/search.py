@@ -4,12 +4,14 @@ A compass search: from the settings it starts with, one setting after the other 
 divided by its factor, and followed where that helps. Once no setting helps any more, the factors
 become their square roots. While everything diverges, the rate falls by its factor squared. A rule
 with fewer settings spends its candidates on finer steps, down to a tenth.
+
+A case may name its learning rates instead: then these are the candidates.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from noisynets.estimators.methods import METHODS
@@ -57,6 +59,15 @@ def searched(config: Config) -> list[str]:
 Scores = dict[Point, float]
 Search = Generator[list[Point], Scores, None]
 """Yields points that can be tried side by side, and is sent their scores (−∞: diverged)."""
+
+
+def grid(first: Point, rates: Sequence[float]) -> Search:
+    """Try the given learning rates, and nothing else.
+
+    >>> [point.lr for point in next(grid(Point(1.0, None, None), [0.1, 0.3]))]
+    [0.1, 0.3]
+    """
+    yield [replace(first, lr=rate) for rate in rates]
 
 
 def compass(first: Point, names: list[str], candidates: int) -> Search:

