@@ -18,6 +18,7 @@ from noisynets.core.losses import cross_entropy
 from noisynets.core.nodes import find_nodes
 from noisynets.diagnose import credit as measured
 from noisynets.diagnose.advice import Finding
+from noisynets.diagnose.bias import COUNTS
 from noisynets.diagnose.gradients import true_gradients
 from noisynets.diagnose.ladder import Rung
 from noisynets.diagnose.pairs import Batches, PairSource
@@ -247,6 +248,47 @@ def test_the_session_is_restored(settings: dict) -> None:
     json.dumps(d.as_json(found, d.advise(found)), allow_nan=False)
 
 
+# --- bias ------------------------------------------------------------------------------------
+
+
+def test_an_unbiased_rule_comes_as_near_as_its_noise_lets_it() -> None:
+    """One linear node: the power of noise in a mean of N is that of one estimate over N."""
+    session = linear("np", batch_size=20)
+    snr = one(session).snr
+    assert snr is not None
+    (found,) = d.bias(session, TINY, ["np"])
+    assert found.layers.keys() == {"1"} and found.layers["1"] == found.whole
+    expected = [(1 + 1 / (n * snr)) ** -0.5 for n in COUNTS]
+    assert found.whole[-1] == pytest.approx(expected[-1], abs=0.02)
+    assert found.whole[0] < 0.9 < 0.99 < found.whole[-1]
+
+
+def test_a_biased_rule_levels_off() -> None:
+    """Random feedback behind a hidden layer; the output layer gets the error itself."""
+    session = build(config(system="mlp", hidden=(8,), rule="bp"))
+    exact, random = d.bias(session, TINY, ["bp", "fa"], teaching=3)
+    assert exact.whole == pytest.approx([1] * len(COUNTS), abs=1e-5)
+    assert random.layers["1"][0] == pytest.approx(random.layers["1"][-1], abs=1e-3)
+    assert random.layers["1"][-1] < 0.9 < random.layers["3"][-1]
+
+
+@pytest.mark.parametrize("rule", ["mirrored", "spsa", "learned"])
+def test_bias_leaves_a_session_as_it_was(rule: str) -> None:
+    session, _ = d.warmed(config(rule=rule, system="mlp"), TINY, 3)
+    session.progress.first_loss = 1.0
+    before = copy.deepcopy(session.state())
+    found = d.bias(session, TINY, [rule, "dfa", rule, "np"], teaching=2)
+    assert same(session.state(), before)
+    assert [curve.rule for curve in found] == [rule, "dfa", "np"]
+
+
+def test_mirrors_of_a_rule_that_is_not_the_runs_are_taught_first() -> None:
+    """The weights stay; more estimates teach more."""
+    session = build(config(system="mlp", hidden=(8,), rule="bp"))
+    few, many = (d.bias(session, TINY, ["mirrored"], teaching=n)[0] for n in (1, 200))
+    assert many.whole[-1] > 0.95 > few.whole[-1]
+
+
 # --- planted faults --------------------------------------------------------------------------
 
 
@@ -384,12 +426,15 @@ def test_runs_and_systems_are_diagnosed(tmp_path: Path, capsys, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     folder = run(tmp_path / "run", rule="np", system="mlp", epochs=1)
     before = {p.name: p.read_bytes() for p in folder.path.iterdir()}
-    assert call("diagnose", "run", "--trial-steps", "5") == 0
+    assert call("diagnose", "run", "--trial-steps", "5", "--bias", "np", "bp") == 0
     printed = capsys.readouterr().out
     assert "after 13 steps" in printed and "run/diagnose.png" in printed
     after = {p.name: p.read_bytes() for p in folder.path.iterdir()}
     assert {k: after[k] for k in before} == before
-    assert after.keys() - before.keys() == {"diagnose.png", "diagnose.json"}
+    made = {"diagnose.png", "diagnose.json", "diagnose-bias.png", "diagnose-bias.json"}
+    assert after.keys() - before.keys() == made
+    assert "cosine of the mean of N" in printed and "run/diagnose-bias.png" in printed
+    assert json.loads(after["diagnose-bias.json"])["rules"].keys() == {"np", "bp"}
     numbers = json.loads(after["diagnose.json"])
     assert [node["name"] for node in numbers["nodes"]] == ["1", "3"] and numbers["advice"]
     system = ["diagnose", "mlp", "tiny", "--hidden", "8", "--warm-up", "5", "--trial-steps", "0"]
@@ -417,6 +462,11 @@ def test_a_diverged_run_gets_advice(tmp_path: Path, capsys) -> None:
         (["mlp", "--out", "nowhere/a.png"], "--out nowhere/a.png: must be a .png in a folder"),
         (["mlp", "--rule", "bp", "--sigma", "auto"], "--sigma auto: 'bp' injects nothing"),
         (["noisy-mlp", "--rule", "np"], "NP needs injected noise"),
+        (["mlp", "--bias", "anp", "amp"], "unknown rule 'amp'"),
+        (
+            ["mlp", "tiny", "--warm-up", "0", "--trial-steps", "0", "--bias", "kolen-pollack"],
+            "--bias kolen-pollack: it learns while weights change",
+        ),
         (["RUN", "--rule", "np"], "--rule: the settings of"),
         (["RUN"], "no checkpoint yet"),
     ],

@@ -9,7 +9,21 @@ from noisynets.cli.runs import loaded
 from noisynets.core.errors import InputError, unknown
 from noisynets.core.settings import REQUIRED, setting
 from noisynets.core.values import options, value
-from noisynets.diagnose import advise, as_json, draw, measure, settled, summary, table, warmed
+from noisynets.diagnose import (
+    advise,
+    as_json,
+    bias,
+    bias_as_json,
+    bias_table,
+    draw,
+    draw_bias,
+    measure,
+    settled,
+    summary,
+    table,
+    warmed,
+)
+from noisynets.estimators.methods import METHODS
 from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder
 from noisynets.run.lock import locked
@@ -50,6 +64,11 @@ class DiagnoseArguments(TrustSettings):
         "Steps of three short runs from the start, at lr/3, lr and 3 lr; 0: none.",
         at_least=0,
     )
+    bias: tuple[str, ...] = setting(
+        (),
+        "Rules of which the cosine of the mean of 1 to 256 estimates is drawn too (…-bias.png). "
+        "Others than the run's own learn their feedback first.",
+    )
 
 
 def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
@@ -58,6 +77,9 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
     warm_up, trial_steps = arguments.warm_up, arguments.trial_steps
     folder = RunFolder(Path(target), _trust(arguments, config), config.box_timeout)
     is_run = folder.is_run
+    for rule in arguments.bias:
+        if rule not in METHODS:
+            raise unknown("rule", rule, METHODS)
     if not is_run and target not in SYSTEMS:
         raise unknown("run folder or system", target, SYSTEMS)
     path = out or (folder.path / "diagnose.png" if is_run else Path(f"{target}-diagnose.png"))
@@ -85,12 +107,18 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
         diverged = steps < warm_up
     with threads(session):
         found = measure(session, train_set, steps=steps, trial_steps=trial_steps, diverged=diverged)
+        curves = bias(session, train_set, arguments.bias)
     findings = advise(found)
     print(table(found))
     print(f"\n{summary(findings)}\n\n{path}")
     with locked(path.parent, DIAGNOSING):
         draw(path, found, findings)
         RunFolder(path.parent).write(path.with_suffix(".json").name, as_json(found, findings))
+        if curves:
+            picture = path.with_name(f"{path.stem}-bias.png")
+            print(f"\n{bias_table(curves)}\n\n{picture}")
+            draw_bias(picture, target, curves)
+            RunFolder(path.parent).write(picture.with_suffix(".json").name, bias_as_json(curves))
 
 
 def _trust(arguments: DiagnoseArguments, config: Config) -> Trust:
