@@ -24,6 +24,7 @@ from noisynets.bench.run import make
 from noisynets.bench.search import Point, compass
 from noisynets.bench.tracing import networks
 from noisynets.core.errors import InputError
+from noisynets.run.trust import Trust
 from noisynets.tasks.data import TASKS
 
 SUITE = """
@@ -130,6 +131,21 @@ def test_the_suites_of_the_package_say_what_they_show() -> None:
     for name in ("events", "sarcos"):
         with pytest.raises(InputError, match="--data-dir"):
             read_suite(name)
+
+
+@pytest.mark.parametrize("name", ["transformers", "transformers-gpu"])
+def test_the_transformers_run_at_a_tiny_size(name: str, tmp_path: Path) -> None:
+    """Every case and rule, whose real size takes hours or a GPU: two steps on a small text."""
+    (tmp_path / "text.txt").write_text(60 * "the cat sat on the mat; the dog sat on the log.\n")
+    small = {"layers": 1, "width": 8, "heads": 2, "context": 8, "batch_size": 2, "device": "cpu"}
+    short = {"epochs": 1, "steps_per_epoch": 2, "product_dtype": None}
+    own = {"task": "text", "data_dir": str(tmp_path / "text.txt")}
+    suite = read_suite(name, small | short | own, Trust(everything=True))
+    entries = tuple({entry.rule: entry for entry in suite.entries}.values())
+    suite = replace(suite, entries=entries, candidates=1, seeds=(0,))
+    groups = bench(suite, tmp_path / "out", jobs=1)
+    assert {group.rule for group in groups} == {entry.rule for entry in read_suite(name).entries}
+    assert all(math.isfinite(group.compared[0].summary["test_loss"]) for group in groups)
 
 
 def test_the_paper_suite_has_every_rule_and_the_authors_settings() -> None:
