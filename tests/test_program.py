@@ -15,9 +15,9 @@ from noisynets.bench.networks import NETWORKS
 from noisynets.core.graph.program import LARGEST, Program
 from noisynets.estimators.node_perturbation import surveyed_of
 
-LARGE = ("gpt", "mixer", "densenet")
-"""Networks whose pairs make so many numbers that they are traced; single passes are run again."""
-SMALL = ("squeeze-excite", "vit-tiny", "gru-cells", "glu")
+LARGE = ("densenet", "resnet8-groupnorm")
+"""Networks whose pairs make so many numbers that they are traced."""
+SMALL = ("squeeze-excite", "vit-tiny", "gru-cells", "glu", "gpt", "mixer")
 
 
 class Between(nn.Module):

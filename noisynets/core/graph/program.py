@@ -27,7 +27,7 @@ from noisynets.core.graph.values import Values
 from noisynets.core.trees import leaves
 
 LARGEST = 16_384
-"""Numbers that an operation makes, on average: more are computed in a longer time than traced."""
+"""Numbers that an operation makes on average, at most: more are sooner traced than computed."""
 
 Digital = tuple[int, Any, tuple[int, ...], tuple[torch.Size, ...]]
 """Of a digital operation: key, the operation, the positions of its live tensors, its shapes."""
@@ -83,13 +83,16 @@ class Program:
 class Writer:
     """Writes the program of one traced pass.
 
+    Args:
+        most: numbers that its operations may make in all; with more there is no program that pays.
+
     Attributes:
-        possible: nothing in the pass is random, changes a tensor in place, or is on another device
-            than the CPU, where a comparison would make the host wait.
+        possible: nothing in the pass is random, changes a tensor in place, makes too many numbers,
+            or is on another device than the CPU, where a comparison would make the host wait.
     """
 
-    def __init__(self) -> None:
-        self.possible = True
+    def __init__(self, most: int) -> None:
+        self.possible, self._most = True, most
         self._graph = fx.Graph()
         self._nodes: dict[int, fx.Node] = {}
         self._alive: list[Tensor] = []  # so that no other tensor gets its `id`
@@ -98,7 +101,7 @@ class Writer:
         self._entering: list[fx.Node] = []
         self._stored: dict[int, fx.Node] = {}
         self._digital: list[tuple[Digital, Any]] = []
-        self._calls = self._operations = self._numbers = 0
+        self._calls = self._numbers = 0
 
     def begin(self, inputs: Sequence[Tensor]) -> None:
         """State the inputs of the system."""
@@ -123,8 +126,13 @@ class Writer:
             return
         random = is_random(func) or func.overloadpacket.__name__.removesuffix("_") in RANDOM
         drawn = random and draws(arguments(func, args, kwargs))
-        if drawn or func._schema.is_mutable or not all(t.device.type == "cpu" for t in results):
+        storages = {t.untyped_storage()._cdata for t in given}
+        fresh = [t for t in results if t.untyped_storage()._cdata not in storages]
+        self._numbers += sum(t.numel() for t in fresh)
+        on_host = all(t.device.type == "cpu" for t in results)
+        if drawn or func._schema.is_mutable or not on_host or self._numbers > self._most:
             self.possible = False
+            self._alive.clear()
             return
         what = map_aggregate((args, kwargs), self._mapped)
         node = self._graph.call_function(func, *what)
@@ -134,24 +142,20 @@ class Writer:
             for i, tensor in enumerate(out):
                 if isinstance(tensor, Tensor):
                     self._made(tensor, self._graph.call_function(operator.getitem, (node, i)))
-        storages = {t.untyped_storage()._cdata for t in given}
-        fresh = [t for t in results if t.untyped_storage()._cdata not in storages]
-        self._operations += 1
-        self._numbers += sum(t.numel() for t in fresh)
         if entry is not None:
             self._keep(func, what, given, results, entry, values)
 
     def program(
         self, graph: Graph, outputs: Sequence[Tensor], made: Sequence[Expression | None]
     ) -> Program | None:
-        """Return the program, once the pass has ended; None if there is none that pays.
+        """Return the program, once the pass has ended; None if there is none.
 
         Args:
             graph: of the pass.
             outputs: of the system.
             made: the expression of each.
         """
-        if not self.possible or self._numbers > LARGEST * self._operations:
+        if not self.possible:
             return None
         ends = (*self._entering, *map(self._node, outputs))
         given = tuple(what for _, what in self._digital)

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from noisynets.core.errors import SystemRefused
 from noisynets.core.graph.expressions import Activity, Expression, Graph, Unit
 from noisynets.core.graph.plan import plain
-from noisynets.core.graph.program import Writer
+from noisynets.core.graph.program import LARGEST, Writer
 from noisynets.core.graph.trace import Trace
 from noisynets.core.graph.traces import Traces
 from noisynets.core.graph.values import Held
@@ -151,7 +151,8 @@ class Tracer(Mode):
         self._calls: list[tuple[Node, Expression | None]] = []
         self._physical = PhysicalParts(survey.physical)
         self._pause = Pause(self)
-        self._writer = Writer() if writes and self._traces.wants_program(rows) else None
+        most = LARGEST * len(self._last.entries)
+        self._writer = Writer(most) if writes and self._traces.wants_program(rows) else None
 
     def begin(self, inputs: Any) -> None:
         """State the inputs of the system."""
