@@ -15,9 +15,9 @@ from noisynets.bench.networks import NETWORKS
 from noisynets.core.graph.program import LARGEST, Program
 from noisynets.estimators.node_perturbation import surveyed_of
 
-LARGE = ("densenet", "resnet8-groupnorm")
+LARGE = ("densenet",)
 """Networks whose pairs make so many numbers that they are traced."""
-SMALL = ("squeeze-excite", "vit-tiny", "gru-cells", "glu", "gpt", "mixer")
+SMALL = ("squeeze-excite", "vit-tiny", "gru-cells", "glu", "gpt", "mixer", "resnet8-groupnorm")
 
 
 class Between(nn.Module):

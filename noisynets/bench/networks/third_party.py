@@ -16,6 +16,7 @@ from noisynets.bench.networks.network import (
     Text,
     per_position,
 )
+from noisynets.bench.networks.residual import SMALL_NOISE
 
 
 def _timm(name: str, **settings: Any) -> nn.Module:
@@ -72,11 +73,12 @@ MORE_PHOTOS = Gaussian(64, (3, 32, 32), scale=0.5)  # the deepest layers see one
 LINES = Text(16, 16)
 
 THIRD_PARTY = (
-    Network("timm-resnet18", resnet18, MORE_PHOTOS, note="in training mode"),
+    Network("timm-resnet18", resnet18, MORE_PHOTOS, sigma=SMALL_NOISE, note="in training mode"),
     Network(
         "timm-resnet18-gain-1",
         partial(resnet18, zero_init_last=False),
         MORE_PHOTOS,
+        sigma=SMALL_NOISE,
         note="in training mode, zero_init_last=False",
     ),
     Network("timm-vit-tiny", vit, PHOTOS),
