@@ -47,6 +47,7 @@ class Size:
         taught: training steps before the timings, for rules that learn their feedback.
         batches: how many batches of 32 make one, where tracing is timed.
         gpt: width and T of the large network of which tracing is timed.
+        blocks: width and T of the transformer whose steps are timed.
     """
 
     wide: int = 1024
@@ -60,6 +61,7 @@ class Size:
     taught: int = 208
     batches: tuple[int, ...] = (1, 4)
     gpt: tuple[int, int] = (256, 32)
+    blocks: tuple[int, int] = (128, 64)
 
 
 QUICK = Size(
@@ -74,6 +76,7 @@ QUICK = Size(
     taught=5,
     batches=(1,),
     gpt=(32, 8),
+    blocks=(16, 8),
 )
 """Small sizes, for a check that everything runs."""
 
@@ -142,6 +145,7 @@ def speed(size: Size | None = None) -> Iterator[Ratio]:
     yield from _of_products(s)
     yield from _of_resamples(s)
     yield from _of_feedback(s)
+    yield from of_transformers(s)
     yield from _of_trials(s)
     yield from _of_memory(s)
     yield from of_tracing(s)
@@ -228,6 +232,32 @@ def _of_feedback(s: Size) -> Iterator[Ratio]:
         for rule, must in (("learned", 1.15), ("mirrored", 1.6)):
             own = training(replace(config, rule=rule), s.taught)
             yield _timed(s, f"{rule} credit, {name}", "ANP step", must, own, anp)
+
+
+def of_transformers(size: Size | None = None) -> Iterator[Ratio]:
+    """Compare steps on a GPT of two blocks, 512 tokens each, with those of backpropagation.
+
+    Args:
+        size: sizes of what is timed; None: the default ones.
+    """
+    s = size or Size()
+    width, length = s.blocks
+    config = Config(
+        task="text",
+        system="gpt",
+        layers=2,
+        width=width,
+        heads=4,
+        context=length,
+        batch_size=8,
+        optimiser="adamw",
+        device="cpu",
+    )
+    other = training(replace(config, rule="bp"))
+    for rule, taught in (("mirrored", s.taught), ("kolen-pollack", s.taught), ("anp", 0)):
+        own = training(replace(config, rule=rule), taught)
+        name = f"{rule}, GPT of width {width}, 8 × {length} tokens"
+        yield _timed(s, name, "backpropagation", None, own, other)
 
 
 def _of_trials(s: Size) -> Iterator[Ratio]:

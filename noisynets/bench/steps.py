@@ -14,7 +14,7 @@ from noisynets.core.losses import cross_entropy
 from noisynets.core.noise import Injection
 from noisynets.estimators.node_perturbation import NodePerturbation
 from noisynets.rules import RULES, OverTrial
-from noisynets.run.session import build
+from noisynets.run.session import Session, build
 from noisynets.run.settings import Config, resolve
 from noisynets.systems.spiking import Spiking, adapt
 
@@ -37,13 +37,20 @@ def training(config: Config, taught: int = 0) -> Step:
             step of four later.
     """
     session = build(resolve(config))
-    generator = torch.Generator().manual_seed(0)
-    shape = (config.batch_size, *session.task.input_shape)
-    x = torch.rand(shape, generator=generator)
-    y = torch.randint(session.task.classes, (config.batch_size,), generator=generator)
+    x, y = _drawn(session, torch.Generator().manual_seed(0))
     for _ in range(taught):
         session.step_(x, y, 0.5)
     return repeated(lambda: session.step_(x, y, 0.5), ROUND)
+
+
+def _drawn(session: Session, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw a batch: symbols and those to be predicted, or numbers and classes."""
+    task, batch = session.task, session.config.batch_size
+    if task.vocabulary:
+        x, y = torch.randint(task.classes, (2, batch, *task.input_shape), generator=generator)
+        return x, y
+    x = torch.rand((batch, *task.input_shape), generator=generator)
+    return x, torch.randint(task.classes, (batch,), generator=generator)
 
 
 def repeated(step: Step, times: int) -> Step:
