@@ -1,12 +1,14 @@
 """Programs: what is computed again after a pass equals what would have been traced."""
 
 import copy
+import math
 import pickle
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from cases import gradients
 from torch import Tensor, nn
 
@@ -94,8 +96,44 @@ def test_the_first_passes_are_traced() -> None:
     assert found == [False, False, True, True]
 
 
+ARGUMENTS = {
+    "infinity": lambda a: torch.softmax(a.masked_fill(torch.arange(8) > 5, -math.inf), 1),
+    "dtypes": lambda a: a.to(torch.float64).square().to(torch.float32),
+    "lists with None": lambda a: a.unflatten(1, (2, 4))[:, :, [3, 0, 1, 2]].flatten(1),
+    "several results": lambda a: torch.cat([a.split(4, 1)[1], a.topk(4).values], 1),
+    "dimensions": lambda a: a - a.mean((1,), keepdim=True),
+    "words": lambda a: (
+        F.gelu(a, approximate="tanh") * F.interpolate(a[:, None], 8, mode="linear")[:, 0]
+    ),
+    "factories": lambda a: a * torch.linspace(1, 2, 8, dtype=a.dtype, device=a.device),
+    "numbers": lambda a: F.pad(a, (1, 0), value=0.5)[:, :-1].clamp(min=-0.5),
+    "a constant twice": lambda a: a * torch.ones(8) + torch.ones(8),
+}
+
+
+@pytest.mark.parametrize("name", list(ARGUMENTS))
+def test_a_program_has_arguments_of_every_kind(name: str) -> None:
+    torch.manual_seed(0)
+    net = Between(ARGUMENTS[name])
+    other = copy.deepcopy(net)
+    with_program, traced = estimator(net), estimator(other)
+    surveyed_of(traced).traces.settled = False
+    for _ in range(5):
+        x, y = batch()
+        with_program(x, y)
+        traced(x, y)
+    assert programs(with_program) is not None and surveyed_of(with_program).traces.settled
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.grad, two.grad)
+
+
 def in_place(a: Tensor) -> Tensor:
     return a.relu_()
+
+
+def in_place_of_several(a: Tensor) -> Tensor:
+    torch._foreach_mul_([a], 2)
+    return a
 
 
 def drawn(a: Tensor) -> Tensor:
@@ -107,7 +145,7 @@ def large(a: Tensor) -> Tensor:
     return (wide * 2).mean(-1)
 
 
-@pytest.mark.parametrize("function", [in_place, drawn, large])
+@pytest.mark.parametrize("function", [in_place, in_place_of_several, drawn, large])
 def test_what_may_not_be_computed_again_has_no_program(function) -> None:
     """A tensor changed in place, random numbers, and what is sooner traced than computed."""
     estimate = taught(Between(function))

@@ -122,7 +122,7 @@ class Writer:
     ) -> None:
         """Note an operation, with what the trace made of it; None: it acts on constants alone."""
         results, given = leaves(out), leaves((args, kwargs))
-        if not results or not self.possible:
+        if not self.possible or not (results or func._schema.is_mutable):
             return
         random = is_random(func) or func.overloadpacket.__name__.removesuffix("_") in RANDOM
         drawn = random and draws(arguments(func, args, kwargs))
