@@ -172,3 +172,13 @@ def test_after_divergence_the_last_good_checkpoint_is_there(tmp_path, monkeypatc
     assert state["progress"]["epoch"] == 2
     assert all(v.isfinite().all() for v in state["system"].values() if v.is_floating_point())
     assert len((folder.path / "metrics.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(("every", "pairs"), [(1, 250), (2, 225), (4, 213)])
+@pytest.mark.parametrize("rule", ["mirrored", "learned"])
+def test_pairs_are_made_in_one_step_of_so_many(every: int, pairs: int, rule: str) -> None:
+    """In each of the first 200 steps; of 50 more in one of `every`."""
+    session = build(config(rule=rule, system="mlp", pairs_every=every))
+    x, y = tiny_task("train", None).first(2).batch(slice(None), torch.float32)
+    found = sum(session.step_(x, y, 0.5).sample_forwards for _ in range(250))
+    assert found == 2 * (250 + pairs)

@@ -21,6 +21,7 @@ from noisynets.core.settings import (
 )
 from noisynets.estimators.methods import tuned
 from noisynets.rules import SCALINGS
+from noisynets.rules.credit.feedback import ALWAYS, EVERY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,14 @@ class PerturbationSettings(TrialSettings):
         group=HOW,
         choices=("known", "measured"),
         used_by=("feedback rules", "examples"),
+    )
+    pairs_every: int = setting(
+        EVERY,
+        f"Feedback rules learn from a pair in one step of so many, after the first {ALWAYS} steps. "
+        "A smaller number follows weights that change quickly.",
+        group=HOW,
+        at_least=1,
+        used_by=("feedback rules",),
     )
     correction: float = setting(
         0.0,

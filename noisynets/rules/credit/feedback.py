@@ -27,6 +27,9 @@ from noisynets.rules.credit.saturation import SaturationMask
 from noisynets.rules.credit.state import nested, unnested
 from noisynets.rules.rule import Assigned, Rule
 
+ALWAYS, EVERY = 200, 4
+"""First steps in each of which a rule learns; after them it learns in one step of so many."""
+
 
 class UpdateSchedule:
     """When a rule learns from pairs: in each of the first steps, then in one of several.
@@ -38,7 +41,7 @@ class UpdateSchedule:
         every: after them it learns in one step of so many.
     """
 
-    def __init__(self, always: int = 200, every: int = 4) -> None:
+    def __init__(self, always: int = ALWAYS, every: int = EVERY) -> None:
         self.always, self.every = always, every
         self.step = 0
 
