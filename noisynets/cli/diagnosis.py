@@ -21,6 +21,7 @@ from noisynets.diagnose import (
     settled,
     summary,
     table,
+    title,
     warmed,
 )
 from noisynets.estimators.methods import METHODS
@@ -117,7 +118,7 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
         if curves:
             picture = path.with_name(f"{path.stem}-bias.png")
             print(f"\n{bias_table(curves)}\n\n{picture}")
-            draw_bias(picture, target, curves)
+            draw_bias(picture, title(found), curves)
             RunFolder(path.parent).write(picture.with_suffix(".json").name, bias_as_json(curves))
 
 

@@ -12,7 +12,7 @@ from noisynets.diagnose.ladder import best, ladder, settled
 from noisynets.diagnose.measure import measure, warmed
 from noisynets.diagnose.measures import Measures, NodeMeasures
 from noisynets.diagnose.picture import draw
-from noisynets.diagnose.table import as_json, table
+from noisynets.diagnose.table import as_json, table, title
 
 __all__ = [
     "Bias",
@@ -32,5 +32,6 @@ __all__ = [
     "settled",
     "summary",
     "table",
+    "title",
     "warmed",
 ]
