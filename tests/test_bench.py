@@ -163,9 +163,12 @@ def test_the_rates_of_a_case_are_its_candidates(suite: Path, tmp_path: Path) -> 
     rates = "hidden = [8, 8]\nrates = [1e-3, 1e-1, 1e-2]"
     suite.write_text(SUITE.replace("hidden = [8, 8]", rates))
     chosen = replace(read_suite(str(suite)).only(["deep"], ["anp"]), seeds=(3,))
+    assert chosen.tried(chosen.entries[0]) == 3
     for most, expected in ((4, {1e-3, 1e-1, 1e-2}), (2, {1e-3, 1e-1})):
         (group,) = bench(replace(chosen, candidates=most), tmp_path / str(most), jobs=1)
         assert {runs[0].run.config.lr for runs in group.candidates} == expected
+        said = markdown(replace(chosen, candidates=most), [*group.compared], "mine")
+        assert f"from {len(expected)} candidates per rule and case" in said
         assert group.compared[0].run.config.lr == group.candidates[0][0].run.config.lr
 
 

@@ -108,6 +108,8 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
     epochs = f", {suite.search_epochs} epochs each" if suite.search_epochs else ""
     seeds = _listed(suite.seeds)
     several = len(suite.search_seeds) > 1
+    tried = sorted({suite.tried(entry) for entry in suite.entries if not entry.tuned})
+    candidates = " or ".join(map(str, tried or [suite.candidates]))
     chosen_on = ("the mean of seeds " if several else "seed ") + _listed(suite.search_seeds)
     lines = [
         f"{suite.summary} Mean ± standard deviation over seeds {seeds}; test sets were read once "
@@ -116,7 +118,7 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
         f"    {command}",
         "",
         f"{cores}; {versions}, noisynets {version('noisynets')}. Settings were chosen on "
-        f"validation, {chosen_on}, from {suite.candidates} candidates per rule and "
+        f"validation, {chosen_on}, from {candidates} candidates per rule and "
         f"case{epochs}"
         + ("; those marked ° before." if any(e.tuned for e in suite.entries) else "."),
         "",

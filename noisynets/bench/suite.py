@@ -107,6 +107,11 @@ class Suite:
         device_seed = seed if self.own_device else config.device_seed
         return replace(config, seed=seed, device_seed=device_seed)
 
+    def tried(self, entry: Entry) -> int:
+        """Return the number of candidates of a rule on a case, at most."""
+        given = len(entry.rates) or self.candidates
+        return 0 if entry.tuned else min(given, self.candidates)
+
     def only(self, cases: Sequence[str], rules: Sequence[str]) -> Suite:
         """Return the suite of the cases and rules that are named; of all where none is.
 

@@ -144,9 +144,8 @@ def _fetch(part: Suite) -> None:
 
 def _compare(chosen: Suite, part: Suite, path: Path, jobs: int, command: str) -> None:
     """Carry the comparison out, with a progress bar."""
-    searches = sum(not entry.tuned for entry in part.entries)
-    total = len(part.entries) * len(part.seeds)
-    total += searches * part.candidates * len(part.search_seeds)
+    candidates = sum(part.tried(entry) for entry in part.entries)
+    total = len(part.entries) * len(part.seeds) + candidates * len(part.search_seeds)
     with tqdm(total=total, unit="run", dynamic_ncols=True) as bar:
 
         def each(result: Result) -> None:
