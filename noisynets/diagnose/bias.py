@@ -31,7 +31,7 @@ TEACHING = 300
 """Estimates on other batches from which the feedback of another rule than the run's own learns."""
 TUNED = ("lr", "sigma", "decor_lr", "noise", "correction")
 """Settings of a run that belong to its rule."""
-DRAWS = 8
+DRAWS = 64
 """Draws of the system's own noise, of which the gradient is a mean."""
 
 
