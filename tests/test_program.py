@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from noisynets import NodePerturbation, squared_error
 from noisynets.bench.networks import NETWORKS
 from noisynets.core.graph.program import LARGEST, Program
+from noisynets.core.graph.traces import GROWTH, PATIENCE
 from noisynets.estimators.node_perturbation import surveyed_of
 
 LARGE = ("densenet",)
@@ -67,7 +68,7 @@ def test_a_program_changes_no_bit(name: str) -> None:
     with_program, traced = (
         NodePerturbation(n, network.loss, "mirrored", sigma=network.sigma) for n in (net, other)
     )
-    surveyed_of(traced).traces.settled = False
+    surveyed_of(traced).traces.patience = math.inf
     stream = torch.Generator().manual_seed(0)
     for _ in range(6):
         x, y = network.batch(stream)
@@ -117,12 +118,14 @@ def test_a_program_has_arguments_of_every_kind(name: str) -> None:
     net = Between(ARGUMENTS[name])
     other = copy.deepcopy(net)
     with_program, traced = estimator(net), estimator(other)
-    surveyed_of(traced).traces.settled = False
+    surveyed_of(traced).traces.patience = math.inf
     for _ in range(5):
         x, y = batch()
         with_program(x, y)
         traced(x, y)
-    assert programs(with_program) is not None and surveyed_of(with_program).traces.settled
+    assert (
+        programs(with_program) is not None and surveyed_of(with_program).traces.patience == PATIENCE
+    )
     for one, two in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(one.grad, two.grad)
 
@@ -150,7 +153,7 @@ def test_what_may_not_be_computed_again_has_no_program(function) -> None:
     """A tensor changed in place, random numbers, and what is sooner traced than computed."""
     estimate = taught(Between(function))
     assert programs(estimate) is None
-    assert surveyed_of(estimate).traces.settled
+    assert surveyed_of(estimate).traces.patience == PATIENCE
 
 
 def test_a_system_that_keeps_a_state_has_no_program() -> None:
@@ -193,7 +196,7 @@ def test_a_forward_that_does_another_thing_is_measured_again(name: str) -> None:
     other = copy.deepcopy(net)
     other.function = net.function
     with_program, traced = estimator(net), estimator(other)
-    surveyed_of(traced).traces.settled = False
+    surveyed_of(traced).traces.patience = math.inf
     for step in range(7):
         if step == 5:
             assert programs(with_program) is not None
@@ -204,8 +207,21 @@ def test_a_forward_that_does_another_thing_is_measured_again(name: str) -> None:
         assert step == 0 or net.calls - calls == (2 if step == 5 else 1)
         for one, two in zip(net.parameters(), other.parameters(), strict=True):
             assert torch.equal(one.grad, two.grad)
-    assert not surveyed_of(with_program).traces.settled
+    assert surveyed_of(with_program).traces.patience == GROWTH
     assert programs(with_program) is None
+
+
+def test_a_forward_that_changes_seldom_gets_another_program() -> None:
+    """Later each time: a forward that always changes is hardly ever made twice."""
+    what: list[bool] = []
+    estimate = taught(Between(partial(later, halved, what=what)))
+    assert programs(estimate) is not None
+    what.append(True)
+    found = []
+    for _ in range(GROWTH + 4):
+        estimate(*batch())
+        found.append(programs(estimate) is not None)
+    assert not any(found[:GROWTH]) and found[-1]
 
 
 class Skipping(nn.Module):
@@ -229,7 +245,7 @@ def test_a_layer_that_is_no_longer_called_is_noticed() -> None:
     assert programs(estimate) is not None
     net.skips = True
     estimate(*batch())
-    assert not surveyed_of(estimate).traces.settled
+    assert surveyed_of(estimate).traces.patience == GROWTH
     assert net.zero.weight.grad is None or not net.zero.weight.grad.any()
 
 
@@ -254,7 +270,7 @@ def test_parameters_and_buffers_are_read_as_they_are_now() -> None:
         optimiser.step()
         optimiser.zero_grad()
         net.shift += step
-    assert surveyed_of(estimate).traces.settled
+    assert surveyed_of(estimate).traces.patience == PATIENCE
     assert net.gain.std() > 0
 
 

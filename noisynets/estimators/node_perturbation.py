@@ -416,7 +416,7 @@ def passes(
         outputs = probe.call(inputs)
     if probe.rerun is None or probe.rerun.fits(outputs):
         return probe, outputs
-    surveyed.traces.unsettle()
+    surveyed.traces.misfit()
     if injection is not None and stream is not None:
         injection.stream.restore(stream)
     return passes(surveyed, inputs, batch, resamples, needs, shifts)

@@ -7,8 +7,8 @@ from typing import Any
 from noisynets.core.graph.program import Program
 from noisynets.core.graph.transcript import Transcript
 
-REPEATS = 1
-"""Passes in a row that must have made the same before a program is written in the next one."""
+PATIENCE, GROWTH = 1, 8
+"""Repeats of a pass before a program is written in the next one; factor after one that misfits."""
 
 
 class Traces:
@@ -19,11 +19,12 @@ class Traces:
             of a last one.
 
     Attributes:
-        settled: no program was found not to fit yet.
+        patience: passes with the same rows that must have repeated the one before, in a row, before
+            a program is written: few at first, and more after each program that did not fit.
     """
 
     def __init__(self, most: int = 4) -> None:
-        self.settled = True
+        self.patience: float = PATIENCE
         self._most = most
         self._facts: dict[Any, tuple[str, bool]] = {}
         self._found: dict[int, Transcript] = {}
@@ -56,14 +57,13 @@ class Traces:
 
     def wants_program(self, rows: int) -> bool:
         """Return True if the next pass with so many rows should write a program."""
-        due = self.last(rows).repeats >= REPEATS and rows not in self._programs
-        return self.settled and due
+        return self.last(rows).repeats >= self.patience and rows not in self._programs
 
     def keep_program(self, rows: int, program: Program | None) -> None:
         """Keep the program of a pass; None: it has none, and there will be none."""
         self._programs[rows] = program
 
-    def unsettle(self) -> None:
-        """Trace every pass from now on: the forward did another thing than its program."""
-        self.settled = False
+    def misfit(self) -> None:
+        """Forget all programs: the forward did another thing than one of them."""
+        self.patience *= GROWTH
         self._programs.clear()
