@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from noisynets import NodePerturbation, squared_error
 from noisynets.bench.networks import NETWORKS
+from noisynets.core.batch import Shared
 from noisynets.core.graph.program import LARGEST, Program
-from noisynets.core.graph.traces import GROWTH, PATIENCE
+from noisynets.core.graph.traces import GROWTH, PATIENCE, Traces
 from noisynets.estimators.node_perturbation import surveyed_of
 
 LARGE = ("densenet",)
@@ -44,9 +45,14 @@ def batch(rows: int = 4) -> tuple[Tensor, Tensor]:
     return torch.randn(rows, 6), torch.randn(rows, 3)
 
 
+def known(estimate: NodePerturbation, x: Tensor | None = None) -> Traces:
+    """What is known of passes with such inputs, of `batch` if none are given."""
+    return surveyed_of(estimate).traces(batch()[0] if x is None else x)
+
+
 def programs(estimate: NodePerturbation, rows: int = 8) -> Program | None:
     """The program of passes with so many rows, of pairs of 4 samples if nothing is said."""
-    return surveyed_of(estimate).traces.program(rows)
+    return known(estimate).program(rows)
 
 
 def taught(net: nn.Module, steps: int = 4, **options) -> NodePerturbation:
@@ -68,14 +74,14 @@ def test_a_program_changes_no_bit(name: str) -> None:
     with_program, traced = (
         NodePerturbation(n, network.loss, "mirrored", sigma=network.sigma) for n in (net, other)
     )
-    surveyed_of(traced).traces.patience = math.inf
     stream = torch.Generator().manual_seed(0)
+    known(traced, network.batch(stream)[0]).patience = math.inf
     for _ in range(6):
         x, y = network.batch(stream)
         with_program(x, y)
         traced(x, y)
-    assert (surveyed_of(with_program).traces.program(2 * len(x)) is None) == (name in LARGE)
-    assert surveyed_of(traced).traces.program(2 * len(x)) is None
+    assert (known(with_program, x).program(2 * len(x)) is None) == (name in LARGE)
+    assert known(traced, x).program(2 * len(x)) is None
     for one, two in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(one.grad, two.grad)
 
@@ -118,14 +124,12 @@ def test_a_program_has_arguments_of_every_kind(name: str) -> None:
     net = Between(ARGUMENTS[name])
     other = copy.deepcopy(net)
     with_program, traced = estimator(net), estimator(other)
-    surveyed_of(traced).traces.patience = math.inf
+    known(traced).patience = math.inf
     for _ in range(5):
         x, y = batch()
         with_program(x, y)
         traced(x, y)
-    assert (
-        programs(with_program) is not None and surveyed_of(with_program).traces.patience == PATIENCE
-    )
+    assert programs(with_program) is not None and known(with_program).patience == PATIENCE
     for one, two in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(one.grad, two.grad)
 
@@ -153,7 +157,7 @@ def test_what_may_not_be_computed_again_has_no_program(function) -> None:
     """A tensor changed in place, random numbers, and what is sooner traced than computed."""
     estimate = taught(Between(function))
     assert programs(estimate) is None
-    assert surveyed_of(estimate).traces.patience == PATIENCE
+    assert known(estimate).patience == PATIENCE
 
 
 def test_a_system_that_keeps_a_state_has_no_program() -> None:
@@ -163,7 +167,7 @@ def test_a_system_that_keeps_a_state_has_no_program() -> None:
     for _ in range(4):
         x, y = net.batch(stream)
         estimate(x, y)
-    assert surveyed_of(estimate).traces.program(2 * len(x)) is None
+    assert known(estimate, x).program(2 * len(x)) is None
 
 
 def later(changed, a: Tensor, *, what: list) -> Tensor:
@@ -196,7 +200,7 @@ def test_a_forward_that_does_another_thing_is_measured_again(name: str) -> None:
     other = copy.deepcopy(net)
     other.function = net.function
     with_program, traced = estimator(net), estimator(other)
-    surveyed_of(traced).traces.patience = math.inf
+    known(traced).patience = math.inf
     for step in range(7):
         if step == 5:
             assert programs(with_program) is not None
@@ -207,7 +211,7 @@ def test_a_forward_that_does_another_thing_is_measured_again(name: str) -> None:
         assert step == 0 or net.calls - calls == (2 if step == 5 else 1)
         for one, two in zip(net.parameters(), other.parameters(), strict=True):
             assert torch.equal(one.grad, two.grad)
-    assert surveyed_of(with_program).traces.patience == GROWTH
+    assert known(with_program).patience == GROWTH
     assert programs(with_program) is None
 
 
@@ -245,7 +249,7 @@ def test_a_layer_that_is_no_longer_called_is_noticed() -> None:
     assert programs(estimate) is not None
     net.skips = True
     estimate(*batch())
-    assert surveyed_of(estimate).traces.patience == GROWTH
+    assert known(estimate).patience == GROWTH
     assert net.zero.weight.grad is None or not net.zero.weight.grad.any()
 
 
@@ -270,19 +274,45 @@ def test_parameters_and_buffers_are_read_as_they_are_now() -> None:
         optimiser.step()
         optimiser.zero_grad()
         net.shift += step
-    assert surveyed_of(estimate).traces.patience == PATIENCE
+    assert known(estimate).patience == PATIENCE
     assert net.gain.std() > 0
 
 
-def test_batches_of_other_lengths_and_widths_are_traced() -> None:
-    """Rows have programs of their own; another length in time does not fit, and is no error."""
+def test_sequences_of_every_length_have_programs_of_their_own() -> None:
+    """As those of every number of rows; none of them is a misfit."""
     gru = NETWORKS["gru-cells"]
     net = gru.build()
     estimate = NodePerturbation(net, gru.loss, "mirrored", sigma=gru.sigma)
-    for rows, steps in [(32, 10)] * 4 + [(16, 10), (32, 7), (32, 10)]:
+    for rows, steps in 4 * [(32, 10), (32, 7), (16, 7), (32, 12)]:
         x, y = torch.randn(rows, steps, 8), torch.randint(10, (rows,))
         estimate(x, y)
+        found = known(estimate, x)
+        assert found.patience == PATIENCE
+    assert found.program(64) is not None
     assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_mask_that_all_rows_share_may_be_another_one_in_every_batch() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return self.last(torch.softmax(self.first(x) * mask, 1))
+
+    net = Masked()
+    other = copy.deepcopy(net)
+    with_program, traced = estimator(net), estimator(other)
+    for _ in range(5):
+        x, y = batch()
+        inputs = {"x": x, "mask": Shared(torch.rand(8))}
+        known(traced, inputs).patience = math.inf
+        with_program(inputs, y)
+        traced(inputs, y)
+        assert known(with_program, inputs).patience == PATIENCE
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.grad, two.grad)
 
 
 def test_an_estimator_with_a_program_can_be_copied_and_pickled() -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from noisynets.core.batch import called, check_finite, of_trees, reference, stacked
+from noisynets.core.batch import called, check_finite, of_trees, plain, reference, stacked
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.graph import Adjoint, Graph, Rerun, Tracer, Traces
 from noisynets.core.nodes import Survey
@@ -331,7 +331,7 @@ class Probe:
         if self._own is not None:
             self._own.mark(rows)
         if self._tracer is not None:
-            self._tracer.begin(rows)
+            self._tracer.begin(rows if isinstance(rows, Tensor) else plain(rows))
         return rows
 
     def repeat(self, tree: Any) -> Any:

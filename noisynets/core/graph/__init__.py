@@ -16,7 +16,7 @@ from noisynets.core.graph.expressions import (
 from noisynets.core.graph.plan import Plan, Stretch, operation_names, plan_of
 from noisynets.core.graph.rerun import Rerun
 from noisynets.core.graph.tracer import Tracer
-from noisynets.core.graph.traces import Traces
+from noisynets.core.graph.traces import Traces, TracesByShape
 
 __all__ = [
     "Activity",
@@ -33,6 +33,7 @@ __all__ = [
     "Sum",
     "Tracer",
     "Traces",
+    "TracesByShape",
     "Trained",
     "Unit",
     "operation_names",

@@ -6,6 +6,7 @@ from typing import Any
 
 from noisynets.core.graph.program import Program
 from noisynets.core.graph.transcript import Transcript
+from noisynets.core.trees import leaves
 
 PATIENCE, GROWTH = 1, 8
 """Repeats of a pass before a program is written in the next one; factor after one that misfits."""
@@ -67,3 +68,30 @@ class Traces:
         """Forget all programs: the forward did another thing than one of them."""
         self.patience *= GROWTH
         self._programs.clear()
+
+
+class TracesByShape:
+    """What is known of a forward for inputs of every shape, such as sequences of every length.
+
+    Args:
+        most: shapes that are kept, the latest ones.
+
+    >>> import torch
+    >>> known = TracesByShape()
+    >>> first = known(torch.zeros(4, 7))
+    >>> known(torch.zeros(8, 7)) is first, known(torch.zeros(4, 5)) is first
+    (True, False)
+    """
+
+    def __init__(self, most: int = 32) -> None:
+        self._most = most
+        self._found: dict[tuple[Any, ...], Traces] = {}
+
+    def __call__(self, inputs: Any) -> Traces:
+        """Return the traces of inputs (B, ...), or of a tree; B does not matter."""
+        key = tuple((tensor.shape[1:], tensor.dtype) for tensor in leaves(inputs))
+        found = self._found.pop(key) if key in self._found else Traces()
+        self._found[key] = found  # the latest one
+        if len(self._found) > self._most:
+            del self._found[next(iter(self._found))]
+        return found
