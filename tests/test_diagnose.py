@@ -284,7 +284,7 @@ def test_bias_leaves_a_session_as_it_was(rule: str) -> None:
 
 def test_mirrors_of_a_rule_that_is_not_the_runs_are_taught_first() -> None:
     """The weights stay; more estimates teach more."""
-    session = build(config(system="mlp", hidden=(8,), rule="bp"))
+    session = build(config(system="mlp", hidden=(64, 64), rule="bp"))
     few, many = (d.bias(session, TINY, ["mirrored"], teaching=n)[0] for n in (1, 200))
     assert many.whole[-1] > 0.95 > few.whole[-1]
 

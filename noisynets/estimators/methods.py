@@ -99,7 +99,7 @@ def make_rule(entry: RuleEntry, p: PerturbationSettings, system: nn.Module, seed
     if p.scaling != "count" and "scaling" not in entry.options:
         raise InputError(f"--scaling {p.scaling}: rule {entry.name!r} has none: leave it out")
     rule = entry.make(seed, **{name: getattr(p, name) for name in entry.options})
-    if isinstance(rule, Feedback) and entry.sends_error:
+    if isinstance(rule, Feedback) and entry.sends_error and not entry.uses_dloss:
         rule.schedule.every = p.pairs_every
     if p.correction:
         rule = Corrected(rule, p.correction)

@@ -85,7 +85,7 @@ class PerturbationSettings(TrialSettings):
         "A smaller number follows weights that change quickly.",
         group=HOW,
         at_least=1,
-        used_by=("feedback rules",),
+        used_by=("rules that learn feedback",),
     )
     correction: float = setting(
         0.0,

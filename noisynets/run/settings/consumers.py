@@ -46,6 +46,9 @@ CONSUMERS: Registry[Consumer] = Registry(
             lambda m: m.perturbs == "nodes", "gives no credit to nodes"
         ),
         "feedback rules": _rule(lambda m: m.feedback, "is no feedback"),
+        "rules that learn feedback": _rule(
+            lambda m: m.feedback and not m.from_dloss, "has no such schedule"
+        ),
         "optimisers with momentum": Consumer(
             "optimiser", lambda name: "" if OPTIMISERS[name].momentum else f"{name} has none"
         ),
