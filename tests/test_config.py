@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from noisynets.core.decorrelation import VARIANTS
@@ -19,6 +19,7 @@ names = st.sampled_from
 
 
 @settings(max_examples=300, deadline=None)
+@example({"system": "vit", "heads": 0, "context": 0})
 @given(
     st.fixed_dictionaries(
         {},

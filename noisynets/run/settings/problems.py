@@ -76,7 +76,7 @@ def _rule_and_system(c: Config, task: Task) -> Iterator[str]:
         yield f"--system {c.system}: its inputs are numbers, not characters: use {known}"
     if c.hidden and not system.hidden:
         yield f"{options(Config)['hidden'].spelled(c.hidden)}: {c.system} has --layers and --width"
-    if "heads" in system.settings and c.width % c.heads:
+    if "heads" in system.settings and c.heads > 0 and c.width % c.heads:
         yield f"--heads {c.heads}: does not divide --width {c.width}"
     if system.acts and not acting:
         yield (
