@@ -24,7 +24,7 @@ from noisynets.core.check import (
 )
 from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
-from noisynets.core.graph import Graph, Plan, Traces, TracesByShape, plan_of
+from noisynets.core.graph import Graph, Plan, TracesByShape, plan_of
 from noisynets.core.losses import Errors, KnownError, OutputError, losses
 from noisynets.core.nodes import Survey, settings_between, survey
 from noisynets.core.noise import Injection, check_sigma
@@ -97,6 +97,7 @@ class Surveyed:
         pairs: passes share batch statistics and random numbers; see `Paired`.
         shared: what they were seen to share, when the system was verified.
         last_graph: that was traced, of the system as it is; None before.
+        traces: what is known of the system as it is from its passes.
         verified: rows with which it was verified, 2 at most: one row shows nothing of others.
     """
 
@@ -143,16 +144,12 @@ class Surveyed:
             self.current = survey(self.system, nodes, self.physical)
             self.decorrelates = bool(decorrelations(self.system))
             self._seen, self._graph, self.last_graph, self._checked = now, None, None, False
-            self._traces = TracesByShape()
+            self.traces = TracesByShape()
             embeds = any(isinstance(node.layer, nn.Embedding) for node in nodes)
             self.verified = 0 if self.verifies or embeds else 2
             self.pairs = needs_pairing(self.system, strangers=not self.verifies)
             self.shared: dict[Where, None] = {}
         return self.current
-
-    def traces(self, inputs: Any) -> Traces:
-        """Return what is known of the system as it is from passes with inputs of these shapes."""
-        return self._traces(inputs)
 
     def verify(self, loss: Loss, inputs: Any, targets: Any, batch: int) -> Survey:
         """Verify the system on B rows, and return its survey; see `noisynets.core.verify`.
@@ -218,7 +215,7 @@ class Surveyed:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the graph, which is traced again: adjoints cannot be pickled."""
-        return {**vars(self), "_graph": None, "last_graph": None, "_traces": TracesByShape()}
+        return {**vars(self), "_graph": None, "last_graph": None, "traces": TracesByShape()}
 
     def keep_graph(self, graph: Graph, inputs: Any) -> None:
         """Keep a traced graph, if every pass of the system has the same."""

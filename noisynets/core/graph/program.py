@@ -29,7 +29,7 @@ from noisynets.core.trees import leaves
 LARGEST = 16_384
 """Numbers that an operation makes on average, at most: more are sooner traced than computed."""
 
-Digital = tuple[int, Any, tuple[int, ...], tuple[torch.Size, ...]]
+DigitalOperation = tuple[int, Any, tuple[int, ...], tuple[torch.Size, ...]]
 """Of a digital operation: key, the operation, the positions of its live tensors, its shapes."""
 
 
@@ -54,7 +54,7 @@ class Program:
     constants: Sequence[Tensor]
     given: Sequence[tuple[str, int]]
     stored: Sequence[int]
-    digital: Sequence[Digital]
+    digital: Sequence[DigitalOperation]
 
     def kept(
         self, inputs: Sequence[Tensor], activities: Sequence[Tensor], made: Sequence[Tensor]
@@ -100,7 +100,7 @@ class Writer:
         self._constants: list[Tensor] = []
         self._entering: list[fx.Node] = []
         self._stored: dict[int, fx.Node] = {}
-        self._digital: list[tuple[Digital, Any]] = []
+        self._digital: list[tuple[DigitalOperation, Any]] = []
         self._calls = self._numbers = 0
 
     def begin(self, inputs: Sequence[Tensor]) -> None:
@@ -108,11 +108,11 @@ class Writer:
         for i, tensor in enumerate(inputs):
             self._leaf("input", i, tensor)
 
-    def enters(self, tensor: Tensor) -> None:
+    def call_begins(self, tensor: Tensor) -> None:
         """Note the input of a call."""
         self._entering.append(self._node(tensor))
 
-    def leaves(self, tensor: Tensor) -> None:
+    def call_ends(self, tensor: Tensor) -> None:
         """Note the activity of a call, in the order of the calls."""
         self._leaf("call", self._calls, tensor)
         self._calls += 1

@@ -47,7 +47,7 @@ class Rerun:
     def hooks(self) -> list[RemovableHandle]:
         """Register the hooks that come after those of the probe; the caller removes them."""
         return [
-            node.outlet.register_forward_hook(self._leaves(), with_kwargs=True)
+            node.outlet.register_forward_hook(self._watch(), with_kwargs=True)
             for node in self._nodes
         ]
 
@@ -76,7 +76,7 @@ class Rerun:
         )
         return graph if made == graph.outputs else replace(graph, outputs=made)
 
-    def _leaves(self) -> Callable[..., None]:
+    def _watch(self) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
             entering = args[0] if args else next(iter(kwargs.values()))
             self._entering.append(entering)

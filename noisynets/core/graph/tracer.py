@@ -227,7 +227,7 @@ class Tracer(Mode):
             if not self._populations.finished:
                 self._entered[node] = self.values.expression(_first(args, kwargs))
                 if self._writer is not None:
-                    self._writer.enters(_first(args, kwargs))
+                    self._writer.call_begins(_first(args, kwargs))
             if pauses:
                 self._pause.begin(module)
 
@@ -243,7 +243,7 @@ class Tracer(Mode):
                 self.values.set_(output, self._trace.made(what, lambda: Activity(call)))
                 self._calls.append((node, made))
                 if self._writer is not None:
-                    self._writer.leaves(output)
+                    self._writer.call_ends(output)
 
         return hook
 
