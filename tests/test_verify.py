@@ -162,6 +162,16 @@ def test_what_is_changed_is_verified_again() -> None:
     NodePerturbation(system, cross_entropy, "anp", verify=False)(X, Y)
 
 
+@pytest.mark.parametrize("seed", [124, 389, 511, 704, 1183])
+def test_mixed_rows_are_found_behind_silent_units(seed: int) -> None:
+    """Most units are off in these batches, and small noise switched none of them on."""
+    torch.manual_seed(seed)
+    inputs = torch.rand(6, 4)
+    system = net(nn.ReLU(), Mixed())
+    with pytest.raises(SystemRefused, match="mixes the rows"):
+        NodePerturbation(system, cross_entropy, "anp")(inputs, Y)
+
+
 def test_one_row_shows_nothing_of_others() -> None:
     groups = Groups()
     estimator = NodePerturbation(net(groups), cross_entropy, "anp")

@@ -22,7 +22,7 @@ from noisynets.core.verify.quiet import Other, Quiet
 from noisynets.core.verify.snapshot import Snapshot
 from noisynets.core.verify.trace import Recorder, Trace, epsilon
 
-NOISE = 0.3
+NOISE = 1.0
 """Standard deviation of what is added to activities, relative to them."""
 
 Hooks = Callable[[Callable[[], Any]], list[RemovableHandle]]
