@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from noisynets.core.types import Effect, Estimate, Node, Weights, Wrapper, physical
     from noisynets.estimators.backpropagation import Backpropagation
     from noisynets.estimators.node_perturbation import NodePerturbation
+    from noisynets.estimators.position_perturbation import PositionPerturbation
     from noisynets.estimators.roll_out import RollOutPerturbation
     from noisynets.estimators.roll_out_feedback import RollOutFeedback
     from noisynets.estimators.weight_space import SPSA, WeightPerturbation
@@ -75,6 +76,7 @@ _HOMES = {
     "noisynets.core.types": ("Effect", "Estimate", "Node", "Weights", "Wrapper", "physical"),
     "noisynets.estimators.backpropagation": ("Backpropagation",),
     "noisynets.estimators.node_perturbation": ("NodePerturbation",),
+    "noisynets.estimators.position_perturbation": ("PositionPerturbation",),
     "noisynets.estimators.roll_out": ("RollOutPerturbation",),
     "noisynets.estimators.roll_out_feedback": ("RollOutFeedback",),
     "noisynets.estimators.weight_space": ("SPSA", "WeightPerturbation"),
@@ -132,6 +134,7 @@ __all__ = [
     "Noisy",
     "NoisynetsError",
     "OverTrial",
+    "PositionPerturbation",
     "Probe",
     "RULES",
     "Record",

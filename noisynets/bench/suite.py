@@ -3,7 +3,7 @@
 summary = "what it shows"
 rules = ["anp", "mirrored", "frozen", "bp"]      # of every case, unless it has its own
 seeds = [0, 1, 2]
-own_device = false                               # true: the seed is also that of the device
+own_device = false                               # true: the seed is also that of a chip
 
 [search]                                         # the same for every rule
 candidates = 8
@@ -40,6 +40,8 @@ from noisynets.core.values import fits, made, options
 from noisynets.estimators.methods import BEST, METHODS
 from noisynets.run.settings import Config, resolve, unused
 from noisynets.run.trust import NOBODY, Trust
+from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.devices import PRESETS
 
 FOLDER = Path(__file__).parent / "suites"
 SUITES: Registry[Path] = Registry("suite", {p.stem: p for p in sorted(FOLDER.glob("*.toml"))})
@@ -90,7 +92,7 @@ class Suite:
         candidates: settings tried for every rule, on validation.
         search_seeds: of every candidate, which is judged by their mean.
         search_epochs: of a candidate; 0: as many as in the comparison.
-        own_device: every seed has a simulated device of its own.
+        own_device: every seed has a simulated chip of its own, where chips differ.
     """
 
     name: str
@@ -104,7 +106,9 @@ class Suite:
 
     def seeded(self, config: Config, seed: int) -> Config:
         """Return settings with one of the seeds."""
-        device_seed = seed if self.own_device else config.device_seed
+        preset = config.preset
+        differ = SYSTEMS[config.system].boxed or (preset is not None and PRESETS[preset].spread)
+        device_seed = seed if self.own_device and differ else config.device_seed
         return replace(config, seed=seed, device_seed=device_seed)
 
     def tried(self, entry: Entry) -> int:

@@ -83,8 +83,7 @@ def losses(loss: Loss, outputs: Any, targets: Any, rows: int | None = None) -> T
     """Evaluate the loss, and sum it over all dimensions but the rows.
 
     Args:
-        loss: (outputs, targets) → losses, one per row (R,) or per position (R, T, ...): a tensor, a
-            NumPy array, or a list of numbers.
+        loss: see `losses_at`.
         outputs: (R, ...), or a tree.
         targets: (R, ...), or a tree.
         rows: R; None: the length of the targets.
@@ -110,6 +109,26 @@ def losses(loss: Loss, outputs: Any, targets: Any, rows: int | None = None) -> T
 per row, or per position (R, T, ...), as with reduction='none'; \
 noisynets.per_row(loss) makes one of means over rows
     """
+    values = losses_at(loss, outputs, targets, rows)
+    return values.flatten(1).sum(1) if values.dim() > 1 else values
+
+
+def losses_at(loss: Loss, outputs: Any, targets: Any, rows: int | None = None) -> Tensor:
+    """Evaluate the loss at every position.
+
+    Args:
+        loss: (outputs, targets) → losses, one per row (R,) or per position (R, T, ...): a tensor, a
+            NumPy array, or a list of numbers.
+        outputs: (R, ...), or a tree.
+        targets: (R, ...), or a tree.
+        rows: R; None: the length of the targets.
+
+    Returns:
+        Losses (R,) or (R, T, ...); see `losses`.
+
+    >>> losses_at(cross_entropy, torch.zeros(1, 2, 2), torch.tensor([[0, 1]]))
+    tensor([[0.6931, 0.6931]])
+    """
     targets = targets if isinstance(targets, Tensor) else plain(targets)
     rows = len(targets) if rows is None else rows
     try:
@@ -129,7 +148,6 @@ noisynets.per_row(loss) makes one of means over rows
             "per row, or per position (R, T, ...), as with reduction='none'; "
             "noisynets.per_row(loss) makes one of means over rows"
         )
-    values = values.flatten(1).sum(1) if values.dim() > 1 else values
     device = targets.device if isinstance(targets, Tensor) else leaves((targets, outputs))[0].device
     return values if values.device == device else values.to(device)
 

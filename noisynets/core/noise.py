@@ -187,6 +187,10 @@ class Source(nn.Module):
         )
         self._state: Callable[[], tuple[int, str, Tensor]] = state_
 
+    def begin(self, seed: int) -> None:
+        """Begin the stream of another seed."""
+        self._shut(seed, self._state()[1])
+
     @property
     def origin(self) -> int:
         """A number that is equal for sources that draw the same numbers, and tells no more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ class Backpropagation:
         system: any module that autograd can differentiate.
         loss: (outputs (B, ...), targets (B, ...)) → one value per row or position; both may be
             trees.
+        before: called before every step with its number, from 0.
 
     >>> net = nn.Sequential(nn.Linear(4, 3))
     >>> estimate = Backpropagation(net, nn.CrossEntropyLoss(reduction="none"))(
@@ -33,9 +35,12 @@ class Backpropagation:
     (torch.Size([3, 4]), 5)
     """
 
-    def __init__(self, system: nn.Module, loss: Loss) -> None:
+    def __init__(
+        self, system: nn.Module, loss: Loss, before: Callable[[int], None] | None = None
+    ) -> None:
         self.system = system
         self.loss = loss
+        self._before, self._steps = before, 0
         self.notes: tuple[Note, ...] = ()
         self._rows = Rows()
         self.nodes = find_nodes(system) if decorrelations(system) else []
@@ -43,6 +48,9 @@ class Backpropagation:
     def __call__(self, inputs: Any, targets: Any) -> Estimate:
         """Accumulate the gradient in `.grad`; inputs (B, ...), targets (B, ...), or trees."""
         inputs, targets, batch = self._rows(inputs, targets)
+        if self._before is not None:
+            self._before(self._steps)
+            self._steps += 1
         probe = Probe(survey(self.system, self.nodes), batch=batch, resamples=0)
         with torch.enable_grad(), probe:
             outputs = called(self.system, inputs)
@@ -55,8 +63,9 @@ class Backpropagation:
         return Estimate(loss.detach(), reference(outputs, batch, 1), batch)
 
     def state(self) -> dict[str, Tensor]:
-        """Return nothing: there is no noise to keep."""
-        return {}
+        """Return the number of steps, if anything is done before each."""
+        return {} if self._before is None else {"steps": torch.tensor(self._steps)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state`."""
+        self._steps = int(state.get("steps", 0))

@@ -21,12 +21,15 @@ from noisynets.core.trial import RollOut, has_state
 from noisynets.core.types import Estimator, Loss
 from noisynets.estimators.backpropagation import Backpropagation
 from noisynets.estimators.node_perturbation import NodePerturbation
+from noisynets.estimators.position_perturbation import PositionPerturbation
 from noisynets.estimators.roll_out import RollOutPerturbation
 from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
 from noisynets.rules import RULES, Corrected, InTime, OverTrial, Rule, RuleEntry
 from noisynets.rules.credit.feedback import Feedback
-from noisynets.systems.blackbox import HardwareAware, PhysicsAware, box_model
+from noisynets.systems.blackbox import BlackBox, HardwareAware, PhysicsAware, box_model
+from noisynets.systems.devices import model_based as devices
+from noisynets.systems.devices.model_based import nominal
 
 if TYPE_CHECKING:
     from noisynets.estimators.settings import PerturbationSettings
@@ -55,8 +58,10 @@ class Method:
         taught_by_dloss: its feedback is learnt from the differences of the loss.
         mirrors: its feedback is made of learnt mirrors of the layers.
         uses_noise: its credit depends on the noise at the nodes.
-        needs_model: it needs a model of a box.
+        needs_model: it needs a model of a box, or of devices.
+        needs_box: the model must be that of a box.
         acts: it can train a network that acts in an environment.
+        by_position: it tells the positions of a sequence apart.
         reads_weight_changes: it reads how training changes the weights.
         control: it shows what other rules must surpass.
     """
@@ -79,7 +84,9 @@ class Method:
     mirrors: bool = False
     uses_noise: bool = True
     needs_model: bool = False
+    needs_box: bool = False
     acts: bool = False
+    by_position: bool = False
     reads_weight_changes: bool = False
     control: bool = False
 
@@ -180,24 +187,56 @@ def _weights(
     )
 
 
+def _positions(
+    system: nn.Module, loss: Loss, p: PerturbationSettings, *, known: str | None = None
+) -> Estimator:
+    if p.scaling != "count":
+        raise InputError(f"--scaling {p.scaling}: rule 'dust' has none: leave it out")
+    if p.credit_over == "steps":
+        raise InputError("--credit-over steps: rule 'dust' gives credit over a trial: use trial")
+    if p.injected is None:
+        raise InputError("rule 'dust' needs a sigma, in units of the activities")
+    injection = Injection(p.injected, p.noise or "gaussian", p.injection_seed)
+    one = replace(p, resamples=1)
+    inner = None if known is None else node_method(RULES[known]).make(system, loss, one)
+    assert inner is None or isinstance(inner, NodePerturbation), "no rule for environments"
+    return PositionPerturbation(
+        system,
+        loss,
+        sigma=injection,
+        resamples=p.resamples,
+        discount=p.position_discount,
+        known=inner,
+        verify=p.verify,
+    )
+
+
 def _backpropagation(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
     return Backpropagation(system, loss)
 
 
 def _offline(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
-    return Backpropagation(box_model(system), loss)
+    boxed = isinstance(system, BlackBox)
+    return Backpropagation(box_model(system) if boxed else nominal(system), loss)
 
 
-def _aware(
-    system: nn.Module, loss: Loss, p: PerturbationSettings, *, nodes: bool = False
-) -> Estimator:
-    return Backpropagation(HardwareAware(system, nodes, p.injection_seed), loss)
+def _aware(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
+    if isinstance(system, BlackBox):
+        return Backpropagation(HardwareAware(system, seed=p.injection_seed), loss)
+    model = devices.HardwareAware(system, p.injection_seed)
+    return Backpropagation(model, loss, before=model.draw_)
+
+
+def _robust(system: nn.Module, loss: Loss, p: PerturbationSettings) -> Estimator:
+    return Backpropagation(HardwareAware(system, True, p.injection_seed), loss)
 
 
 def _physics_aware(
     system: nn.Module, loss: Loss, p: PerturbationSettings, *, ends: bool = False
 ) -> Estimator:
-    return Backpropagation(PhysicsAware(system, ends), loss)
+    boxed = isinstance(system, BlackBox)
+    model = PhysicsAware(system, ends) if boxed else devices.physics_aware(system)
+    return Backpropagation(model, loss)
 
 
 def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-4) -> Method:
@@ -213,6 +252,15 @@ def _decorrelated(method: Method, lr: float, decor_lr: float = 1e-4) -> Method:
 
 _BP: dict[str, Any] = {"adam_beta2": 0.99, "sigma": None, "perturbs": "nothing"}
 _MODEL: dict[str, Any] = {**_BP, "lr": 1e-3, "needs_model": True}
+_BOX: dict[str, Any] = {**_MODEL, "needs_box": True}
+_POSITIONS: dict[str, Any] = {
+    "lr": 3e-3,
+    "sigma": 1e-2,
+    "sigma_in_noise": 1e-2,
+    "injects": True,
+    "from_dloss": True,
+    "by_position": True,
+}
 _WEIGHTS: dict[str, Any] = {"lr": 2e-3, "sigma": 1e-4, "perturbs": "weights", "acts": True}
 
 BP = Method(
@@ -244,28 +292,42 @@ OTHERS: Registry[Method] = Registry(
             **_WEIGHTS,
         ),
         Method(
+            "dust",
+            "node perturbation by positions: one node per pass, each position its own differences "
+            "(1 + K per node)",
+            _positions,
+            **_POSITIONS,
+        ),
+        Method(
+            "dust-mirrored",
+            "the same for what mirrored credit does not predict: a control variate",
+            partial(_positions, known="mirrored"),
+            **_POSITIONS,
+        ),
+        Method(
             "offline",
-            "of boxes: backpropagation through the perfect model, then transferred (baseline)",
+            "of boxes and devices: backpropagation through the perfect model, then transferred "
+            "(baseline)",
             _offline,
             **_MODEL,
         ),
         Method(
             "aware",
-            "of boxes: the same, with errors of weights and noise in every pass: hardware-aware "
-            "(baseline)",
+            "of boxes and devices: the same, with errors of weights and noise in every pass: "
+            "hardware-aware (baseline)",
             _aware,
             **_MODEL,
         ),
         Method(
             "robust",
             "of boxes: the same, with every kind of distortion that the chip has (baseline)",
-            partial(_aware, nodes=True),
-            **_MODEL,
+            _robust,
+            **_BOX,
         ),
         Method(
             "pat",
-            "of boxes: forward through the box, backward through its model: physics-aware "
-            "(baseline)",
+            "of boxes and devices: forward through these, backward through the model: "
+            "physics-aware (baseline)",
             _physics_aware,
             **_MODEL,
         ),
@@ -273,7 +335,7 @@ OTHERS: Registry[Method] = Registry(
             "pat-ends",
             "of boxes: the same, by a model that has the limits of the converters (baseline)",
             partial(_physics_aware, ends=True),
-            **_MODEL,
+            **_BOX,
         ),
     ),
 )

@@ -11,6 +11,8 @@ ELSEWHERE = {
     "best": "use rule 'mirrored', or 'innovation' for a network that acts",
     "bp": "use Backpropagation(system, loss)",
     "dbp": "use Backpropagation(decorrelate(system), loss)",
+    "dust": "use PositionPerturbation(system, loss)",
+    "dust-mirrored": "use PositionPerturbation(system, loss, known=NodePerturbation(system, loss))",
     "wp": "use WeightPerturbation(system, loss)",
     "spsa": "use SPSA(system, loss)",
 }

@@ -25,7 +25,7 @@ from noisynets.core.check import (
 from noisynets.core.decorrelation import decorrelations, learn_
 from noisynets.core.errors import InputError
 from noisynets.core.graph import Graph, Plan, TracesByShape, plan_of
-from noisynets.core.losses import Errors, KnownError, OutputError, losses
+from noisynets.core.losses import Errors, KnownError, OutputError, losses_at
 from noisynets.core.nodes import Survey, settings_between, survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note, Notes
@@ -340,7 +340,8 @@ class NodePerturbation:
         needed = needs if graph is None else replace(needs, graph=False)
         probe, outputs = passes(self._surveyed, inputs, batch, resamples, needed, shifts)
         rows = (1 + probe.passes) * batch
-        loss = losses(self.loss, outputs, probe.repeat(targets), rows).unflatten(0, (-1, batch))
+        loss = losses_at(self.loss, outputs, probe.repeat(targets), rows)
+        loss = loss.reshape(1 + probe.passes, batch, -1).sum(2)
         dloss, error = (loss[1:] - loss[0]).to(self._surveyed.dtype), None
         if needs.error:
             error = _mean(self.error(self.loss, outputs, targets, dloss), batch)

@@ -138,6 +138,15 @@ class PerturbationSettings(TrialSettings):
         at_most=1,
         used_by=("environments", "rules that credit nodes"),
     )
+    position_discount: float = setting(
+        0.5,
+        "Weight in a position's credit of the loss one position later. 0: its own loss alone, "
+        "which misses what keys and values do; 1: all later losses, unbiased and noisier.",
+        group=HOW,
+        at_least=0,
+        at_most=1,
+        used_by=("rules that tell positions apart",),
+    )
     injection_seed: int = derived(0)
 
     @property

@@ -49,6 +49,9 @@ CONSUMERS: Registry[Consumer] = Registry(
         "rules that learn feedback": _rule(
             lambda m: m.feedback and not m.from_dloss, "has no such schedule"
         ),
+        "rules that tell positions apart": _rule(
+            lambda m: m.by_position, "does not tell positions apart"
+        ),
         "optimisers with momentum": Consumer(
             "optimiser", lambda name: "" if OPTIMISERS[name].momentum else f"{name} has none"
         ),

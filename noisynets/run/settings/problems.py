@@ -82,8 +82,9 @@ def _rule_and_system(c: Config, task: Task) -> Iterator[str]:
         yield (
             f"--system {c.system}: acts in an environment: for {c.task} use {system.counterpart}"
         )
-    if method.needs_model and not system.boxed:
-        yield f"--rule {c.rule}: {c.system} is no box with a model apart from it: use bp"
+    devices = (c.own_noise > 0 or c.preset is not None) and not method.needs_box
+    if method.needs_model and not (system.boxed or devices):
+        yield f"--rule {c.rule}: {c.system} has no model apart from it: use bp"
     if method.plain is not None and c.decor_lr == 0:
         yield f"--decor-lr 0: without decorrelation {c.rule!r} is {method.plain!r}"
     if method.perturbs != "nothing" and c.sigma is None and c.noise is not None:

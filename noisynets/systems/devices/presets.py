@@ -17,6 +17,7 @@ from noisynets.systems.devices.noisy import Noisy
 from noisynets.systems.devices.pcm import PCM
 from noisynets.systems.devices.periphery import Periphery
 from noisynets.systems.devices.reram import ReRAM
+from noisynets.systems.devices.spread import GainOffset, WeightSpread
 from noisynets.systems.devices.synapses import WeightNoise
 
 
@@ -59,6 +60,21 @@ def _photonic(layer: nn.Module, device: int, cycle: int) -> Wrapper:
     return Noisy(layer, Shot(100.0, seed=cycle), AdditiveGaussian(0.05, seed=cycle))
 
 
+SPREAD = 0.3
+"""Spread of weights, gains and offsets of the distorted device, as of the chips that are boxes."""
+
+
+def _distorted(layer: nn.Module, device: int, cycle: int) -> Wrapper:
+    channels = -1 if isinstance(layer, nn.Linear) else 1
+    return Noisy(
+        layer,
+        WeightSpread(SPREAD, device_seed=device),
+        GainOffset(SPREAD, SPREAD, dim=channels, device_seed=device),
+        AdditiveGaussian(0.1, seed=cycle),
+        seed=cycle,
+    )
+
+
 PRESETS: Registry[Preset] = Registry(
     "device preset",
     (
@@ -77,6 +93,12 @@ PRESETS: Registry[Preset] = Registry(
             "mtj",
             "magnetic tunnel junctions: telegraph noise, correlated in time, at every node",
             _mtj,
+        ),
+        Preset(
+            "distorted",
+            "weights, gains and offsets that differ by 0.3 from what was written; read noise 0.1",
+            _distorted,
+            spread=True,
         ),
         Preset(
             "photonic",

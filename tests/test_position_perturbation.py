@@ -1,0 +1,182 @@
+"""PositionPerturbation against autograd and plain loops."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisynets import InputError, NodePerturbation, PositionPerturbation, SystemRefused
+from noisynets.core.losses import sequence_cross_entropy
+from noisynets.core.record import NodeRecord
+from noisynets.estimators.position_perturbation import credit, to_go
+
+
+class Mixing(nn.Module):
+    """Adds to every position half of the one before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.5 * torch.nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
+
+
+def causal() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Linear(3, 4), nn.Tanh(), Mixing(), nn.Linear(4, 5)
+    return nn.Sequential(*layers).double()
+
+
+def sequences(rows: int = 4, steps: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(rows, steps, 3, generator=generator, dtype=torch.float64)
+    return x, torch.randint(5, (rows, steps), generator=generator)
+
+
+def of(system: nn.Module) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in system.parameters()])
+
+
+def gradient(system: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    loss = sequence_cross_entropy(system(x), y).sum(1).mean()
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(system.parameters()))])
+
+
+def estimated(estimator: PositionPerturbation, x: Tensor, y: Tensor) -> Tensor:
+    estimator.system.zero_grad()
+    estimator(x, y)
+    return of(estimator.system)
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.cosine_similarity(a, b, 0))
+
+
+def test_the_mean_is_the_gradient_of_a_causal_network() -> None:
+    system, (x, y) = causal(), sequences()
+    exact = gradient(system, x, y)
+    estimator = PositionPerturbation(
+        system, sequence_cross_entropy, sigma=1e-3, resamples=20_000, discount=1.0
+    )
+    found = estimated(estimator, x, y)
+    assert cosine(found, exact) > 0.995
+    assert float(found.norm() / exact.norm()) == pytest.approx(1, abs=0.03)
+
+
+def test_its_own_loss_alone_misses_what_a_position_does_to_later_ones() -> None:
+    system, (x, y) = causal(), sequences()
+    exact = gradient(system, x, y)
+    first = system[0].weight.numel()
+    own = PositionPerturbation(
+        system, sequence_cross_entropy, sigma=1e-3, resamples=20_000, discount=0.0
+    )
+    found = estimated(own, x, y)
+    assert cosine(found[:first], exact[:first]) < 0.99
+    last = slice(-25, None)  # behind the mixing
+    assert cosine(found[last], exact[last]) > 0.995
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("known", [False, True])
+def test_the_credit_is_that_of_plain_loops(discount: float, known: bool) -> None:
+    rng = np.random.default_rng(0)
+    passes, rows, steps, size, sigma = 3, 2, 4, 5, 0.1
+    xi = sigma * rng.normal(size=(passes, rows, steps, size))
+    loss = rng.normal(size=(1 + passes, rows, steps))
+    before = rng.normal(size=(rows, steps, size)) * known
+    expected = before.copy()
+    for b in range(rows):
+        for t in range(steps):
+            for k in range(passes):
+                left = 0.0
+                for s in range(t, steps):
+                    change = (loss[1 + k, b, s] - loss[0, b, s]) / rows
+                    change -= xi[k, b, s] @ before[b, s]
+                    left += discount ** (s - t) * change
+                expected[b, t] += left * xi[k, b, t] / (passes * sigma**2)
+    call = NodeRecord(None, None, None, None, slice(0, passes), torch.tensor(xi), sigma)
+    given = torch.tensor(before) if known else None
+    found = credit(call, torch.tensor(loss), discount, given)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(), (3,), (6, 2)])
+def test_a_node_without_positions_has_the_sum_of_all_differences(size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    loss, xi = torch.randn(3, 2, 4).double(), torch.randn(2, 2, *size).double()
+    call = NodeRecord(None, None, None, None, slice(0, 2), xi, 0.1)
+    change = (loss[1:] - loss[0]).sum(2) / 2
+    expected = torch.einsum("kb,kb...->b...", change, xi) / (2 * 0.1**2)
+    torch.testing.assert_close(credit(call, loss, 0.5), expected)
+
+
+def test_exact_credit_leaves_the_variance_of_what_it_does_not_predict() -> None:
+    """A linear causal loss: known credit predicts all of δL of the last node, and most above."""
+    system, (x, y) = causal(), sequences()
+    exact = gradient(system, x, y)
+    known = NodePerturbation(system, sequence_cross_entropy, "mirrored", sigma=1e-3)
+    for _ in range(300):
+        known(x, y)
+    plain = PositionPerturbation(system, sequence_cross_entropy, sigma=1e-3, resamples=8)
+    corrected = PositionPerturbation(
+        system, sequence_cross_entropy, sigma=1e-3, resamples=8, known=known
+    )
+    errors = [
+        torch.stack([(estimated(e, x, y) - exact).square().sum() for _ in range(20)]).mean()
+        for e in (plain, corrected)
+    ]
+    assert errors[1] < 0.1 * errors[0]
+
+
+def test_one_loss_per_row_is_node_perturbation_of_one_node_at_a_time() -> None:
+    torch.manual_seed(0)
+    system = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, y = torch.randn(5, 3).double(), torch.randn(5, 2).double()
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().sum(1)
+
+    estimator = PositionPerturbation(system, loss, sigma=1e-4, resamples=20_000)
+    found = estimated(estimator, x, y)
+    grads = torch.autograd.grad(loss(system(x), y).mean(), list(system.parameters()))
+    assert cosine(found, torch.cat([g.flatten() for g in grads])) > 0.995
+
+
+def test_it_continues_with_the_same_bits() -> None:
+    x, y = sequences()
+
+    def fresh() -> PositionPerturbation:
+        system = causal()
+        known = NodePerturbation(system, sequence_cross_entropy, "mirrored", seed=3)
+        return PositionPerturbation(
+            system, sequence_cross_entropy, resamples=2, seed=4, known=known
+        )
+
+    whole, part = fresh(), fresh()
+    for _ in range(2):
+        estimated(whole, x, y)
+        estimated(part, x, y)
+    other = fresh()
+    other.restore(part.state())
+    assert torch.equal(estimated(whole, x, y), estimated(other, x, y))
+
+
+def test_impossible_settings_are_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="a discount of 2 must be within 0..1"):
+        PositionPerturbation(causal(), sequence_cross_entropy, discount=2)
+
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.gain * x
+
+    system = nn.Sequential(nn.Linear(3, 4), Bare(), nn.Linear(4, 5))
+    x, y = sequences()
+    with pytest.raises(SystemRefused, match=r"'1\.gain': belongs to no node"):
+        PositionPerturbation(system, sequence_cross_entropy)(x.float(), y)
+
+
+def test_later_losses_are_weighted() -> None:
+    changes = torch.tensor([[1.0, 2.0, 4.0]])
+    assert to_go(changes, 0).tolist() == [[1, 2, 4]]
+    assert to_go(changes, 1).tolist() == [[7, 6, 4]]
