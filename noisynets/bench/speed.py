@@ -84,6 +84,10 @@ CREDIT_OVER_TRIALS = (("anp", False), ("mirrored", True))
 """Rules that are timed on spiking networks; True: trained beforehand, as they learn feedback."""
 
 
+DUST_DRAWS, DUST_TURNS = 16, 3
+"""Of node perturbation by positions, whose steps are long: K, and timings at most."""
+
+
 @dataclass(frozen=True)
 class Ratio:
     """Cost of a step relative to another.
@@ -254,10 +258,18 @@ def of_transformers(size: Size | None = None) -> Iterator[Ratio]:
         device="cpu",
     )
     other = training(replace(config, rule="bp"))
-    for rule, taught in (("mirrored", s.taught), ("kolen-pollack", s.taught), ("anp", 0)):
-        own = training(replace(config, rule=rule), taught)
-        name = f"{rule}, GPT of width {width}, 8 × {length} tokens"
-        yield _timed(s, name, "backpropagation", None, own, other)
+    most = memory(other)
+    few = replace(s, turns=min(s.turns, DUST_TURNS))
+    for rule, draws, taught, size in (
+        ("mirrored", 1, s.taught, s),
+        ("kolen-pollack", 1, s.taught, s),
+        ("anp", 1, 0, s),
+        ("dust", DUST_DRAWS, 0, few),
+    ):
+        own = training(replace(config, rule=rule, resamples=draws), taught)
+        name = f"{rule}, K = {draws}, GPT of width {width}, 8 × {length} tokens"
+        yield _timed(size, name, "backpropagation", None, own, other)
+        yield Ratio(f"memory of {name}", "backpropagation", None, *(memory(own) / most,) * 3)
 
 
 def _of_trials(s: Size) -> Iterator[Ratio]:
