@@ -8,7 +8,7 @@ from noisynets import Backpropagation, NodePerturbation
 from noisynets.core.errors import InputError
 from noisynets.core.losses import cross_entropy
 from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
-from noisynets.systems.models import lenet, resnet, vgg
+from noisynets.systems.models import gpt, lenet, resnet, vgg
 from noisynets.systems.settings import NetworkSettings
 
 
@@ -41,6 +41,22 @@ def test_residual_branches_do_not_make_activities_grow() -> None:
             net(torch.randn(4, 3, 64, 64))
         sizes.append(float(seen[0].square().mean()))
     assert 0.1 < sizes[1] / sizes[0] < 2  # zeros around small pictures take some away
+
+
+@pytest.mark.parametrize(
+    ("init", "table", "layer"),
+    [
+        ("lecun", 1.0, 128**-0.5),
+        ("he", 1.0, (2 / 128) ** 0.5),
+        ("xavier", (2 / 129) ** 0.5, 128**-0.5),
+        ("gpt2", 0.02, 0.02),
+    ],
+)
+def test_initial_weights_have_the_published_deviations(init, table, layer) -> None:
+    net = gpt((64,), 400, NetworkSettings(layers=1, width=128, heads=4, init=init))
+    found = {name: float(p.detach().std()) for name, p in net.named_parameters() if p.dim() > 1}
+    assert found["0.weight"] == pytest.approx(table, rel=0.02)
+    assert found["2.attention.q.weight"] == pytest.approx(layer, rel=0.02)
 
 
 def test_pictures_are_needed() -> None:

@@ -23,7 +23,12 @@ def xavier(fan_in: int, fan_out: int) -> float:
     return math.sqrt(2 / (fan_in + fan_out))
 
 
+def gpt2(fan_in: int, fan_out: int) -> float:
+    """0.02 in all layers, the standard deviation of GPT-2 (Radford et al., 2019)."""
+    return 0.02
+
+
 INITIALISATIONS: Registry[Callable[[int, int], float]] = Registry(
-    "initialisation", (he, lecun, xavier)
+    "initialisation", (he, lecun, xavier, gpt2)
 )
 """(fan-in, fan-out) → the standard deviation of normal initial weights."""

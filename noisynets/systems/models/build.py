@@ -171,18 +171,20 @@ def initialise_(
 ) -> None:
     """Draw normal weights and set zero biases; scale the last layer's weights.
 
-    The rows of a table of symbols have components of variance 1.
+    A table of symbols has a fan-in of 1, as one symbol is read at a time, and a standard deviation
+    of 1 at most.
     Layers that end one of n residual branches are divided by √n, so that the variance of what
     goes on does not grow with their number (as Zhang, Dauphin and Ma, 2019, without its zeros).
     """
     drawn_by = generator(build.weight_seed, "initial weights")
     for i, layer in enumerate(layers):
         weight, bias = layer.get_parameter("weight"), getattr(layer, "bias", None)
-        fan_in = weight[0].numel()
-        fan_out = weight.numel() // weight.shape[1]
+        table = isinstance(layer, nn.Embedding)
+        fan_in = 1 if table else weight[0].numel()
+        fan_out = weight.numel() // (weight.shape[0] if table else weight.shape[1])
         std = INITIALISATIONS[build.init](fan_in, fan_out)
+        std = min(std, 1.0) if table else std
         std *= len(residual) ** -0.5 if i in residual else 1.0
-        std = 1.0 if isinstance(layer, nn.Embedding) else std
         weight.normal_(0, std, generator=drawn_by)
         if bias is not None:
             bias.zero_()
