@@ -1,6 +1,7 @@
 """Bounds and extras of pyproject.toml, and the one line for a package that is not installed."""
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -77,6 +78,12 @@ def test_every_extra_is_there_and_every_requirement_has_a_lower_bound() -> None:
             assert requirement.extras <= EXTRAS.keys()
         else:
             assert lowest(requirement) > Version("0"), requirement
+
+
+def test_getting_started_lists_every_extra() -> None:
+    page = (ROOT / "docs" / "getting-started.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert EXTRAS.keys() <= {name for row in rows for name in re.findall(r"`([\w-]+)`", row)}
 
 
 def test_all_is_all_for_users() -> None:
