@@ -8,7 +8,7 @@ reward is 0. If all rows reset in the same step, channels of actions and rewards
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
@@ -22,8 +22,13 @@ from .wrappers import REWARD
 Envs = VectorEnv[Any, Any, Any]
 Steps = tuple[Any, Array, Array, Array, Info]
 
+if TYPE_CHECKING:
+    Wrapper = VectorWrapper[Any, Any, Any, Any, Any]
+else:  # generic since Gymnasium 1.4
+    Wrapper = VectorWrapper
 
-class Rows(VectorWrapper[Any, Any, Any, Any, Any]):
+
+class Rows(Wrapper):
     """Base of the vector wrappers: keeps track of the rows that reset in the next step.
 
     Attributes:

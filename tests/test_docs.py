@@ -13,6 +13,7 @@ from noisynets.systems import devices, units
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 COUNTS = r"\b(\d+)\s+effects\b.*?\b(\d+)\s+units\b"
 SPREAD = r"−?\d+\.\d+ ± \d+\.\d+"
 COINCIDENCES = {"100.00 ± 0.00", "97.97 ± 0.11"}
@@ -24,7 +25,7 @@ def prose(page: Path) -> str:
     return re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.S | re.M)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_relative_link_exists(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", prose(page)):
         assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,8 +1,6 @@
 """Contents of an installation, and independence of the environments from noisynets."""
 
 import ast
-import configparser
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,7 +8,6 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import gymnasium
-import pytest
 
 import noisynets_envs
 from noisynets_envs.registry import specs
@@ -40,24 +37,6 @@ def test_every_package_is_installed() -> None:
     folders = {p.parent for p in (ROOT / "noisynets").rglob("__init__.py")}
     names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
     assert set(SETTINGS["tool"]["setuptools"]["packages"]) == names | {"noisynets_envs"}
-
-
-def test_the_metadata_of_a_wheel_holds_the_entry_point(tmp_path) -> None:
-    pytest.importorskip("setuptools", minversion="77")
-    tree = tmp_path / "tree"
-    ignored = shutil.ignore_patterns("files", "__pycache__", "*.png")
-    for name in ("noisynets", "envs"):
-        shutil.copytree(ROOT / name, tree / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, tree / name)
-    run(
-        f"import os; os.chdir({str(tree)!r}); from setuptools import build_meta as b; "
-        f"b.prepare_metadata_for_build_wheel({str(tmp_path)!r})"
-    )
-    (info,) = tmp_path.glob("*.dist-info")
-    points = configparser.ConfigParser()
-    points.read(info / "entry_points.txt")
-    assert dict(points["gymnasium.envs"]) == dict([POINT])
 
 
 def test_the_entry_point_registers_once_and_again() -> None:

@@ -18,7 +18,7 @@ ROOMS = [
 
 CORE = [
     {"errors", "notes", "dependence", "freezing", "modes", "trees"},
-    {"reading", "batch"},
+    {"reading", "batch", "extras"},
     {"arrays"},
     {"types"},
     {"registry", "seeds", "speed", "tables"},

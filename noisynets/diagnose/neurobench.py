@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.errors import InputError
+from noisynets.core.extras import extra
 from noisynets.systems.spiking import Neuron
 
 
@@ -34,14 +34,10 @@ def complexity(system: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> d
     Raises:
         InputError: if NeuroBench is not installed.
     """
-    try:
+    with extra("neurobench", "neurobench"):
         from neurobench.metrics.static import ConnectionSparsity, Footprint
         from neurobench.metrics.workload import ActivationSparsity, SynapticOperations
         from neurobench.models.neurobench_model import NeuroBenchModel
-    except ImportError as error:
-        raise InputError(
-            f"NeuroBench is not installed ({error}): pip install 'noisynets[neurobench]'"
-        ) from error
 
     class Model(NeuroBenchModel):  # type: ignore[misc]  # untyped
         def __call__(self, batch: Tensor) -> Any:

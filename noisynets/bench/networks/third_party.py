@@ -17,11 +17,13 @@ from noisynets.bench.networks.network import (
     per_position,
 )
 from noisynets.bench.networks.residual import SMALL_NOISE
+from noisynets.core.extras import extra
 
 
 def _timm(name: str, **settings: Any) -> nn.Module:
     no_torchvision.install()
-    import timm
+    with extra("zoo", f"timm's {name}"):
+        import timm
 
     network: nn.Module = timm.create_model(name, num_classes=CLASSES, **settings)
     return network
@@ -39,7 +41,8 @@ def vit() -> nn.Module:
 
 def gpt2() -> nn.Module:
     """Return Hugging Face's GPT-2 with two blocks of width 32, with its tied head and dropout."""
-    import transformers
+    with extra("zoo", "Hugging Face's GPT-2"):
+        import transformers
 
     config = transformers.GPT2Config(
         vocab_size=SYMBOLS,
@@ -55,7 +58,8 @@ def gpt2() -> nn.Module:
 
 def peft_lora() -> nn.Module:
     """Return the same network, frozen, with peft's adapters of rank 4 in its attention."""
-    import peft
+    with extra("zoo", "peft's LoRA"):
+        import peft
 
     config = peft.LoraConfig(
         r=4, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False

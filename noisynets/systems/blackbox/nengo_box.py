@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from noisynets.core.errors import InputError
+from noisynets.core.extras import extra
 from noisynets.core.seeds import salted
 from noisynets.systems.blackbox.contract import Array, Measured, Reading, Weights
 from noisynets.systems.blackbox.numpy_chip import layers_of
@@ -130,12 +130,7 @@ class _Network:
 
 
 def _nengo() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # from its imports of NumPy
-            import nengo
-    except ImportError as error:
-        raise InputError(
-            "nengo-box needs the Nengo simulator: python -m pip install 'noisynets[nengo]'"
-        ) from error
+    with extra("nengo", "nengo-box"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from its imports of NumPy
+        import nengo
     return nengo

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.extras import extra
 from noisynets.tasks.data.task import Examples, Task
 
 PREFIX = "tonic:"
@@ -34,12 +35,8 @@ def task(name: str, folder: Path | None) -> Task:
         InputError: if the name is unknown, tonic is not installed, or it cannot provide the data.
     """
     name = name.removeprefix(PREFIX)
-    try:
+    with extra("tonic", f"{PREFIX}{name}"):
         import tonic
-    except ImportError as error:
-        raise InputError(
-            f"{PREFIX}{name}: tonic is not installed: pip install 'noisynets[tonic]'"
-        ) from error
     known = [n for n in dir(tonic.datasets) if _is_set(getattr(tonic.datasets, n))]
     if name not in known:
         raise unknown("tonic data set", name, known)
@@ -90,7 +87,8 @@ def read(name: str, part: str, where: Path) -> Examples:
     Raises:
         InputError: if tonic cannot provide the data, or the labels are not integers.
     """
-    import tonic
+    with extra("tonic", f"{PREFIX}{name}"):
+        import tonic
 
     kind = getattr(tonic.datasets, name)
     bins = tonic.transforms.ToFrame(sensor_size=kind.sensor_size, n_time_bins=BINS)
