@@ -13,7 +13,7 @@ from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.diagnose import settled
 from noisynets.diagnose.neurobench import complexity
 from noisynets.run.checkpoint import load_state
-from noisynets.run.data import Data, load_data, load_test
+from noisynets.run.data import Data, load_data, load_others, load_test
 from noisynets.run.evaluate import EVALUATION, EVALUATION_BATCH, close, evaluate, threads
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.session import build, check_settings
@@ -77,6 +77,11 @@ class EvalArguments(RunArguments):
         "Examples: test, validation or train. Choose no settings by the test set.",
         choices=("test", "validation", "train"),
     )
+    data_dir: Path | None = setting(
+        None,
+        "Other files to evaluate on, as for train; of pictures or arrays without parts, all of "
+        "them. Unset: the run's own.",
+    )
     device: str | None = setting(None, "auto, cpu or cuda. Unset: the run's own.")
     after: float = setting(
         0.0,
@@ -113,8 +118,12 @@ def loaded(config: Config) -> Data:
     task = task_of(config)
     if task.files is not None and config.data_dir is None:
         fetch(task.files, say=lambda line: print(line, file=sys.stderr))
-    if config.data_dir is not None:
+    if config.data_dir is not None or task.own is not None:
         print(f"{task.name}: {task.summary}")
+    if task.own is not None:
+        print("\n".join(task.own.understood))
+        if config.steps:
+            print(f"T = {config.steps} time steps in {config.system}")
     return load_data(config)
 
 
@@ -146,7 +155,9 @@ def eval_(arguments: EvalArguments) -> None:
     if not folder.checkpoint.is_file():
         raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
     session = open_session(folder, device)
-    if split == "test":
+    if arguments.data_dir is not None:
+        examples = load_others(config, arguments.data_dir, split)
+    elif split == "test":
         examples = load_test(config)
     else:
         train_set, val_set = load_data(config)
@@ -161,7 +172,8 @@ def eval_(arguments: EvalArguments) -> None:
         loss, score = evaluate(session, examples)
         closing = close(session, ("val" if split == "validation" else split,))
     name = session.task.measure.name
-    print(f"{split} {name} {score:.4f}, loss {loss:.4f} ({len(examples)} examples)")
+    where = split if arguments.data_dir is None else f"{arguments.data_dir}:"
+    print(f"{where} {name} {score:.4f}, loss {loss:.4f} ({len(examples)} examples)")
     for name, value in closing.items():
         print(f"{name} {value:.4f}")
 

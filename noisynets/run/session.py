@@ -17,7 +17,12 @@ from noisynets.core.types import Estimate, Estimator
 from noisynets.core.values import differing, written
 from noisynets.estimators.methods import METHODS
 from noisynets.run.memory import check_memory
-from noisynets.run.restored import check_optimiser, check_progress, check_vocabulary
+from noisynets.run.restored import (
+    check_files,
+    check_optimiser,
+    check_progress,
+    check_vocabulary,
+)
 from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, Rates, seeds, task_of
 from noisynets.run.summary import columns
 from noisynets.systems.catalogue import SYSTEMS
@@ -134,6 +139,7 @@ class Session:
             "progress": asdict(self.progress),
             "settings": written(self.config),
             "vocabulary": self.task.vocabulary,
+            "files": "" if self.task.own is None else self.task.own.fingerprint,
         }
 
     def _advanced(self) -> dict[str, Any]:
@@ -168,6 +174,8 @@ class Session:
             InputError: if it belongs to other settings.
         """
         check_vocabulary(state.get("vocabulary", ""), self.task.vocabulary)
+        own = self.task.own
+        check_files(state.get("files", ""), "" if own is None else own.fingerprint)
         try:
             check_progress(state["progress"], columns(self.task.measure.name))
             check_optimiser(state["optimiser"], self.optimiser)

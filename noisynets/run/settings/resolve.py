@@ -16,7 +16,7 @@ from noisynets.run.settings.problems import problems
 from noisynets.run.settings.settings import Config
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.settings import NO_DEVICE
-from noisynets.tasks.data import Task, find_task
+from noisynets.tasks.data import Task, find_task, located
 from noisynets.tasks.environments import (
     ENVIRONMENTS,
     LR,
@@ -64,6 +64,7 @@ def resolve(config: Config) -> Config:
     device = _device(config.device)
     filled = replace(
         config,
+        task=located(config.task),
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
         device_preset=preset or NO_DEVICE,
@@ -112,7 +113,7 @@ def task_of(config: Config) -> Task:
     if is_environment(config.task):
         return environment_task(config.task, config.env, config.random_numbers)
     folder = None if config.data_dir is None else Path(config.data_dir)
-    task = find_task(config.task, folder, ENVIRONMENTS)
+    task = find_task(config.task, folder, ENVIRONMENTS, config.size)
     return task if task.with_context is None else task.with_context(config.context)
 
 

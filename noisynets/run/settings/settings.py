@@ -111,6 +111,16 @@ class TaskSettings(Settings):
         kind="augmentation",
         choices=AUGMENTATIONS,
     )
+    size: int = setting(
+        0,
+        "Cut the pictures of a folder to squares, and resize them to so many pixels a side. 0: "
+        "leave them as they are; they must then have equal sizes.",
+        metavar="INT",
+        group=WHAT,
+        at_least=0,
+        at_most=4096,
+        used_by=("folders of pictures",),
+    )
     encoder: str | None = setting(
         None,
         lambda: (
@@ -141,8 +151,8 @@ class TaskSettings(Settings):
     test: bool = setting(True, "Read the test set at the end; not while settings are chosen.")
     data_dir: str | None = setting(
         None,
-        "Folder with the task's files; for events, sarcos and text, a file. Unset: the cache; for "
-        "text, that of the package.",
+        "Folder with the task's files; for events, sarcos and text, a file; for folder: and "
+        "arrays:, where they have been moved to. Unset: the cache; for text, that of the package.",
         metavar="PATH",
         used_by=("examples",),
         changeable=True,
