@@ -16,6 +16,7 @@ from noisynets.cli.runs import (
     NeurobenchArguments,
     ResumeArguments,
     TrainArguments,
+    configured,
     eval_,
     neurobench,
     resume,
@@ -33,7 +34,7 @@ from noisynets.run.settings.consumers import named, refusals
 COMMANDS: Registry[Command] = Registry(
     "command",
     (
-        Command("train", train, TrainArguments, Config),
+        Command("train", train, TrainArguments, Config, configured),
         Command("resume", resume, ResumeArguments),
         Command("eval", eval_, EvalArguments),
         Command("generate", generate, GenerateArguments),

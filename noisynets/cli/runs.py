@@ -9,29 +9,42 @@ from typing import Any
 
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
-from noisynets.core.settings import REQUIRED, Settings, setting
+from noisynets.core.settings import REQUIRED, setting
+from noisynets.core.values import made
 from noisynets.diagnose import settled
 from noisynets.diagnose.neurobench import complexity
-from noisynets.run.checkpoint import load_state
+from noisynets.run.checkpoint import load_state, write_atomically
 from noisynets.run.data import Data, load_data, load_others, load_test
 from noisynets.run.evaluate import EVALUATION, EVALUATION_BATCH, close, evaluate, threads
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.session import build, check_settings
 from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
+from noisynets.run.settings.files import read_settings, toml
 from noisynets.run.train import open_session, redraw
 from noisynets.run.train import train as run
-from noisynets.run.trust import Trust, TrustSettings, resuming
+from noisynets.run.trust import NotTrusted, Trust, TrustSettings, resuming
 from noisynets.systems.devices import advance_
 from noisynets.systems.settings import BoxSettings
 from noisynets.tasks.data.store import fetch
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainArguments(Settings):
+class TrainArguments(TrustSettings):
     """Arguments of `noisynets train`, beside the settings of the run."""
 
     out: Path | None = setting(
         None, "Folder of the run; must be new or empty. Unset: a free name under runs/."
+    )
+    config: Path | None = setting(
+        None,
+        "TOML file with settings, as --save-config writes it; options of the command line replace "
+        "those of the file.",
+        metavar="FILE",
+    )
+    save_config: Path | None = setting(
+        None,
+        "Write all settings, with the unset ones filled in, to a TOML file, and do not train.",
+        metavar="FILE",
     )
 
 
@@ -101,8 +114,30 @@ class NeurobenchArguments(RunArguments):
     )
 
 
+def configured(arguments: TrainArguments, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the command line, and those of the file that it names.
+
+    Raises:
+        InputError: if the file cannot be used, or names code that the command line does not name.
+    """
+    if arguments.config is None:
+        return given
+    found = read_settings(arguments.config) | given
+    trust = Trust(Trust.of(made(Config, given)).named, arguments.trust)
+    try:
+        trust.check(made(Config, found))
+    except NotTrusted as error:
+        raise NotTrusted(f"{arguments.config}: {error}") from error
+    return found
+
+
 def train(arguments: TrainArguments, config: Config) -> None:
     """Train a system on a task, then test it once."""
+    if arguments.save_config is not None:
+        text = toml(replace(resolve(config), device=config.device))
+        write_atomically(arguments.save_config, text.encode())
+        print(f"{arguments.save_config}: train with: noisynets train --config FILE")
+        return
     config = resolve(config)
     auto = config.sigma == "auto"
     build(replace(config, sigma=1.0) if auto else config)  # refuse before anything is written
