@@ -17,10 +17,12 @@ from noisynets.run.checkpoint import load_state, write_atomically
 from noisynets.run.data import Data, load_data, load_others, load_test
 from noisynets.run.evaluate import EVALUATION, EVALUATION_BATCH, close, evaluate, threads
 from noisynets.run.folder import RunFolder, create
+from noisynets.run.kept import exhausted
+from noisynets.run.schedule import extension
 from noisynets.run.session import build, check_settings
 from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
 from noisynets.run.settings.files import read_settings, toml
-from noisynets.run.train import open_session, redraw
+from noisynets.run.train import open_trained, redraw
 from noisynets.run.train import train as run
 from noisynets.run.trust import NotTrusted, Trust, TrustSettings, resuming
 from noisynets.systems.devices import advance_
@@ -75,9 +77,12 @@ class ResumeArguments(RunArguments):
     )
     epochs: int | None = setting(
         None,
-        "Epochs in all, to go on with a finished run; the schedule is then that of so many. "
-        "Unset: the run's own.",
+        "Epochs in all, to go on with a finished run; the schedule is then that of so many, so "
+        "that cosine raises the learning rate again. Unset: the run's own.",
         at_least=1,
+    )
+    patience: int | None = setting(
+        None, "Instead of the run's own: see train. 0: do not end early.", at_least=0
     )
 
 
@@ -96,6 +101,12 @@ class EvalArguments(RunArguments):
         "them. Unset: the run's own.",
     )
     device: str | None = setting(None, "auto, cpu or cuda. Unset: the run's own.")
+    epoch: int | None = setting(
+        None,
+        "Of a run with --keep all, the epoch whose weights are evaluated. Unset: the best one with "
+        "--keep best, else the last one.",
+        at_least=1,
+    )
     after: float = setting(
         0.0,
         "Time that passes on the device before it is read; only pcm drifts.",
@@ -165,15 +176,21 @@ def loaded(config: Config) -> Data:
 def resume(arguments: ResumeArguments) -> None:
     """Continue a run that was stopped, with the same bits as if it had not been."""
     folder = arguments.folder
-    config = folder.config(arguments.device or "auto")
-    if arguments.epochs is not None:
-        config = replace(config, epochs=arguments.epochs)
+    given = {"epochs": arguments.epochs, "patience": arguments.patience}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    before = folder.config(arguments.device or "auto")
+    config = resolve(replace(before, **changes))
     state = load_state(folder.checkpoint) if folder.checkpoint.is_file() else {}
     check_settings(state, config)
-    if arguments.epochs is not None:
-        folder.extend(arguments.epochs)
+    changed = {n: v for n, v in changes.items() if getattr(before, n) != v}
+    if changed:
+        folder.extend(**changed)
+    progress = state.get("progress", {})
+    done, rows = progress.get("epoch", config.epochs), progress.get("rows", [])
+    for note in extension(config, before.epochs, done).values():
+        print(f"noisynets: {note}", file=sys.stderr)
     summary = folder.summary()
-    complete = state.get("progress", {}).get("epoch", config.epochs) == config.epochs
+    complete = done == config.epochs or exhausted(config.patience, rows, task_of(config).measure)
     if summary is None or summary["diverged"] or not complete:
         run_folder(folder, device=arguments.device)
         return
@@ -187,9 +204,7 @@ def eval_(arguments: EvalArguments) -> None:
     run, split, device = arguments.run, arguments.split, arguments.device
     folder = arguments.folder
     config = folder.config(device)
-    if not folder.checkpoint.is_file():
-        raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
-    session = open_session(folder, device)
+    session = open_trained(folder, device, arguments.epoch)
     if arguments.data_dir is not None:
         examples = load_others(config, arguments.data_dir, split)
     elif split == "test":
@@ -221,9 +236,7 @@ def neurobench(arguments: NeurobenchArguments) -> None:
     run = arguments.run
     folder = arguments.folder
     config = folder.config("cpu")
-    if not folder.checkpoint.is_file():
-        raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
-    session = open_session(folder, "cpu")
+    session = open_trained(folder, "cpu")
     if session.task.world is not None:
         raise InputError(f"{run}: NeuroBench's metrics are of examples, not of episodes")
     train_set, val_set = load_data(config)

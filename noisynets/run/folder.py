@@ -93,10 +93,10 @@ class RunFolder:
         except NotTrusted:
             return False
 
-    def extend(self, epochs: int) -> None:
-        """Change the number of epochs; a run with fewer epochs is then unfinished."""
+    def extend(self, **changes: int) -> None:
+        """Change epochs or patience; a run with fewer epochs is then unfinished."""
         with locked(self.path):
-            values = read_json(self.path / "config.json") | {"epochs": epochs}
+            values = read_json(self.path / "config.json") | changes
             (self.path / "summary.json").unlink(missing_ok=True)
             self.write("config.json", values)
 

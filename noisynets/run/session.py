@@ -23,6 +23,7 @@ from noisynets.run.restored import (
     check_progress,
     check_vocabulary,
 )
+from noisynets.run.schedule import extension, share_of_rate
 from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, Rates, seeds, task_of
 from noisynets.run.summary import columns
 from noisynets.systems.catalogue import SYSTEMS
@@ -189,6 +190,8 @@ class Session:
             sums = state["meter"]["sums"].to(self.meter.sums).reshape(2)
             self.meter = Meter(sums, int(state["meter"]["count"]), self.task.measure)
             self.progress = Progress(**state["progress"])
+            recorded = state.get("settings", {}).get("epochs", self.config.epochs)
+            self.progress.notes |= extension(self.config, recorded, self.progress.epoch)
         except Exception as error:  # modules and estimators raise errors of many kinds
             raise InputError(
                 f"the checkpoint does not fit its config.json: {reason(error)}"
@@ -263,19 +266,6 @@ def build(config: Config) -> Session:
         if config.augment == "none"
         else Stream(seed["augmentation"], "augmentation"),
     )
-
-
-def share_of_rate(config: Config, done: float) -> float:
-    """Return the factor on the learning rate after a fraction `done` of the run.
-
-    >>> warm = Config(lr_warm_up=0.1)
-    >>> [round(share_of_rate(warm, done), 6) for done in (0.05, 0.1, 0.55, 1.0)]
-    [0.5, 1.0, 0.5, 0.0]
-    """
-    warm = config.lr_warm_up
-    if done < warm:
-        return done / warm
-    return SCHEDULES[config.schedule]((done - warm) / (1 - warm))
 
 
 def steps_per_epoch(config: Config, examples: int) -> int:

@@ -172,6 +172,22 @@ class TrainingSettings(Settings):
         common=True,
         changeable=True,
     )
+    patience: int = setting(
+        0,
+        "End the run when the validation score has not improved for so many epochs. 0: never.",
+        metavar="INT",
+        group=HOW,
+        at_least=0,
+        changeable=True,
+    )
+    keep: str = setting(
+        "last",
+        "Checkpoints: last; best, that of the best validation score too, which is then tested and "
+        "used by later commands; or all, one of every epoch.",
+        group=HOW,
+        kind="kind of checkpoints",
+        choices=("best", "last", "all"),
+    )
     batch_size: int = setting(
         100, "Examples per step.", metavar="INT", group=HOW, at_least=1, common=True
     )
