@@ -17,6 +17,7 @@ from PIL import Image
 from tiny import TASK
 
 from noisynets import cli
+from noisynets.run.session import build
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.tasks.data import TASKS
 
@@ -77,6 +78,7 @@ def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
         monkeypatch.setattr(f"noisynets.cli.{place}.fetch", lambda files, say: None)
     if words[0] == "train":
         files_of_users(tmp_path)
+        monkeypatch.setattr("noisynets.cli.runs.begun", build)  # --init-from RUN: there is none
         monkeypatch.chdir(tmp_path)
         cli.main(words)
         assert len(seen) == ("--save-config" not in words)

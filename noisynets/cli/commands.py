@@ -23,6 +23,14 @@ from noisynets.cli.runs import (
     train,
 )
 from noisynets.cli.texts import GenerateArguments, generate
+from noisynets.cli.uses import (
+    CompareArguments,
+    ExportArguments,
+    PredictArguments,
+    compare,
+    export,
+    predict,
+)
 from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
 from noisynets.core.settings import Option
@@ -37,6 +45,9 @@ COMMANDS: Registry[Command] = Registry(
         Command("train", train, TrainArguments, Config, configured),
         Command("resume", resume, ResumeArguments),
         Command("eval", eval_, EvalArguments),
+        Command("predict", predict, PredictArguments),
+        Command("export", export, ExportArguments),
+        Command("compare", compare, CompareArguments),
         Command("generate", generate, GenerateArguments),
         Command("diagnose", diagnose, DiagnoseArguments, Config),
         Command("show", show, ShowArguments),

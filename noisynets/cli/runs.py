@@ -19,11 +19,12 @@ from noisynets.run.evaluate import EVALUATION, EVALUATION_BATCH, close, evaluate
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.kept import exhausted
 from noisynets.run.schedule import extension
-from noisynets.run.session import build, check_settings
+from noisynets.run.session import check_settings
 from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
 from noisynets.run.settings.files import read_settings, toml
 from noisynets.run.train import open_trained, redraw
 from noisynets.run.train import train as run
+from noisynets.run.transfer import begun
 from noisynets.run.trust import NotTrusted, Trust, TrustSettings, resuming
 from noisynets.systems.devices import advance_
 from noisynets.systems.settings import BoxSettings
@@ -151,7 +152,7 @@ def train(arguments: TrainArguments, config: Config) -> None:
         return
     config = resolve(config)
     auto = config.sigma == "auto"
-    build(replace(config, sigma=1.0) if auto else config)  # refuse before anything is written
+    begun(replace(config, sigma=1.0) if auto else config)  # refuse before anything is written
     data = loaded(config)
     if auto:
         config = settled(config, data[0])

@@ -23,6 +23,7 @@ from noisynets.run.result import conclude, draw, missing, summarised
 from noisynets.run.session import Meter, Session, build, check_settings, steps_per_epoch
 from noisynets.run.settings import DTYPES, Config, seeds
 from noisynets.run.signals import Deferral, shielded
+from noisynets.run.transfer import begun
 from noisynets.run.trust import Trust, resuming
 from noisynets.tasks.data import Examples
 
@@ -124,7 +125,8 @@ def open_session(folder: RunFolder, device: str | None = None) -> Session:
         folder: of the run.
         device: instead of the run's own.
     """
-    session = build(folder.config(device))
+    config = folder.config(device)
+    session = build(config) if folder.checkpoint.is_file() else begun(config)
     if folder.checkpoint.is_file():
         state = load_state(folder.checkpoint)
         try:

@@ -40,8 +40,9 @@ def resolve(config: Config) -> Config:
     ...
     noisynets.core.errors.InputError: unknown rule 'amp': did you mean 'anp'? Known: anp, ...
     """
-    if config.data_dir == "":
-        raise InputError("--data-dir: the path is empty")
+    for name in ("data_dir", "init_from"):
+        if getattr(config, name) == "":
+            raise InputError(f"--{name.replace('_', '-')}: the path is empty")
     acting = is_environment(config.task)
     best = BEST_ACTING if acting else BEST
     config = replace(config, rule=best if config.rule == "best" else config.rule)
@@ -80,12 +81,17 @@ def resolve(config: Config) -> Config:
         **_time(config, task),
         device=device,
         env=tuple(config.env),
-        data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
+        data_dir=_absolute(config.data_dir),
+        init_from=_absolute(config.init_from),
     )
     wrong = problems(filled, task)
     if wrong:
         raise InputError("; ".join(wrong))
     return filled
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 TABLE = "gaussian-table"

@@ -172,6 +172,13 @@ class TrainingSettings(Settings):
         common=True,
         changeable=True,
     )
+    init_from: str | None = setting(
+        None,
+        "Initial weights: the folder of a run, or a state dict (.safetensors, .pt) with the names "
+        "of a plain network, as `export` writes it. Unset: drawn by --seed.",
+        metavar="PATH",
+        group=HOW,
+    )
     patience: int = setting(
         0,
         "End the run when the validation score has not improved for so many epochs. 0: never.",

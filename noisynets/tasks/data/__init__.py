@@ -14,7 +14,7 @@ from noisynets.tasks.data.measure import ACCURACY, NMSE, RETURN, Measure
 from noisynets.tasks.data.mnist import MNIST
 from noisynets.tasks.data.own import located, short
 from noisynets.tasks.data.randman import RANDMAN
-from noisynets.tasks.data.task import Examples, Task
+from noisynets.tasks.data.task import Examples, Inputs, Task
 from noisynets.tasks.data.text import TEXT, TINY_SHAKESPEARE
 from noisynets.tasks.data.tiny_imagenet import TINY_IMAGENET
 from noisynets.tasks.data.yin_yang import YIN_YANG
@@ -95,6 +95,7 @@ __all__ = [
     "RETURN",
     "TASKS",
     "Examples",
+    "Inputs",
     "Measure",
     "Task",
     "find_task",
