@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import chip_in_the_loop
+import numpy as np
 import own_box
 import own_effect
 import own_unit
 import pytest
 import recurrent
 import torch
+from PIL import Image
 from tiny import TASK
 
 from noisynets import cli
+from noisynets.run.session import build
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.tasks.data import TASKS
 
@@ -48,6 +51,16 @@ SPECIAL = {"SUITE", "mine.toml", "--data-dir", "speed", "networks"}
 """Words of the commands of `bench` that run no suite of the package."""
 
 
+def files_of_users(folder: Path) -> None:
+    """Write the files that commands of the docs name."""
+    for label in "ab":
+        (folder / "PATH" / label).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (4, 4)).save(folder / "PATH" / label / f"{i}.png")
+    np.savez(folder / "FILE.npz", x=np.ones((10, 2)), y=np.arange(10) % 2)
+    (folder / "run.toml").write_text('task = "yinyang"\nsystem = "mlp"\n')
+
+
 @pytest.mark.filterwarnings("ignore:product_dtype")  # slow on some processors
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
@@ -64,8 +77,11 @@ def test_commands_are_understood(command: str, monkeypatch, tmp_path) -> None:
     for place in ("runs", "benchmarks"):
         monkeypatch.setattr(f"noisynets.cli.{place}.fetch", lambda files, say: None)
     if words[0] == "train":
+        files_of_users(tmp_path)
+        monkeypatch.setattr("noisynets.cli.runs.begun", build)  # --init-from RUN: there is none
+        monkeypatch.chdir(tmp_path)
         cli.main(words)
-        assert len(seen) == 1
+        assert len(seen) == ("--save-config" not in words)
     elif words[0] == "bench" and not SPECIAL & set(words):
         found = lambda suite, path, **settings: seen.append(suite)  # noqa: E731
         monkeypatch.setattr("noisynets.cli.benchmarks.compare", found)

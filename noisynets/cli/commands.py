@@ -16,12 +16,21 @@ from noisynets.cli.runs import (
     NeurobenchArguments,
     ResumeArguments,
     TrainArguments,
+    configured,
     eval_,
     neurobench,
     resume,
     train,
 )
 from noisynets.cli.texts import GenerateArguments, generate
+from noisynets.cli.uses import (
+    CompareArguments,
+    ExportArguments,
+    PredictArguments,
+    compare,
+    export,
+    predict,
+)
 from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
 from noisynets.core.settings import Option
@@ -33,9 +42,12 @@ from noisynets.run.settings.consumers import named, refusals
 COMMANDS: Registry[Command] = Registry(
     "command",
     (
-        Command("train", train, TrainArguments, Config),
+        Command("train", train, TrainArguments, Config, configured),
         Command("resume", resume, ResumeArguments),
         Command("eval", eval_, EvalArguments),
+        Command("predict", predict, PredictArguments),
+        Command("export", export, ExportArguments),
+        Command("compare", compare, CompareArguments),
         Command("generate", generate, GenerateArguments),
         Command("diagnose", diagnose, DiagnoseArguments, Config),
         Command("show", show, ShowArguments),

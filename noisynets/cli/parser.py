@@ -37,12 +37,15 @@ class Command:
         run: what it does, with its own arguments and, if it takes settings, a config.
         arguments: declares its own arguments.
         settings: declares the settings that it also takes; None: it takes none.
+        completed: (arguments, settings that the command line gives) → these, and those of a file
+            that the arguments name; None: they name none.
     """
 
     name: str
     run: Callable[..., None]
     arguments: type[Settings]
     settings: type[Settings] | None = None
+    completed: Callable[[Any, dict[str, Any]], dict[str, Any]] | None = None
 
     @property
     def summary(self) -> str:
@@ -69,6 +72,7 @@ class Command:
             self.run(arguments)
         else:
             rest = {name: value for name, value in given.items() if name not in own}
+            rest = rest if self.completed is None else self.completed(arguments, rest)
             self.run(arguments, made(self.settings, rest))
 
 

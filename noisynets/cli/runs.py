@@ -9,29 +9,45 @@ from typing import Any
 
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
-from noisynets.core.settings import REQUIRED, Settings, setting
+from noisynets.core.settings import REQUIRED, setting
+from noisynets.core.values import made
 from noisynets.diagnose import settled
 from noisynets.diagnose.neurobench import complexity
-from noisynets.run.checkpoint import load_state
-from noisynets.run.data import Data, load_data, load_test
+from noisynets.run.checkpoint import load_state, write_atomically
+from noisynets.run.data import Data, load_data, load_others, load_test
 from noisynets.run.evaluate import EVALUATION, EVALUATION_BATCH, close, evaluate, threads
 from noisynets.run.folder import RunFolder, create
-from noisynets.run.session import build, check_settings
+from noisynets.run.kept import exhausted
+from noisynets.run.schedule import extension
+from noisynets.run.session import check_settings
 from noisynets.run.settings import DTYPES, Config, resolve, seeds, task_of
-from noisynets.run.train import open_session, redraw
+from noisynets.run.settings.files import read_settings, toml
+from noisynets.run.train import open_trained, redraw
 from noisynets.run.train import train as run
-from noisynets.run.trust import Trust, TrustSettings, resuming
+from noisynets.run.transfer import begun
+from noisynets.run.trust import NotTrusted, Trust, TrustSettings, resuming
 from noisynets.systems.devices import advance_
 from noisynets.systems.settings import BoxSettings
 from noisynets.tasks.data.store import fetch
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainArguments(Settings):
+class TrainArguments(TrustSettings):
     """Arguments of `noisynets train`, beside the settings of the run."""
 
     out: Path | None = setting(
         None, "Folder of the run; must be new or empty. Unset: a free name under runs/."
+    )
+    config: Path | None = setting(
+        None,
+        "TOML file with settings, as --save-config writes it; options of the command line replace "
+        "those of the file.",
+        metavar="FILE",
+    )
+    save_config: Path | None = setting(
+        None,
+        "Write all settings, with the unset ones filled in, to a TOML file, and do not train.",
+        metavar="FILE",
     )
 
 
@@ -62,9 +78,12 @@ class ResumeArguments(RunArguments):
     )
     epochs: int | None = setting(
         None,
-        "Epochs in all, to go on with a finished run; the schedule is then that of so many. "
-        "Unset: the run's own.",
+        "Epochs in all, to go on with a finished run; the schedule is then that of so many, so "
+        "that cosine raises the learning rate again. Unset: the run's own.",
         at_least=1,
+    )
+    patience: int | None = setting(
+        None, "Instead of the run's own: see train. 0: do not end early.", at_least=0
     )
 
 
@@ -77,7 +96,18 @@ class EvalArguments(RunArguments):
         "Examples: test, validation or train. Choose no settings by the test set.",
         choices=("test", "validation", "train"),
     )
+    data_dir: Path | None = setting(
+        None,
+        "Other files to evaluate on, as for train; of pictures or arrays without parts, all of "
+        "them. Unset: the run's own.",
+    )
     device: str | None = setting(None, "auto, cpu or cuda. Unset: the run's own.")
+    epoch: int | None = setting(
+        None,
+        "Of a run with --keep all, the epoch whose weights are evaluated. Unset: the best one with "
+        "--keep best, else the last one.",
+        at_least=1,
+    )
     after: float = setting(
         0.0,
         "Time that passes on the device before it is read; only pcm drifts.",
@@ -96,11 +126,33 @@ class NeurobenchArguments(RunArguments):
     )
 
 
+def configured(arguments: TrainArguments, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the command line, and those of the file that it names.
+
+    Raises:
+        InputError: if the file cannot be used, or names code that the command line does not name.
+    """
+    if arguments.config is None:
+        return given
+    found = read_settings(arguments.config) | given
+    trust = Trust(Trust.of(made(Config, given)).named, arguments.trust)
+    try:
+        trust.check(made(Config, found))
+    except NotTrusted as error:
+        raise NotTrusted(f"{arguments.config}: {error}") from error
+    return found
+
+
 def train(arguments: TrainArguments, config: Config) -> None:
     """Train a system on a task, then test it once."""
+    if arguments.save_config is not None:
+        text = toml(replace(resolve(config), device=config.device))
+        write_atomically(arguments.save_config, text.encode())
+        print(f"{arguments.save_config}: train with: noisynets train --config FILE")
+        return
     config = resolve(config)
     auto = config.sigma == "auto"
-    build(replace(config, sigma=1.0) if auto else config)  # refuse before anything is written
+    begun(replace(config, sigma=1.0) if auto else config)  # refuse before anything is written
     data = loaded(config)
     if auto:
         config = settled(config, data[0])
@@ -113,23 +165,33 @@ def loaded(config: Config) -> Data:
     task = task_of(config)
     if task.files is not None and config.data_dir is None:
         fetch(task.files, say=lambda line: print(line, file=sys.stderr))
-    if config.data_dir is not None:
+    if config.data_dir is not None or task.own is not None:
         print(f"{task.name}: {task.summary}")
+    if task.own is not None:
+        print("\n".join(task.own.understood))
+        if config.steps:
+            print(f"T = {config.steps} time steps in {config.system}")
     return load_data(config)
 
 
 def resume(arguments: ResumeArguments) -> None:
     """Continue a run that was stopped, with the same bits as if it had not been."""
     folder = arguments.folder
-    config = folder.config(arguments.device or "auto")
-    if arguments.epochs is not None:
-        config = replace(config, epochs=arguments.epochs)
+    given = {"epochs": arguments.epochs, "patience": arguments.patience}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    before = folder.config(arguments.device or "auto")
+    config = resolve(replace(before, **changes))
     state = load_state(folder.checkpoint) if folder.checkpoint.is_file() else {}
     check_settings(state, config)
-    if arguments.epochs is not None:
-        folder.extend(arguments.epochs)
+    changed = {n: v for n, v in changes.items() if getattr(before, n) != v}
+    if changed:
+        folder.extend(**changed)
+    progress = state.get("progress", {})
+    done, rows = progress.get("epoch", config.epochs), progress.get("rows", [])
+    for note in extension(config, before.epochs, done).values():
+        print(f"noisynets: {note}", file=sys.stderr)
     summary = folder.summary()
-    complete = state.get("progress", {}).get("epoch", config.epochs) == config.epochs
+    complete = done == config.epochs or exhausted(config.patience, rows, task_of(config).measure)
     if summary is None or summary["diverged"] or not complete:
         run_folder(folder, device=arguments.device)
         return
@@ -143,10 +205,10 @@ def eval_(arguments: EvalArguments) -> None:
     run, split, device = arguments.run, arguments.split, arguments.device
     folder = arguments.folder
     config = folder.config(device)
-    if not folder.checkpoint.is_file():
-        raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
-    session = open_session(folder, device)
-    if split == "test":
+    session = open_trained(folder, device, arguments.epoch)
+    if arguments.data_dir is not None:
+        examples = load_others(config, arguments.data_dir, split)
+    elif split == "test":
         examples = load_test(config)
     else:
         train_set, val_set = load_data(config)
@@ -161,7 +223,8 @@ def eval_(arguments: EvalArguments) -> None:
         loss, score = evaluate(session, examples)
         closing = close(session, ("val" if split == "validation" else split,))
     name = session.task.measure.name
-    print(f"{split} {name} {score:.4f}, loss {loss:.4f} ({len(examples)} examples)")
+    where = split if arguments.data_dir is None else f"{arguments.data_dir}:"
+    print(f"{where} {name} {score:.4f}, loss {loss:.4f} ({len(examples)} examples)")
     for name, value in closing.items():
         print(f"{name} {value:.4f}")
 
@@ -174,9 +237,7 @@ def neurobench(arguments: NeurobenchArguments) -> None:
     run = arguments.run
     folder = arguments.folder
     config = folder.config("cpu")
-    if not folder.checkpoint.is_file():
-        raise InputError(f"{run}: no checkpoint yet; continue with: noisynets resume {run}")
-    session = open_session(folder, "cpu")
+    session = open_trained(folder, "cpu")
     if session.task.world is not None:
         raise InputError(f"{run}: NeuroBench's metrics are of examples, not of episodes")
     train_set, val_set = load_data(config)

@@ -8,7 +8,7 @@ from noisynets.cli.runs import RunArguments
 from noisynets.core.errors import InputError
 from noisynets.core.settings import setting
 from noisynets.run.evaluate import evaluating, threads
-from noisynets.run.train import open_session
+from noisynets.run.train import open_trained
 from noisynets.tasks.data.generation import LENGTH, generated
 
 
@@ -34,9 +34,7 @@ def generate(arguments: GenerateArguments) -> None:
     """Continue a prompt with a run that has learned a text, character by character."""
     a, folder = arguments, arguments.folder
     config = folder.config(a.device)
-    if not folder.checkpoint.is_file():
-        raise InputError(f"{a.run}: no checkpoint yet; continue with: noisynets resume {a.run}")
-    session = open_session(folder, a.device)
+    session = open_trained(folder, a.device)
     if not session.task.vocabulary:
         raise InputError(f"{a.run}: has learned {config.task}, which is no text")
     with threads(session), evaluating(session.system):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from noisynets.core.errors import InputError
 from noisynets.run.memory import check_memory
 from noisynets.run.settings import Config, task_of
-from noisynets.tasks.data import Examples
+from noisynets.tasks.data import Examples, Task
 
 Data = tuple[Examples, Examples | None]
 """Training and validation examples; None: all examples are trained on."""
@@ -44,6 +45,45 @@ def load_test(config: Config) -> Examples:
     if config.standardise:
         test_set = test_set.standardised(_training(config)[0])
     return test_set.to(torch.device(config.device))
+
+
+def load_others(config: Config, path: Path, split: str) -> Examples:
+    """Load examples of other files than those of the run, with the same classes.
+
+    Args:
+        config: resolved settings of the run.
+        path: of the files.
+        split: 'train', 'validation' or 'test'; of own files without parts, all are returned.
+
+    Raises:
+        InputError: if they cannot be used, or do not fit the task.
+    """
+    own = task_of(config).own
+    if own is None:
+        other = replace(config, data_dir=str(path.absolute()))
+        _check_same(task_of(config), task_of(other), path)
+        if split == "test":
+            return load_test(other)
+        train_set, val_set = load_data(other)
+        if split == "train":
+            return train_set
+        if val_set is None:
+            raise InputError("trained with --final-fit, so there is no validation set")
+        return val_set
+    found = own.others(path, split)
+    if config.standardise:
+        found = found.standardised(_training(config)[0])
+    return found.to(torch.device(config.device))
+
+
+def _check_same(task: Task, other: Task, path: Path) -> None:
+    """Raise an InputError for files whose examples have other shapes or symbols."""
+    if task.vocabulary != other.vocabulary or (task.input_shape, task.classes, task.steps) != (
+        other.input_shape,
+        other.classes,
+        other.steps,
+    ):
+        raise InputError(f"{path}: {other.summary}; the run has learned {task.summary}")
 
 
 def _training(config: Config) -> Data:

@@ -22,6 +22,7 @@ from noisynets.run.lock import LOCK, locked
 from noisynets.run.settings import Config, resolve
 from noisynets.run.summary import columns, problems
 from noisynets.run.trust import NOBODY, NotTrusted, Trust
+from noisynets.tasks.data import short
 
 LONGEST = 2**26
 """Bytes of a file of results, at most."""
@@ -92,10 +93,10 @@ class RunFolder:
         except NotTrusted:
             return False
 
-    def extend(self, epochs: int) -> None:
-        """Change the number of epochs; a run with fewer epochs is then unfinished."""
+    def extend(self, **changes: int) -> None:
+        """Change epochs or patience; a run with fewer epochs is then unfinished."""
         with locked(self.path):
-            values = read_json(self.path / "config.json") | {"epochs": epochs}
+            values = read_json(self.path / "config.json") | changes
             (self.path / "summary.json").unlink(missing_ok=True)
             self.write("config.json", values)
 
@@ -195,7 +196,7 @@ def _refuse_full(path: Path) -> None:
 def _free_name(config: Config) -> Path:
     """Make a new folder under runs/, and return it."""
     widths = [*map(str, config.hidden or (f"{config.layers}x{config.width}",))]
-    parts = [config.task.replace("/", "-"), config.system, *widths, config.rule]
+    parts = [short(config.task), config.system, *widths, config.rule]
     name = "-".join([*parts, f"seed{config.seed}"])
     for n in count(1):
         path = Path("runs") / (name if n == 1 else f"{name}-{n}")

@@ -25,6 +25,22 @@ def check_vocabulary(learned: str, now: str) -> None:
         )
 
 
+def check_files(learned: str, now: str) -> None:
+    """Check that a user's own files are as they were when the run began.
+
+    Args:
+        learned: checksum of the examples of the checkpoint; '': of another kind of task.
+        now: checksum of the examples.
+
+    Raises:
+        InputError: if it is another one.
+    """
+    if learned != now:
+        raise InputError(
+            "the task's files have changed since the run began: restore them, or start another run"
+        )
+
+
 def check_progress(values: dict[str, Any], columns: Sequence[str]) -> None:
     """Check the types of a run's progress.
 

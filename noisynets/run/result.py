@@ -14,6 +14,7 @@ from noisynets.run.checkpoint import write_atomically
 from noisynets.run.data import load_test
 from noisynets.run.evaluate import close, evaluate, evaluate_outputs, evaluating, recorded
 from noisynets.run.folder import RunFolder
+from noisynets.run.kept import judged_epoch
 from noisynets.run.report import draw_curves, draw_spikes
 from noisynets.run.session import Session, steps_per_epoch
 from noisynets.run.trust import resuming
@@ -128,13 +129,15 @@ def summarised(
         diverged: whether the run has diverged.
     """
     config, progress = session.config, session.progress
-    last = progress.rows[-1] if progress.rows else {}
+    epoch = len(progress.rows) if diverged else judged_epoch(session)
+    row = progress.rows[epoch - 1] if progress.rows else {}
     score = session.task.measure.name
     return {
         f"test_{score}": results["test"][1] if "test" in results else None,
         "test_loss": results["test"][0] if "test" in results else None,
-        f"val_{score}": last.get(f"val_{score}"),
+        f"val_{score}": row.get(f"val_{score}"),
         f"train_{score}": results["train"][1] if "train" in results else None,
+        "epoch": epoch,
         "sample_forwards": progress.sample_forwards,
         "seconds": round(progress.seconds, 3),
         "peak_memory_mb": _peak_memory_mb(config.device),

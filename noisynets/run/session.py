@@ -17,7 +17,13 @@ from noisynets.core.types import Estimate, Estimator
 from noisynets.core.values import differing, written
 from noisynets.estimators.methods import METHODS
 from noisynets.run.memory import check_memory
-from noisynets.run.restored import check_optimiser, check_progress, check_vocabulary
+from noisynets.run.restored import (
+    check_files,
+    check_optimiser,
+    check_progress,
+    check_vocabulary,
+)
+from noisynets.run.schedule import extension, share_of_rate
 from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, Rates, seeds, task_of
 from noisynets.run.summary import columns
 from noisynets.systems.catalogue import SYSTEMS
@@ -134,6 +140,7 @@ class Session:
             "progress": asdict(self.progress),
             "settings": written(self.config),
             "vocabulary": self.task.vocabulary,
+            "files": "" if self.task.own is None else self.task.own.fingerprint,
         }
 
     def _advanced(self) -> dict[str, Any]:
@@ -168,6 +175,8 @@ class Session:
             InputError: if it belongs to other settings.
         """
         check_vocabulary(state.get("vocabulary", ""), self.task.vocabulary)
+        own = self.task.own
+        check_files(state.get("files", ""), "" if own is None else own.fingerprint)
         try:
             check_progress(state["progress"], columns(self.task.measure.name))
             check_optimiser(state["optimiser"], self.optimiser)
@@ -181,6 +190,8 @@ class Session:
             sums = state["meter"]["sums"].to(self.meter.sums).reshape(2)
             self.meter = Meter(sums, int(state["meter"]["count"]), self.task.measure)
             self.progress = Progress(**state["progress"])
+            recorded = state.get("settings", {}).get("epochs", self.config.epochs)
+            self.progress.notes |= extension(self.config, recorded, self.progress.epoch)
         except Exception as error:  # modules and estimators raise errors of many kinds
             raise InputError(
                 f"the checkpoint does not fit its config.json: {reason(error)}"
@@ -255,19 +266,6 @@ def build(config: Config) -> Session:
         if config.augment == "none"
         else Stream(seed["augmentation"], "augmentation"),
     )
-
-
-def share_of_rate(config: Config, done: float) -> float:
-    """Return the factor on the learning rate after a fraction `done` of the run.
-
-    >>> warm = Config(lr_warm_up=0.1)
-    >>> [round(share_of_rate(warm, done), 6) for done in (0.05, 0.1, 0.55, 1.0)]
-    [0.5, 1.0, 0.5, 0.0]
-    """
-    warm = config.lr_warm_up
-    if done < warm:
-        return done / warm
-    return SCHEDULES[config.schedule]((done - warm) / (1 - warm))
 
 
 def steps_per_epoch(config: Config, examples: int) -> int:

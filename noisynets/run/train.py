@@ -17,11 +17,13 @@ from noisynets.run.checkpoint import load_state, save_state
 from noisynets.run.data import Data, load_data
 from noisynets.run.evaluate import EVALUATION_BATCH, evaluate, recorded, threads
 from noisynets.run.folder import RunFolder, create
+from noisynets.run.kept import exhausted, keep_checkpoint, use_judged_
 from noisynets.run.lock import locked
 from noisynets.run.result import conclude, draw, missing, summarised
 from noisynets.run.session import Meter, Session, build, check_settings, steps_per_epoch
 from noisynets.run.settings import DTYPES, Config, seeds
 from noisynets.run.signals import Deferral, shielded
+from noisynets.run.transfer import begun
 from noisynets.run.trust import Trust, resuming
 from noisynets.tasks.data import Examples
 
@@ -62,6 +64,7 @@ def train(
                 with Deferral() as signals:
                     _run_epochs(folder, session, train_set, val_set, progress_bar, signals)
                 session.keep_()
+                use_judged_(folder, session)
                 return conclude(folder, session, train_set, val_set)
             except Diverged:
                 folder.write_summary(summarised(session, {}, diverged=True))
@@ -84,7 +87,7 @@ def redraw(folder: RunFolder, summary: dict[str, Any], device: str | None = None
     if not gone or not folder.checkpoint.is_file():
         return []
     with locked(folder.path):
-        session, recordings = open_session(folder, device), []
+        session, recordings = open_trained(folder, device), []
         with threads(session):
             if folder.spikes.name in gone:
                 train_set, val_set = load_data(session.config)
@@ -122,7 +125,8 @@ def open_session(folder: RunFolder, device: str | None = None) -> Session:
         folder: of the run.
         device: instead of the run's own.
     """
-    session = build(folder.config(device))
+    config = folder.config(device)
+    session = build(config) if folder.checkpoint.is_file() else begun(config)
     if folder.checkpoint.is_file():
         state = load_state(folder.checkpoint)
         try:
@@ -130,6 +134,26 @@ def open_session(folder: RunFolder, device: str | None = None) -> Session:
             session.restore_(state)
         except InputError as error:
             raise InputError(f"{folder.checkpoint}: {error}") from error
+    return session
+
+
+def open_trained(folder: RunFolder, device: str | None = None, epoch: int | None = None) -> Session:
+    """Build the session of a run that has a checkpoint, with the weights that are its result.
+
+    Args:
+        folder: of the run.
+        device: instead of the run's own.
+        epoch: whose weights; None: the best one with `--keep best`, else the last one.
+
+    Raises:
+        InputError: if there is no checkpoint, or not of that epoch.
+    """
+    folder.config(device)
+    if not folder.checkpoint.is_file():
+        path = folder.path
+        raise InputError(f"{path}: no checkpoint yet; continue with: noisynets resume {path}")
+    session = open_session(folder, device)
+    use_judged_(folder, session, epoch)
     return session
 
 
@@ -156,7 +180,8 @@ def _run_epochs(
     )
     held_out = train_set.first(EVALUATION_BATCH) if val_set is None else val_set
     with bar:
-        while progress.epoch < config.epochs:
+        measure, patience = session.task.measure, config.patience
+        while progress.epoch < config.epochs and not exhausted(patience, progress.rows, measure):
             _run_epoch(folder, session, train_set, bar, signals)
             train_loss, train_score = session.meter.read()
             session.keep_()
@@ -173,6 +198,7 @@ def _run_epochs(
                 "seconds": round(progress.seconds, 3),
             }
             progress.rows.append(row)
+            keep_checkpoint(folder, session)
             session.meter = Meter.zero(train_set.y.device, session.task.measure)
             _save(folder, session)
             folder.write_metrics(progress.rows, score)

@@ -13,6 +13,7 @@ from noisynets.run.settings.optimisers import OPTIMISERS
 from noisynets.run.settings.settings import Config
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.tasks.data import TASKS
+from noisynets.tasks.data.own import FOLDER
 from noisynets.tasks.environments import is_environment
 
 
@@ -60,6 +61,10 @@ CONSUMERS: Registry[Consumer] = Registry(
             lambda name: f"{name} has none: use adamw" if OPTIMISERS[name].decay is None else "",
         ),
         "texts": Consumer("task", lambda name: "" if is_text(name) else f"{name} is no text"),
+        "folders of pictures": Consumer(
+            "task",
+            lambda name: "" if name.startswith(FOLDER) else f"{name} is no folder of pictures",
+        ),
         "environments": Consumer(
             "task", lambda name: "" if is_environment(name) else f"{name} is no environment"
         ),

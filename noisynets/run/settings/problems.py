@@ -36,6 +36,9 @@ def _training(c: Config) -> Iterator[str]:
         yield f"--correction {c.correction:g}: the credit is made of the same loss differences"
     if c.correction and c.credit_over == "steps":
         yield f"--correction {c.correction:g}: needs --credit-over trial"
+    if c.final_fit and (c.patience or c.keep == "best"):
+        option = f"--patience {c.patience}" if c.patience else "--keep best"
+        yield f"{option}: with --final-fit there is no validation set to judge by"
     cores = os.cpu_count() or 1
     if c.threads > cores:
         yield f"--threads {c.threads}: this machine has {cores}"
@@ -167,7 +170,7 @@ def unused(rule: str) -> dict[str, str]:
     >>> sorted(unused("bp"))[:3]
     ['correction', 'credit_over', 'decor_lr']
     >>> sorted(unused("danp"))
-    ['correction', 'loss_gradient', 'pairs_every', 'physical']
+    ['correction', 'loss_gradient', 'pairs_every', 'physical', 'position_discount']
     """
     found = {n: list(refusals(option, {"rule": rule})) for n, option in options(Config).items()}
     return {name: why[0] for name, why in found.items() if why}

@@ -16,7 +16,7 @@ from noisynets.run.settings.problems import problems
 from noisynets.run.settings.settings import Config
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.settings import NO_DEVICE
-from noisynets.tasks.data import Task, find_task
+from noisynets.tasks.data import Task, find_task, located
 from noisynets.tasks.environments import (
     ENVIRONMENTS,
     LR,
@@ -40,8 +40,9 @@ def resolve(config: Config) -> Config:
     ...
     noisynets.core.errors.InputError: unknown rule 'amp': did you mean 'anp'? Known: anp, ...
     """
-    if config.data_dir == "":
-        raise InputError("--data-dir: the path is empty")
+    for name in ("data_dir", "init_from"):
+        if getattr(config, name) == "":
+            raise InputError(f"--{name.replace('_', '-')}: the path is empty")
     acting = is_environment(config.task)
     best = BEST_ACTING if acting else BEST
     config = replace(config, rule=best if config.rule == "best" else config.rule)
@@ -64,6 +65,7 @@ def resolve(config: Config) -> Config:
     device = _device(config.device)
     filled = replace(
         config,
+        task=located(config.task),
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
         device_preset=preset or NO_DEVICE,
@@ -79,12 +81,17 @@ def resolve(config: Config) -> Config:
         **_time(config, task),
         device=device,
         env=tuple(config.env),
-        data_dir=None if config.data_dir is None else str(Path(config.data_dir).absolute()),
+        data_dir=_absolute(config.data_dir),
+        init_from=_absolute(config.init_from),
     )
     wrong = problems(filled, task)
     if wrong:
         raise InputError("; ".join(wrong))
     return filled
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 TABLE = "gaussian-table"
@@ -112,7 +119,7 @@ def task_of(config: Config) -> Task:
     if is_environment(config.task):
         return environment_task(config.task, config.env, config.random_numbers)
     folder = None if config.data_dir is None else Path(config.data_dir)
-    task = find_task(config.task, folder, ENVIRONMENTS)
+    task = find_task(config.task, folder, ENVIRONMENTS, config.size)
     return task if task.with_context is None else task.with_context(config.context)
 
 

@@ -111,6 +111,16 @@ class TaskSettings(Settings):
         kind="augmentation",
         choices=AUGMENTATIONS,
     )
+    size: int = setting(
+        0,
+        "Cut the pictures of a folder to squares, and resize them to so many pixels a side. 0: "
+        "leave them as they are; they must then have equal sizes.",
+        metavar="INT",
+        group=WHAT,
+        at_least=0,
+        at_most=4096,
+        used_by=("folders of pictures",),
+    )
     encoder: str | None = setting(
         None,
         lambda: (
@@ -141,8 +151,8 @@ class TaskSettings(Settings):
     test: bool = setting(True, "Read the test set at the end; not while settings are chosen.")
     data_dir: str | None = setting(
         None,
-        "Folder with the task's files; for events, sarcos and text, a file. Unset: the cache; for "
-        "text, that of the package.",
+        "Folder with the task's files; for events, sarcos and text, a file; for folder: and "
+        "arrays:, where they have been moved to. Unset: the cache; for text, that of the package.",
         metavar="PATH",
         used_by=("examples",),
         changeable=True,
@@ -161,6 +171,29 @@ class TrainingSettings(Settings):
         at_least=1,
         common=True,
         changeable=True,
+    )
+    init_from: str | None = setting(
+        None,
+        "Initial weights: the folder of a run, or a state dict (.safetensors, .pt) with the names "
+        "of a plain network, as `export` writes it. Unset: drawn by --seed.",
+        metavar="PATH",
+        group=HOW,
+    )
+    patience: int = setting(
+        0,
+        "End the run when the validation score has not improved for so many epochs. 0: never.",
+        metavar="INT",
+        group=HOW,
+        at_least=0,
+        changeable=True,
+    )
+    keep: str = setting(
+        "last",
+        "Checkpoints: last; best, that of the best validation score too, which is then tested and "
+        "used by later commands; or all, one of every epoch.",
+        group=HOW,
+        kind="kind of checkpoints",
+        choices=("best", "last", "all"),
     )
     batch_size: int = setting(
         100, "Examples per step.", metavar="INT", group=HOW, at_least=1, common=True

@@ -177,6 +177,33 @@ def windows(text: Tensor, length: int, offset: int = 0) -> Examples:
     return Examples(x, y, text=text)
 
 
+Inputs = tuple[Tensor, list[str]]
+"""Inputs (n, ...), and what they are called: file names, or rows."""
+
+
+@dataclass(frozen=True)
+class OwnFiles:
+    """What is known of a user's own files, beside the examples.
+
+    Attributes:
+        labels: names of the classes, by their number; (): the targets are numbers.
+        fingerprint: checksum of all examples.
+        understood: lines that say how the files were understood.
+        inputs: (path) → inputs of further files, prepared as those of the task.
+        others: (path, part) → examples of other files with the same classes; part is 'train',
+            'validation' or 'test', and all examples are returned of files without parts.
+        target: mean and standard deviation by which targets are standardised, each (outputs,);
+            None: they are labels.
+    """
+
+    labels: tuple[str, ...]
+    fingerprint: str
+    understood: tuple[str, ...]
+    inputs: Callable[[Path], Inputs]
+    others: Callable[[Path, str], Examples]
+    target: tuple[Tensor, Tensor] | None = None
+
+
 Predictor = Callable[[Tensor], Tensor]
 """A trained system as a function: inputs (B, *input_shape) → outputs (B, outputs)."""
 
@@ -218,6 +245,7 @@ class Task:
             none.
         vocabulary: characters of a text, by the number of their symbol; '': it is no text.
         with_context: (T) → the same text in windows of T symbols; None: it is no text.
+        own: of tasks that are made of a user's own files; None: it is another one.
     """
 
     name: str
@@ -235,6 +263,7 @@ class Task:
     pictures: Callable[[nn.Module], dict[str, bytes]] | None = None
     vocabulary: str = ""
     with_context: Callable[[int], Task] | None = None
+    own: OwnFiles | None = None
 
     def training(
         self, folder: Path | None = None, final_fit: bool = False

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from noisynets.core.registry import Registry
+from noisynets.tasks.data.own import is_own
 
 if TYPE_CHECKING:
     from noisynets.tasks.data import Task
@@ -46,7 +47,11 @@ def is_environment(name: str) -> bool:
 
     >>> [is_environment(name) for name in ("cartpole", "LunarLander-v3", "gym:mine", "mnist")]
     [True, True, True, False]
+    >>> is_environment("folder:pictures-v2")
+    False
     """
+    if is_own(name):
+        return False
     return name in ENVIRONMENTS or name.startswith(PREFIX) or bool(_VERSION.search(name))
 
 
