@@ -9,7 +9,7 @@ from noisynets.cli.benchmarks import BenchArguments, bench
 from noisynets.cli.boxes import CheckArguments, check_box
 from noisynets.cli.datasets import DataArguments, data
 from noisynets.cli.diagnosis import DiagnoseArguments, diagnose
-from noisynets.cli.listing import ListArguments, ShowArguments, list_, show
+from noisynets.cli.listing import ListArguments, list_
 from noisynets.cli.parser import Command, help_of, parsed
 from noisynets.cli.runs import (
     EvalArguments,
@@ -21,6 +21,7 @@ from noisynets.cli.runs import (
     resume,
     train,
 )
+from noisynets.cli.showing import ShowArguments, show
 from noisynets.cli.texts import GenerateArguments, generate
 from noisynets.core.errors import InputError
 from noisynets.core.registry import Registry
