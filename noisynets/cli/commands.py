@@ -11,6 +11,7 @@ from noisynets.cli.datasets import DataArguments, data
 from noisynets.cli.diagnosis import DiagnoseArguments, diagnose
 from noisynets.cli.listing import ListArguments, list_
 from noisynets.cli.parser import Command, help_of, parsed
+from noisynets.cli.reporting import ReportArguments, report
 from noisynets.cli.runs import (
     EvalArguments,
     NeurobenchArguments,
@@ -40,6 +41,7 @@ COMMANDS: Registry[Command] = Registry(
         Command("generate", generate, GenerateArguments),
         Command("diagnose", diagnose, DiagnoseArguments, Config),
         Command("show", show, ShowArguments),
+        Command("report", report, ReportArguments),
         Command("neurobench", neurobench, NeurobenchArguments),
         Command("data", data, DataArguments),
         Command("bench", bench, BenchArguments),
