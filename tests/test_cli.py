@@ -79,7 +79,7 @@ def call(*args: str) -> int:
             "has no noise of its own at its",
         ),
         (["show", "mlp", "--out", "nowhere/a.png"], "there is no folder nowhere"),
-        (["show", "sing-mlp"], "unknown system 'sing-mlp': did you mean 'sign-mlp'?"),
+        (["show", "sing-mlp"], "unknown run folder or system 'sing-mlp': did you mean 'sign-mlp'?"),
         (["show", "analog-mlp", "--device-preset", "pcn"], "did you mean 'pcm'?"),
         (["show", "quantised-mlp", "--bits", "0"], "--bits 0 must be within 1..24"),
         (["train", "--augment", "crop-flp"], "did you mean 'crop-flip'?"),

@@ -77,7 +77,16 @@ class Entry:
     @property
     def folder(self) -> str:
         """Name of the case, as that of a folder."""
-        return "".join(c if c.isalnum() else "-" for c in self.case).strip("-")
+        return folder_of(self.case)
+
+
+def folder_of(case: str) -> str:
+    """Return the name of a case as that of a folder.
+
+    >>> folder_of("noisy, 64-64")
+    'noisy--64-64'
+    """
+    return "".join(c if c.isalnum() else "-" for c in case).strip("-")
 
 
 @dataclass(frozen=True)

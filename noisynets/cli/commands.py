@@ -9,8 +9,9 @@ from noisynets.cli.benchmarks import BenchArguments, bench
 from noisynets.cli.boxes import CheckArguments, check_box
 from noisynets.cli.datasets import DataArguments, data
 from noisynets.cli.diagnosis import DiagnoseArguments, diagnose
-from noisynets.cli.listing import ListArguments, ShowArguments, list_, show
+from noisynets.cli.listing import ListArguments, list_
 from noisynets.cli.parser import Command, help_of, parsed
+from noisynets.cli.reporting import ReportArguments, report
 from noisynets.cli.runs import (
     EvalArguments,
     NeurobenchArguments,
@@ -22,6 +23,7 @@ from noisynets.cli.runs import (
     resume,
     train,
 )
+from noisynets.cli.showing import ShowArguments, show
 from noisynets.cli.texts import GenerateArguments, generate
 from noisynets.cli.uses import (
     CompareArguments,
@@ -51,6 +53,7 @@ COMMANDS: Registry[Command] = Registry(
         Command("generate", generate, GenerateArguments),
         Command("diagnose", diagnose, DiagnoseArguments, Config),
         Command("show", show, ShowArguments),
+        Command("report", report, ReportArguments),
         Command("neurobench", neurobench, NeurobenchArguments),
         Command("data", data, DataArguments),
         Command("bench", bench, BenchArguments),

@@ -1,80 +1,16 @@
-"""Transfer curves of systems, and lists of what is registered."""
+"""Lists of what is registered."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-from torch import nn
+from dataclasses import dataclass
 
 from noisynets.bench import summaries
-from noisynets.core.errors import InputError
-from noisynets.core.settings import REQUIRED, Settings, setting
-from noisynets.core.values import declared, part
-from noisynets.diagnose.transfer import panels
-from noisynets.diagnose.transfer_picture import draw_transfer
+from noisynets.core.settings import Settings
 from noisynets.estimators.methods import METHODS
-from noisynets.run.settings import Config, resolve
 from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
 from noisynets.systems.devices import PRESETS
-from noisynets.systems.settings import NetworkSettings
 from noisynets.tasks.data import FROM_FILES, TASKS
 from noisynets.tasks.environments import ENVIRONMENTS
-
-
-def _setting(name: str) -> Any:
-    """Declare an argument that is a setting of systems."""
-    found = declared(NetworkSettings)[name]
-    return field(default=found.default, metadata={"setting": found.setting})
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShowArguments(Settings):
-    """Arguments of `noisynets show`."""
-
-    system: str = setting(
-        REQUIRED,
-        "System, as for train.",
-        metavar="SYSTEM",
-        positional=True,
-        choices=SYSTEMS,
-    )
-    device_preset: str | None = _setting("device_preset")
-    intrinsic_noise: float | None = _setting("intrinsic_noise")
-    bits: int = _setting("bits")
-    out: Path | None = setting(
-        None, "Picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here."
-    )
-
-
-def show(arguments: ShowArguments) -> None:
-    """Draw the transfer curve of a system's first layer and unit, with the band of their noise."""
-    system, out = arguments.system, arguments.out
-    acts = system in SYSTEMS and SYSTEMS[system].acts
-    given = Config(
-        task="cartpole" if acts else "mnist",
-        system=system,
-        device_preset=arguments.device_preset,
-        intrinsic_noise=arguments.intrinsic_noise,
-        bits=arguments.bits,
-    )
-    config = resolve(given)
-
-    def build_with(points: int, chip: int) -> nn.Module:
-        settings = part(
-            config, NetworkSettings, hidden=(points,), device_seed=chip, noise_seed=1000 * chip
-        )
-        return SYSTEMS[config.system].build((1, 1, 1), 1, settings)
-
-    name = system if config.device_preset == "none" else f"{system}-{config.device_preset}"
-    path = Path(f"{name}.png") if out is None else out
-    if not path.parent.is_dir():
-        raise InputError(f"--out {path}: there is no folder {path.parent}")
-    noise = f", own noise {config.intrinsic_noise:g}" if config.intrinsic_noise else ""
-    device = "" if config.device_preset == "none" else f" on {config.device_preset}"
-    draw_transfer(path, f"{system}{device}{noise}", panels(build_with))
-    print(path)
 
 
 @dataclass(frozen=True, kw_only=True)
