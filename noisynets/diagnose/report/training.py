@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from noisynets.run.page import Block, Line, Table, curves
-from noisynets.run.session import share_of_rate
+from noisynets.run.schedule import share_of_rate
 from noisynets.run.settings import Config, task_of
 from noisynets.tasks.data import ACCURACY
 

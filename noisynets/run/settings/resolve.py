@@ -51,16 +51,7 @@ def resolve(config: Config) -> Config:
     system, method = SYSTEMS[config.system], METHODS[config.rule]
     own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
     preset = system.device_preset if config.device_preset is None else config.preset
-    noisy = (own > 0 or preset is not None) and config.noise_during != "evaluation"
-    sigma = method.sigma_in_noise if noisy else method.sigma
-    if sigma and system.sigma and not noisy and method.perturbs == "nodes":
-        sigma = system.sigma
-    if acting and sigma:
-        sigma = SIGMA if method.perturbs == "nodes" else WEIGHT_SIGMA
-    if config.sigma == "auto" and sigma is None and not method.injects:
-        beside = f" beside the noise that {config.system} has of its own"
-        where = "" if method.perturbs == "nothing" else beside
-        raise InputError(f"--sigma auto: {config.rule!r} injects nothing{where}: leave it out")
+    sigma = _sigma(config)
     given = sigma if config.sigma is None else config.sigma
     device = _device(config.device)
     filled = replace(
@@ -88,6 +79,28 @@ def resolve(config: Config) -> Config:
     if wrong:
         raise InputError("; ".join(wrong))
     return filled
+
+
+def _sigma(config: Config) -> float | None:
+    """Return the tuned σ of what is injected; None: nothing is.
+
+    Raises:
+        InputError: if it is to be measured, where nothing is injected.
+    """
+    system, method = SYSTEMS[config.system], METHODS[config.rule]
+    own = system.intrinsic_noise if config.intrinsic_noise is None else config.intrinsic_noise
+    preset = system.device_preset if config.device_preset is None else config.preset
+    noisy = (own > 0 or preset is not None) and config.noise_during != "evaluation"
+    sigma = method.sigma_in_noise if noisy else method.sigma
+    if sigma and system.sigma and not noisy and method.perturbs == "nodes":
+        sigma = system.sigma
+    if is_environment(config.task) and sigma:
+        sigma = SIGMA if method.perturbs == "nodes" else WEIGHT_SIGMA
+    if config.sigma == "auto" and sigma is None and not method.injects:
+        beside = f" beside the noise that {config.system} has of its own"
+        where = "" if method.perturbs == "nothing" else beside
+        raise InputError(f"--sigma auto: {config.rule!r} injects nothing{where}: leave it out")
+    return sigma
 
 
 def _absolute(path: str | None) -> str | None:

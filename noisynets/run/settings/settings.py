@@ -161,7 +161,7 @@ class TaskSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Settings):
-    """Settings of training and of the machine."""
+    """Settings of training."""
 
     epochs: int = setting(
         20,
@@ -291,6 +291,12 @@ class TrainingSettings(Settings):
         group=HOW,
         used_by=("rules that decorrelate",),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineSettings(Settings):
+    """Random numbers, and the machine."""
+
     seed: int = setting(
         0,
         "Seed of the initial weights, the order of examples, and all noise.",
@@ -317,7 +323,9 @@ class TrainingSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Config(NetworkSettings, PerturbationSettings, TrainingSettings, TaskSettings):
+class Config(
+    NetworkSettings, PerturbationSettings, MachineSettings, TrainingSettings, TaskSettings
+):
     """All settings of a run.
 
     What is derived from them is computed whenever a config is made.
@@ -339,7 +347,7 @@ class Config(NetworkSettings, PerturbationSettings, TrainingSettings, TaskSettin
         object.__setattr__(self, "straight_through", differentiates)
 
 
-def seeds(config: TrainingSettings) -> dict[str, int]:
+def seeds(config: MachineSettings) -> dict[str, int]:
     """Independent seeds: weights, the system's noise, injected noise, order, encoding, pictures."""
     names = ("weights", "system", "injection", "order", "encoding", "augmentation")
     states = np.random.SeedSequence(config.seed).generate_state(len(names))
