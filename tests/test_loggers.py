@@ -80,6 +80,7 @@ def test_tensorboard_reads_what_was_logged(tmp_path: Path, monkeypatch) -> None:
         assert "settings/text_summary" in events.Tags()["tensors"]
 
 
+@pytest.mark.filterwarnings("ignore")  # of SQLAlchemy, which mlflow uses
 def test_mlflow_reads_what_was_logged(tmp_path: Path, monkeypatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
