@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -102,6 +103,7 @@ class Session:
     encoding: Stream | None
     augmentation: Stream | None
     kept: dict[str, Any] = field(default_factory=dict)
+    log: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
 
     def encode(self, x: Tensor, stream: Stream | None) -> Tensor:
         """Encode inputs (B, ...) for the system; random spikes are drawn from `stream`."""

@@ -19,6 +19,7 @@ from noisynets.run.evaluate import EVALUATION_BATCH, evaluate, recorded, threads
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.kept import exhausted, keep_checkpoint, use_judged_
 from noisynets.run.lock import locked
+from noisynets.run.loggers import logged, results_of, step_values, values_of
 from noisynets.run.result import conclude, draw, missing, summarised
 from noisynets.run.session import Meter, Session, build, check_settings, steps_per_epoch
 from noisynets.run.settings import DTYPES, Config, seeds
@@ -59,13 +60,16 @@ def train(
     with locked(folder.path):
         session = open_session(folder, device)
         train_set, val_set = load_data(session.config) if data is None else data
-        with threads(session):
+        done = _steps_done(session, train_set)
+        with threads(session), logged(folder, session.config, done) as session.log:
             try:
                 with Deferral() as signals:
                     _run_epochs(folder, session, train_set, val_set, progress_bar, signals)
                 session.keep_()
                 use_judged_(folder, session)
-                return conclude(folder, session, train_set, val_set)
+                summary = conclude(folder, session, train_set, val_set)
+                session.log(_steps_done(session, train_set), results_of(summary))
+                return summary
             except Diverged:
                 folder.write_summary(summarised(session, {}, diverged=True))
                 raise
@@ -198,6 +202,7 @@ def _run_epochs(
                 "seconds": round(progress.seconds, 3),
             }
             progress.rows.append(row)
+            session.log(_steps_done(session, train_set), values_of(row))
             keep_checkpoint(folder, session)
             session.meter = Meter.zero(train_set.y.device, session.task.measure)
             _save(folder, session)
@@ -230,6 +235,7 @@ def _run_epoch(
         if first or progress.step % GUARD_STEPS == 0 or progress.step == len(batches):
             loss, _ = guard.read()
             progress.first_loss = loss if first else progress.first_loss
+            session.log(_steps_done(session, train_set), step_values(session, loss))
             _check_divergence(session, loss)
             now = time.perf_counter()
             where = f"epoch {progress.epoch + 1}/{config.epochs}"
@@ -244,6 +250,12 @@ def _run_epoch(
             progress.seconds += time.perf_counter() - clock
             _save(folder, session)
             signals.deliver()
+
+
+def _steps_done(session: Session, train_set: Examples) -> int:
+    """Return the number of finished steps of the run."""
+    progress = session.progress
+    return progress.epoch * steps_per_epoch(session.config, len(train_set)) + progress.step
 
 
 def _save(folder: RunFolder, session: Session, state: dict[str, Any] | None = None) -> None:

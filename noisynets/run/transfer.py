@@ -23,6 +23,7 @@ from noisynets.core.types import Physical, Wrapper
 from noisynets.run.checkpoint import load_state
 from noisynets.run.folder import RunFolder
 from noisynets.run.kept import best
+from noisynets.run.loggers import check_log
 from noisynets.run.session import Session, build
 from noisynets.run.settings import Config
 
@@ -34,8 +35,10 @@ def begun(config: Config) -> Session:
     """Build the session of a run that begins, with the initial weights that its settings name.
 
     Raises:
-        InputError: for settings that contradict each other, or weights that do not fit.
+        InputError: for settings that contradict each other, weights that do not fit, or a log whose
+            package is not installed.
     """
+    check_log(config)
     session = build(config)
     if config.init_from is not None:
         take_(session.system, read_weights(Path(config.init_from)), config.init_from)

@@ -39,6 +39,9 @@ SCHEDULES: Registry[Callable[[float], float]] = Registry(
 )
 """A factor on a rate after a fraction `done` of the run."""
 
+LOGS = ("csv", "tensorboard", "wandb", "mlflow")
+"""Logs for other programs; `noisynets.run.loggers` writes them."""
+
 
 @dataclass(frozen=True)
 class TaskSettings(Settings):
@@ -194,6 +197,14 @@ class TrainingSettings(Settings):
         group=HOW,
         kind="kind of checkpoints",
         choices=("best", "last", "all"),
+    )
+    log: str | None = setting(
+        None,
+        f"Log loss, scores and learning rate during training for another program: "
+        f"{', '.join(LOGS)}. All but csv need the extra [loggers].",
+        kind="log",
+        choices=LOGS,
+        changeable=True,
     )
     batch_size: int = setting(
         100, "Examples per step.", metavar="INT", group=HOW, at_least=1, common=True
