@@ -8,9 +8,11 @@ from noisynets.systems.pulses.layer import Pulsed, pulsed_layers
 from noisynets.systems.pulses.optimiser import PulseOptimiser
 from noisynets.systems.pulses.presets import PULSED
 from noisynets.systems.pulses.sgd import PulsedSGD
+from noisynets.systems.pulses.updates import UPDATES, Update, UpdateRates
 
 __all__ = [
     "PULSED",
+    "UPDATES",
     "MixedPrecisionSGD",
     "Pulsed",
     "PulsedArray",
@@ -18,6 +20,8 @@ __all__ = [
     "PulsedSGD",
     "PulseOptimiser",
     "ThresholdSGD",
+    "Update",
+    "UpdateRates",
     "Writes",
     "pulsed_layers",
     "writes",

@@ -149,6 +149,11 @@ class PulsedDevice:
         return point if self.low < point < self.high else math.nan
 
     @property
+    def differs(self) -> bool:
+        """True if devices differ from one another."""
+        return any(getattr(self, f.name) for f in fields(self) if f.name.endswith("spread"))
+
+    @property
     def states(self) -> float:
         """Number of steps Δw within the range."""
         return (self.high - self.low) / self.step
