@@ -13,6 +13,7 @@ from noisynets.rules import SCALINGS
 from noisynets.run.settings import OPTIMISERS, SCHEDULES, Config, resolve, seeds
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.devices import PRESETS
+from noisynets.systems.pulses import PULSED, UPDATES
 
 numbers = st.none() | st.floats(allow_nan=True, allow_infinity=True)
 names = st.sampled_from
@@ -36,6 +37,9 @@ names = st.sampled_from
             "intrinsic_noise": numbers,
             "device_preset": st.none() | names([*PRESETS, "none", "nothing"]),
             "device_seed": st.integers(-1, 3),
+            "writes": st.none() | names([*PULSED, "nothing"]),
+            "update": st.none() | names([*UPDATES, "nothing"]),
+            "write_threshold": st.floats(allow_nan=True, allow_infinity=True),
             "noise_during": names(["both", "training", "evaluation", "never"]),
             "freeze_hidden": st.booleans(),
             "bits": st.integers(-1, 5),

@@ -20,7 +20,7 @@ from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.lock import LOCK, locked
 from noisynets.run.settings import Config, resolve
-from noisynets.run.summary import columns, problems
+from noisynets.run.summary import WRITES, columns, problems
 from noisynets.run.trust import NOBODY, NotTrusted, Trust
 from noisynets.tasks.data import short
 
@@ -100,10 +100,12 @@ class RunFolder:
             (self.path / "summary.json").unlink(missing_ok=True)
             self.write("config.json", values)
 
-    def write_metrics(self, rows: Sequence[dict[str, Any]], score: str = "accuracy") -> None:
-        """Write metrics.csv: a row per epoch."""
+    def write_metrics(
+        self, rows: Sequence[dict[str, Any]], score: str = "accuracy", pulsed: bool = False
+    ) -> None:
+        """Write metrics.csv: a row per epoch, with the writes of a run on pulsed devices."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns(score), lineterminator="\n")
+        writer = csv.DictWriter(text, columns(score, pulsed), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self.path / "metrics.csv", text.getvalue().encode())
@@ -144,8 +146,9 @@ class RunFolder:
         text = read_text(file, limit=LONGEST, advice=ADVICE)
         try:
             head, *rows = list(csv.reader(text.splitlines(), strict=True)) or [[]]
-            if tuple(head) != columns(score) or any(len(row) != len(head) for row in rows):
-                raise ValueError(f"its columns are not {', '.join(columns(score))}")
+            known = columns(score, pulsed=WRITES in head)
+            if tuple(head) != known or any(len(row) != len(head) for row in rows):
+                raise ValueError(f"its columns are not {', '.join(known)}")
             if not text.endswith("\n"):
                 raise ValueError("its last line is cut off")
             cells = [[float(cell) if cell else None for cell in row] for row in rows]

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+from torch import nn
 
 from noisynets.core.errors import InputError
 from noisynets.core.trial import RollOut
@@ -17,7 +18,9 @@ from noisynets.run.folder import RunFolder
 from noisynets.run.kept import judged_epoch
 from noisynets.run.report import draw_curves, draw_spikes
 from noisynets.run.session import Session, steps_per_epoch
+from noisynets.run.summary import WRITES
 from noisynets.run.trust import resuming
+from noisynets.systems.pulses import writes
 from noisynets.systems.spiking import Recording
 from noisynets.tasks.data import Examples
 
@@ -132,7 +135,7 @@ def summarised(
     epoch = len(progress.rows) if diverged else judged_epoch(session)
     row = progress.rows[epoch - 1] if progress.rows else {}
     score = session.task.measure.name
-    return {
+    known = {
         f"test_{score}": results["test"][1] if "test" in results else None,
         "test_loss": results["test"][0] if "test" in results else None,
         f"val_{score}": row.get(f"val_{score}"),
@@ -147,6 +150,22 @@ def summarised(
         "seed": config.seed,
         "diverged": diverged,
         "notes": session.notes(),
+    }
+    return known if config.writes is None else known | _written(session.system)
+
+
+def _written(system: nn.Module) -> dict[str, Any]:
+    """Return how often the devices of a system were written, for summary.json."""
+    layers = writes(system)
+    pulses = sum(each.pulses for each in layers.values())
+    energies = [each.energy for each in layers.values() if each.energy is not None]
+    return {
+        WRITES: pulses / sum(each.weights for each in layers.values()),
+        "writes_by_layer": {name: round(each.per_weight, 6) for name, each in layers.items()},
+        "most_writes_of_a_device": max(each.largest for each in layers.values()),
+        "pulses": pulses,
+        "worn_devices": sum(each.worn for each in layers.values()),
+        "write_energy_joules": sum(energies) if len(energies) == len(layers) else None,
     }
 
 

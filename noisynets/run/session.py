@@ -10,7 +10,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.decorrelation import Decorrelated, decorrelate, decorrelations
+from noisynets.core.decorrelation import (
+    Decorrelated,
+    DecorrelatedConv2d,
+    decorrelate,
+    decorrelations,
+)
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
 from noisynets.core.reading import reason
@@ -28,6 +33,7 @@ from noisynets.run.schedule import extension, share_of_rate
 from noisynets.run.settings import DTYPES, OPTIMISERS, SCHEDULES, Config, Rates, seeds, task_of
 from noisynets.run.summary import columns
 from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.pulses import UPDATES, UpdateRates
 from noisynets.systems.spiking import ENCODERS
 from noisynets.tasks.data import AUGMENTATIONS, Measure, Task
 
@@ -180,7 +186,9 @@ class Session:
         own = self.task.own
         check_files(state.get("files", ""), "" if own is None else own.fingerprint)
         try:
-            check_progress(state["progress"], columns(self.task.measure.name))
+            check_progress(
+                state["progress"], columns(self.task.measure.name, self.config.writes is not None)
+            )
             check_optimiser(state["optimiser"], self.optimiser)
             self.system.load_state_dict(state["system"])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -246,20 +254,17 @@ def build(config: Config) -> Session:
             demean=config.demean,
             rows=config.decor_rows,
         )
+        if config.writes and any(isinstance(m, DecorrelatedConv2d) for m in system.modules()):
+            raise InputError(
+                f"--rule {config.rule}: its convolutions have another kernel in every step, which "
+                f"the devices of --writes {config.writes} cannot hold: use a rule without a d"
+            )
     return Session(
         config=config,
         task=task,
         system=system,
         estimator=method.make(system, task.measure.loss, config),
-        optimiser=OPTIMISERS[config.optimiser].make(
-            system.parameters(),
-            Rates(
-                lr=_given(config.lr),
-                beta2=config.adam_beta2,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay or 0.0,
-            ),
-        ),
+        optimiser=_optimiser(system, config),
         decorrelations=[module for _, module in decorrelations(system)],
         meter=Meter.zero(device, task.measure),
         progress=Progress(),
@@ -267,6 +272,23 @@ def build(config: Config) -> Session:
         augmentation=None
         if config.augment == "none"
         else Stream(seed["augmentation"], "augmentation"),
+    )
+
+
+def _optimiser(system: nn.Module, config: Config) -> torch.optim.Optimizer:
+    lr = _given(config.lr)
+    if config.writes is not None:
+        assert config.update is not None, "the settings are not resolved"
+        rates = UpdateRates(lr=lr, threshold=config.write_threshold)
+        return UPDATES[config.update].make(system, rates)
+    return OPTIMISERS[config.optimiser].make(
+        system.parameters(),
+        Rates(
+            lr=lr,
+            beta2=config.adam_beta2,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay or 0.0,
+        ),
     )
 
 

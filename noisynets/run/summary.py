@@ -12,13 +12,21 @@ NAMES = ("task", "system", "rule", "seed")
 """Settings that a summary repeats."""
 
 
-def columns(score: str) -> tuple[str, ...]:
-    """Columns of metrics.csv, for the name of a score.
+WRITES = "writes_per_weight"
+"""Column of runs on pulsed devices: pulses so far, divided by the number of weights."""
+
+
+def columns(score: str, pulsed: bool = False) -> tuple[str, ...]:
+    """Columns of metrics.csv.
 
     The seconds are those of training: loading data and evaluating are not in them.
+
+    Args:
+        score: its name.
+        pulsed: the run is on pulsed devices.
     """
     judged = ("train_loss", f"train_{score}", "val_loss", f"val_{score}")
-    return ("epoch", *judged, "sample_forwards", "seconds")
+    return ("epoch", *judged, "sample_forwards", "seconds", *([WRITES] if pulsed else []))
 
 
 def problems(summary: Any, config: Config) -> Iterator[str]:
@@ -109,6 +117,12 @@ OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "tokens_per_second": (_amount, "no number"),
     "environment_steps": (_amount, "no number"),
     "spikes_per_step": (_rates, "no table of numbers"),
+    WRITES: (_amount, "no number"),
+    "pulses": (_amount, "no number"),
+    "most_writes_of_a_device": (_amount, "no number"),
+    "worn_devices": (_amount, "no number"),
+    "write_energy_joules": (_amount, "no number"),
+    "writes_by_layer": (_rates, "no table of numbers"),
     "notes": (_texts, "no list of texts"),
     "pictures": (_files, "no list of names of files"),
 }

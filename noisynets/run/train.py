@@ -24,8 +24,10 @@ from noisynets.run.result import conclude, draw, missing, summarised
 from noisynets.run.session import Meter, Session, build, check_settings, steps_per_epoch
 from noisynets.run.settings import DTYPES, Config, seeds
 from noisynets.run.signals import Deferral, shielded
+from noisynets.run.summary import WRITES
 from noisynets.run.transfer import begun
 from noisynets.run.trust import Trust, resuming
+from noisynets.systems.pulses import writes_per_weight
 from noisynets.tasks.data import Examples
 
 GUARD_STEPS = 50
@@ -170,9 +172,10 @@ def _run_epochs(
     signals: Deferral,
 ) -> None:
     config, progress, score = session.config, session.progress, session.task.measure.name
+    pulsed = config.writes is not None
     if not folder.checkpoint.is_file():
         _save(folder, session)
-    folder.write_metrics(progress.rows, score)
+    folder.write_metrics(progress.rows, score, pulsed)
     steps = steps_per_epoch(config, len(train_set))
     bar = tqdm(
         total=config.epochs * steps,
@@ -201,12 +204,14 @@ def _run_epochs(
                 "sample_forwards": progress.sample_forwards,
                 "seconds": round(progress.seconds, 3),
             }
+            if pulsed:
+                row[WRITES] = round(writes_per_weight(session.system), 6)
             progress.rows.append(row)
             session.log(_steps_done(session, train_set), values_of(row))
             keep_checkpoint(folder, session)
             session.meter = Meter.zero(train_set.y.device, session.task.measure)
             _save(folder, session)
-            folder.write_metrics(progress.rows, score)
+            folder.write_metrics(progress.rows, score, pulsed)
             if signals.came:
                 signals.deliver()
 

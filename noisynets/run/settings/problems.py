@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import torch
+
 from noisynets.core.errors import InputError
 from noisynets.core.noise import check_sigma
 from noisynets.core.settings import DTYPES
@@ -12,16 +14,24 @@ from noisynets.core.values import options, out_of_range, value
 from noisynets.estimators.methods import METHODS
 from noisynets.run.settings.consumers import refusals
 from noisynets.run.settings.optimisers import OPTIMISERS
-from noisynets.run.settings.settings import Config
+from noisynets.run.settings.settings import UPDATE, Config
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.devices import PRESETS
+from noisynets.systems.pulses import PULSED, UPDATES
 from noisynets.systems.spiking import ENCODERS, NEURONS
 from noisynets.tasks.data import Task
 
 
 def problems(c: Config, task: Task) -> list[str]:
     """Name everything that is wrong with settings whose gaps are filled, a line each."""
-    parts = (_training(c), _noise(c), _rule_and_system(c, task), _box(c), _inputs(c, task))
+    parts = (
+        _training(c),
+        _noise(c),
+        _pulses(c),
+        _rule_and_system(c, task),
+        _box(c),
+        _inputs(c, task),
+    )
     found = [*out_of_range(c), *(line for part in parts for line in part)]
     if SYSTEMS[c.system].spiking:
         found += _trial(c, task)
@@ -58,11 +68,33 @@ def _noise(c: Config) -> Iterator[str]:
     if still and c.noise_during != "both":
         yield f"--noise-during {c.noise_during}: the system has no noise of its own at its nodes"
     differ = [preset.name for preset in PRESETS.values() if preset.spread]
-    if c.device_seed and c.preset not in differ and not system.boxed:
+    written = c.writes is not None and PULSED[c.writes].differs
+    if c.device_seed and c.preset not in differ and not (system.boxed or written):
         yield (
             f"--device-seed {c.device_seed}: device {c.device_preset!r} is the same on every "
             f"chip; devices that differ: {', '.join(differ)}"
         )
+
+
+def _pulses(c: Config) -> Iterator[str]:
+    """Name what cannot be done to weights that are written by pulses, or are not."""
+    default = Config()
+    if c.writes is None:
+        if c.update is not None:
+            yield f"--update {c.update}: nothing is written by pulses: name devices with --writes"
+        if c.write_threshold != default.write_threshold:
+            yield f"--write-threshold {c.write_threshold:g}: nothing is written by pulses"
+        return
+    if SYSTEMS[c.system].boxed:
+        yield f"--writes {c.writes}: a box is a device by itself"
+    if DTYPES[c.dtype].itemsize < torch.float32.itemsize:
+        yield f"--writes {c.writes}: a pulse is below the precision of {c.dtype}: use float32"
+    if c.optimiser != default.optimiser:
+        yield f"--optimiser {c.optimiser}: --update says how pulsed weights are written"
+    if c.adam_beta2 is not None:
+        yield f"--adam-beta2 {c.adam_beta2:g}: --update {c.update} has no second moments"
+    if c.write_threshold != default.write_threshold and not UPDATES[c.update or UPDATE].threshold:
+        yield f"--write-threshold {c.write_threshold:g}: --update {c.update} has none"
 
 
 def _rule_and_system(c: Config, task: Task) -> Iterator[str]:

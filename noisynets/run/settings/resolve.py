@@ -13,8 +13,9 @@ from noisynets.core.values import check_names
 from noisynets.estimators.methods import BEST, BEST_ACTING, METHODS
 from noisynets.run.settings.optimisers import OPTIMISERS
 from noisynets.run.settings.problems import problems
-from noisynets.run.settings.settings import Config
+from noisynets.run.settings.settings import UPDATE, Config
 from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.pulses import UPDATES
 from noisynets.systems.settings import NO_DEVICE
 from noisynets.tasks.data import Task, find_task, located
 from noisynets.tasks.environments import (
@@ -60,7 +61,8 @@ def resolve(config: Config) -> Config:
         hidden=system.hidden if config.hidden is None else tuple(config.hidden),
         intrinsic_noise=own,
         device_preset=preset or NO_DEVICE,
-        lr=(LR if acting else method.lr) if config.lr is None else config.lr,
+        lr=_lr(config, acting) if config.lr is None else config.lr,
+        update=(config.update or UPDATE) if config.writes else config.update,
         sigma=given,
         decor_lr=method.decor_lr if config.decor_lr is None else config.decor_lr,
         adam_beta2=_beta2(config),
@@ -122,8 +124,16 @@ def _sampler(config: Config, device: str) -> str:
     return config.noise or (TABLE if quicker and method.noise == "gaussian" else method.noise)
 
 
+def _lr(config: Config, acting: bool) -> float:
+    """Return the learning rate where none is given."""
+    if config.writes is not None:
+        return UPDATES[config.update or UPDATE].lr
+    return LR if acting else METHODS[config.rule].lr
+
+
 def _beta2(config: Config) -> float | None:
-    own = METHODS[config.rule].adam_beta2 if OPTIMISERS[config.optimiser].moments else None
+    moments = OPTIMISERS[config.optimiser].moments and config.writes is None
+    own = METHODS[config.rule].adam_beta2 if moments else None
     return own if config.adam_beta2 is None else config.adam_beta2
 
 

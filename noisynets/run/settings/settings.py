@@ -24,6 +24,7 @@ from noisynets.estimators.methods import BEST, METHODS, tuned
 from noisynets.estimators.settings import PerturbationSettings
 from noisynets.run.settings.optimisers import OPTIMISERS
 from noisynets.systems.catalogue import ARCHITECTURES, BOXES, FAMILIES, SYSTEMS
+from noisynets.systems.pulses import UPDATES
 from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.spiking import ENCODERS
 from noisynets.tasks.data import AUGMENTATIONS, FROM_FILES, TASKS
@@ -41,6 +42,9 @@ SCHEDULES: Registry[Callable[[float], float]] = Registry(
 
 LOGS = ("csv", "tensorboard", "wandb", "mlflow")
 """Logs for other programs; `noisynets.run.loggers` writes them."""
+
+UPDATE = "threshold"
+"""How pulsed weights are written where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +232,23 @@ class TrainingSettings(Settings):
         lambda: f"Optimiser: {', '.join(OPTIMISERS)}.",
         group=HOW,
         choices=OPTIMISERS,
+    )
+    update: str | None = setting(
+        None,
+        lambda: (
+            f"How the weights on the devices of --writes are written: {', '.join(UPDATES)}. Unset: "
+            f"{UPDATE}. It replaces --optimiser."
+        ),
+        group=HOW,
+        choices=UPDATES,
+    )
+    write_threshold: float = setting(
+        1.0,
+        "With --update threshold: accumulated steps at which a weight is written.",
+        unit="mean steps of the device",
+        group=HOW,
+        at_least=1,
+        at_most=31,
     )
     adam_beta2: float | None = setting(
         None,

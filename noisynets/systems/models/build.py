@@ -17,6 +17,7 @@ from noisynets.core.types import Wrapper
 from noisynets.core.values import part, refuse
 from noisynets.systems.devices import AdditiveGaussian, Chip, During, Noisy, TrialGaussian
 from noisynets.systems.initialisation import INITIALISATIONS
+from noisynets.systems.pulses import Pulsed
 from noisynets.systems.settings import NetworkSettings
 from noisynets.systems.spiking import FIRINGS, NEURONS, Neuron, Recurrent
 from noisynets.systems.units import Bernoulli, Quantiser, Sign, Step, StraightThrough
@@ -123,6 +124,7 @@ def dressed(
             layer.requires_grad_(False)
             nn.ModuleList(loops).requires_grad_(False)
         node = _on_device(layer, build, chip, seed=salted(build.noise_seed, f"layer {i}"))
+        node = _pulsed(node, layer, build, f"layer {i}")
         if last:
             return [*found, (node, nn.Identity())]
         units = make(build, salted(build.noise_seed, f"units {i}"))
@@ -131,6 +133,7 @@ def dressed(
                 raise InputError("recurrent layers need spiking neurons as their units")
             seed = salted(build.noise_seed, f"recurrent layer {i}")
             loop = _on_device(loops[i], build, chip, seed)
+            loop = _pulsed(loop, loops[i], build, f"recurrent layer {i}")
             units = Recurrent(units, loop)
         if norm is not None:
             normalised = norm(len(layer.get_parameter("weight")))
@@ -163,6 +166,19 @@ def _on_device(layer: nn.Module, build: NetworkSettings, chip: Chip | None, seed
     if isinstance(node, Wrapper) and build.noise_during != "both":
         node = During(build.noise_during, node)
     return node
+
+
+def _pulsed(node: nn.Module, layer: nn.Module, build: NetworkSettings, place: str) -> nn.Module:
+    """Put the weights of a layer on pulsed devices; a table of symbols is read beside them."""
+    if build.writes is None or isinstance(layer, nn.Embedding):
+        return node
+    purpose = f"pulsed devices of {place}"
+    return Pulsed(
+        node,
+        build.writes,
+        device_seed=salted(build.device_seed, purpose),
+        seed=salted(build.noise_seed, purpose),
+    )
 
 
 @torch.no_grad()
