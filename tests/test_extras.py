@@ -20,7 +20,7 @@ from noisynets.diagnose.neurobench import complexity
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-DEVELOPERS = {"test", "dev", "zoo"}
+DEVELOPERS = {"test", "dev", "zoo", "aihwkit"}
 USERS = {
     "nengo": {"nengo"},
     "tonic": {"tonic"},

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from noisynets.core.errors import InputError
+from noisynets.core.extras import extra
 from noisynets.core.reading import read_json, read_text, reason
 from noisynets.core.registry import Registry
 from noisynets.core.values import written
@@ -182,7 +183,8 @@ def _tensorboard(folder: RunFolder, config: Config, done: int) -> tuple[Write, C
 
 def _wandb(folder: RunFolder, config: Config, done: int) -> tuple[Write, Callable[[], None]]:
     """A run of Weights & Biases, of the project noisynets, or $WANDB_PROJECT."""
-    import wandb
+    with extra("loggers", "--log wandb"):
+        import wandb
 
     known = _known(folder, "wandb")
     run = wandb.init(
@@ -199,7 +201,8 @@ def _wandb(folder: RunFolder, config: Config, done: int) -> tuple[Write, Callabl
 
 def _mlflow(folder: RunFolder, config: Config, done: int) -> tuple[Write, Callable[[], None]]:
     """A run of MLflow, of the experiment noisynets, at $MLFLOW_TRACKING_URI."""
-    import mlflow
+    with extra("loggers", "--log mlflow"):
+        import mlflow
 
     known = _known(folder, "mlflow")
     client = mlflow.MlflowClient()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
+from noisynets.core.extras import extra
 from noisynets.run.page.blocks import Plot
 
 MARKED = 30
@@ -54,7 +55,7 @@ def curves(
         logs: names of the axes that are logarithmic: '', 'x', 'y' or 'xy'.
         height: in pixels.
     """
-    import plotly.graph_objects as go
+    go = _plotly()
 
     figure = go.Figure()
     for i, line in enumerate(lines):
@@ -99,7 +100,7 @@ def heatmap(
         y: label of the rows.
         written: what stands in the cells; empty: nothing.
     """
-    import plotly.graph_objects as go
+    go = _plotly()
 
     shown: dict[str, Any] = {"text": written, "texttemplate": "%{text}"} if written else {}
     cells = go.Heatmap(
@@ -125,7 +126,7 @@ def raster(
         neurons: that have spiked.
         shape: number of steps and of neurons.
     """
-    import plotly.graph_objects as go
+    go = _plotly()
 
     marker = {"symbol": "line-ns-open", "size": 5, "line": {"width": 1.5}}
     hover = "neuron %{y}, step %{x}<extra></extra>"
@@ -158,7 +159,7 @@ def bars(
         y: label of the axis.
         logs: 'y' if it is logarithmic where heights differ much.
     """
-    import plotly.graph_objects as go
+    go = _plotly()
 
     figure = go.Figure()
     labels = [escape(name) for name in names]
@@ -205,3 +206,9 @@ def _plot(caption: str, figure: Any, height: int) -> Plot:
     """Return a block with a figure; the page has its colours and margins (templates/page.js)."""
     figure.update_layout(template="none")
     return Plot(caption, json.loads(figure.to_json()), height)
+
+
+def _plotly() -> Any:
+    with extra("report", "a report"):
+        import plotly.graph_objects as go
+    return go

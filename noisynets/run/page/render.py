@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib.metadata import version
-from importlib.util import find_spec
 
-from noisynets.core.errors import InputError
+from noisynets.core.extras import extra
 from noisynets.run.page.blocks import Page, Plot
 
 
@@ -17,8 +16,7 @@ def needs_plotly() -> None:
     Raises:
         InputError: if it is not installed.
     """
-    if find_spec("plotly") is None:
-        raise InputError("plotly is not installed: python -m pip install 'noisynets[report]'")
+    _plotly()
 
 
 def rendered(page: Page) -> str:
@@ -30,7 +28,8 @@ def rendered(page: Page) -> str:
     Args:
         page: what it shows.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    with extra("report", "report"):
+        from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = Environment(
         loader=PackageLoader("noisynets.run.page"),
@@ -53,7 +52,8 @@ def rendered(page: Page) -> str:
 
 
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
+    with extra("report", "report"):
+        from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
 
