@@ -158,7 +158,7 @@ def read_suite(name: str, changes: dict[str, Any] | None = None, trust: Trust = 
 
     Args:
         name: of a suite of the package, or path of a TOML file.
-        changes: settings that override the file's, in all cases.
+        changes: settings that override the file's in all cases, for the rules that use them.
         trust: permission to run the code that the settings of a file name; those of a suite of the
             package need none.
 
@@ -277,7 +277,8 @@ def _entries(
     for rule in rules:
         settings = common | own
         settings = {k: v for k, v in settings.items() if k not in unused(rule)}
-        settings |= _table(of_rules, rule) | _table(tuned, rule) | changes
+        settings |= _table(of_rules, rule) | _table(tuned, rule)
+        settings |= {k: v for k, v in changes.items() if k not in unused(rule)}
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         try:
             given = made(Config, {"threads": 1, "rule": rule} | settings)

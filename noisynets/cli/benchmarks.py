@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass, fields, replace
@@ -19,6 +20,7 @@ from noisynets.bench.networks import NETWORKS, NOISES, line, missing, results
 from noisynets.bench.networks import markdown as network_table
 from noisynets.bench.speed import QUICK, Ratio, speed
 from noisynets.bench.speed import markdown as speed_table
+from noisynets.cli.overrides import overrides
 from noisynets.core.errors import InputError
 from noisynets.core.reading import read_text
 from noisynets.core.settings import REQUIRED, setting
@@ -57,6 +59,13 @@ class BenchArguments(TrustSettings):
         None, "Settings to try for every rule. Unset: the suite's.", at_least=1
     )
     epochs: int | None = setting(None, "Epochs of the comparison. Unset: the suite's.", at_least=1)
+    set: tuple[str, ...] = setting(
+        (),
+        "Settings of `noisynets train` that override the suite's in all cases, as width=64 "
+        "lr=0.01; rules that do not use one go without. A learning rate is where searches start.",
+        metavar="NAME=VALUE",
+        repeated=True,
+    )
     data_dir: Path | None = setting(None, "Folder (or file) with the tasks' files.")
     jobs: int = setting(
         0, "Runs at a time, each on one thread. 0: as many as there are cores.", at_least=0
@@ -97,8 +106,8 @@ def bench(arguments: BenchArguments) -> None:
     chosen = _chosen(a)
     part = chosen.only(a.cases, a.rules)
     _fetch(part)
-    path = Path("runs/bench") / chosen.name if a.out is None else a.out
-    given = {"seeds": a.seeds, "candidates": a.candidates, "epochs": a.epochs}
+    path = _free(chosen.name, a.set) if a.out is None else a.out
+    given = {"seeds": a.seeds, "candidates": a.candidates, "epochs": a.epochs, "set": a.set}
     where = None if a.data_dir is None else "DIR"
     command = _spelled("bench", a.suite, **given, data_dir=where)
     try:
@@ -126,12 +135,24 @@ def _chosen(a: BenchArguments) -> Suite:
     """Read the suite, with the changes that the command line makes."""
     changes: dict[str, Any] = {"epochs": a.epochs, "data_dir": a.data_dir and str(a.data_dir)}
     changes = {name: value for name, value in changes.items() if value is not None}
-    named = () if a.data_dir is None else (str(a.data_dir.absolute()),)
+    changes |= overrides(a.set)
+    paths = [] if a.data_dir is None else [str(a.data_dir.absolute())]
+    named = [*paths, *(str(v) for name, v in changes.items() if name == "box")]
     chosen = read_suite(a.suite, changes, Trust(frozenset(named), a.trust))
     if len(set(a.seeds)) < len(a.seeds):
         raise InputError(f"--seeds {' '.join(map(str, a.seeds))}: one is twice")
     candidates = chosen.candidates if a.candidates is None else a.candidates
     return replace(chosen, seeds=a.seeds or chosen.seeds, candidates=candidates)
+
+
+def _free(name: str, changes: tuple[str, ...]) -> Path:
+    """Return the folder of a suite's results, one for every set of changes to its settings.
+
+    >>> _free("smoke", ("lr=0.01", "hidden=64,32")).name
+    'smoke-lr-0.01-hidden-64-32'
+    """
+    parts = [re.sub(r"[^\w.]+", "-", part).strip("-") for part in (name, *changes)]
+    return Path("runs/bench") / "-".join(parts)
 
 
 def _fetch(part: Suite) -> None:

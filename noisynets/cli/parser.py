@@ -123,6 +123,7 @@ def _add(parser: argparse._ActionsContainer, option: Option, help: str | None = 
     else:
         keywords["metavar"] = _metavar(option)
         keywords |= {"nargs": "*"} if several else {}
+        keywords |= {"action": "extend"} if option.setting.repeated else {}
         parser.add_argument(option.flag, dest=option.name, type=_reader(option.type), **keywords)
 
 

@@ -57,6 +57,7 @@ class Setting:
         below: the value must be less.
         common: shown in the short help.
         positional: given without its name.
+        repeated: of several values; the option may be given again, to add more.
         used_by: kinds of system, rule or task that use it; see `noisynets.run.settings.consumers`.
         changeable: another value may be given where a run is continued.
     """
@@ -73,6 +74,7 @@ class Setting:
     below: float | None = None
     common: bool = False
     positional: bool = False
+    repeated: bool = False
     used_by: tuple[str, ...] = ()
     changeable: bool = False
 
