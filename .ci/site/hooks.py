@@ -47,8 +47,13 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the README, the reference, the notebooks, and what pages link to outside docs/."""
     pages = {page: (ROOT / path).read_text() for path, page in RENAMED.items()} | reference()
     files.remove(files.src_uris["README.md"])
+    for file in sorted((ROOT / "docs").rglob("*.ipynb")):
+        text, pictures = notebook(file)
+        pages[page_of(file.relative_to(ROOT).as_posix())] = text
+        for name, data in pictures.items():
+            files.append(File.generated(config, f"tutorials/{name}", content=data))
     texts = {file.src_uri: file.content_string for file in files.documentation_pages()}
-    texts |= {page: pages[page] for page in RENAMED.values()}
+    texts |= {page: text for page, text in pages.items() if not page.startswith("reference/")}
     linked = {at for page, text in texts.items() for at in targets(text, in_repository(page))}
     for at in sorted(linked):
         if not at.startswith("docs/") and at not in RENAMED:
@@ -119,7 +124,18 @@ def in_repository(page: str) -> str:
             return path
     if page.startswith("source/"):
         return page.removeprefix("source/")
-    return f"docs/{page}"
+    notebook = f"docs/{page.removesuffix('.md')}.ipynb"
+    return notebook if (ROOT / notebook).exists() else f"docs/{page}"
+
+
+def notebook(file: Path) -> tuple[str, dict[str, bytes]]:
+    """Return a notebook, with its stored outputs, as Markdown, and its pictures by their names."""
+    from nbconvert import MarkdownExporter
+
+    text, resources = MarkdownExporter().from_filename(
+        str(file), resources={"unique_key": file.stem, "output_files_dir": "."}
+    )
+    return text, {posixpath.normpath(name): data for name, data in resources["outputs"].items()}
 
 
 def source(path: str) -> str:

@@ -15,9 +15,9 @@ from noisynets.systems.blackbox.contract import Array, Box, Reading, Weights
 from noisynets.systems.blackbox.readings import checked_layers, checked_rows, run
 
 SHARED = 5.0
-"""Noise is shared if its mean's variance exceeds that of independent noise by this factor, and..."""
+"""Noise is shared if its mean's variance exceeds that of independent noise by this factor."""
 CHANCE = 1e-4
-"""... by one that independent noise exceeds with this probability, as it may with few means."""
+"""And if independent noise exceeds it with less than this probability: there may be few means."""
 SATURATED = 0.2
 """Largest share of activities at an end of their range without a note."""
 
