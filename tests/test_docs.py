@@ -44,8 +44,9 @@ def test_every_page_and_picture_is_linked() -> None:
 
 def test_the_index_names_every_page() -> None:
     index = ROOT / "docs" / "README.md"
-    named = re.findall(r"\]\(([^)#]+\.md)\)", index.read_text())
-    found = {str(page.relative_to(index.parent)) for page in PAGES[1:] if page != index}
+    named = re.findall(r"\]\(([^)#]+\.(?:md|ipynb))\)", index.read_text())
+    pages = [*PAGES[1:], *index.parent.rglob("*.ipynb")]
+    found = {str(page.relative_to(index.parent)) for page in pages if page != index}
     assert sorted(named) == sorted(found)
 
 

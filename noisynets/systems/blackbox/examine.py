@@ -16,6 +16,8 @@ from noisynets.systems.blackbox.readings import checked_layers, checked_rows, ru
 
 SHARED = 5.0
 """Noise is shared if its mean's variance exceeds that of independent noise by this factor."""
+CHANCE = 1e-4
+"""And if independent noise exceeds it with less than this probability: there may be few means."""
 SATURATED = 0.2
 """Largest share of activities at an end of their range without a note."""
 
@@ -102,6 +104,8 @@ def _check_inputs(x: Array, reading: Reading) -> Iterator[Finding]:
 
 def _check_noise(i: int, first: Reading, second: Reading) -> Iterator[Finding]:
     """Two trials with equal inputs and weights must differ, by noise independent between rows."""
+    from scipy.stats import chi2
+
     a, b = (np.asarray(r.layers[i].activities, np.float64) for r in (first, second))
     delta = (b - a) / 2**0.5
     sigma, spread = float(delta.std()), float(a.std())
@@ -116,7 +120,9 @@ def _check_noise(i: int, first: Reading, second: Reading) -> Iterator[Finding]:
         if n < 2:
             continue
         shared = np.square(delta.mean(axis)).mean() * n / np.square(delta).mean()
-        if shared > SHARED and (axis == 0 or i == 0):  # later layers' nodes share upstream noise
+        means = delta.shape[1 - axis]
+        limit = max(SHARED, float(chi2.isf(CHANCE, means)) / means)
+        if shared > limit and (axis == 0 or i == 0):  # later layers' nodes share upstream noise
             yield Finding(
                 "failed" if axis == 0 else "note",
                 f"layer {i}: noise is shared between {dimension}: the variance of their mean is "
