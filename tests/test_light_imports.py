@@ -17,6 +17,7 @@ HEAVY = (
     "matplotlib",
     "nengo",
     "pandas",
+    "plotly",
     "pooch",
     "requests",
     "scipy",

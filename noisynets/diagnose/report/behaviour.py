@@ -131,7 +131,8 @@ def _files(folder: RunFolder) -> tuple[Block, ...]:
         if path.suffix == ".txt":
             blocks.append(Text(f"{name}: a sample of what it generates", read_text(path)))
         elif (data := read_bytes(path, limit=LONGEST)).startswith(PNG):
-            blocks.append(Gallery(name, (Picture(data, name),)))
+            what = f"{name}, drawn by the task at the end of training"
+            blocks.append(Gallery(what, (Picture(data, what),)))
     return tuple(blocks)
 
 

@@ -95,7 +95,7 @@ class Gallery:
     Attributes:
         caption: what they show.
         pictures: one or more.
-        width: of each, in pixels, at most; 0: as wide as the page.
+        width: of each, in pixels; 0: its own, or that of the page if that is less.
         pixelated: True if pixels stay sharp.
     """
 
