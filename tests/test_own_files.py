@@ -385,3 +385,20 @@ def test_every_stretch_of_the_order_has_the_classes_in_proportion(labels: list[i
     assert sorted(order.tolist()) == list(range(len(labels)))
     half = y[order][: len(y) // 2].bincount(minlength=5)
     assert bool(((half - y.bincount(minlength=5) / 2).abs() <= 2).all())
+
+
+def test_the_steps_of_a_trial_are_printed(tmp_path: Path, capsys) -> None:
+    x = np.random.default_rng(0).integers(0, 2, (20, 6, 3)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(20) % 2)
+    words = ["--system", "lif", "--out", str(tmp_path / "run"), *FAST]
+    main(["train", f"arrays:{tmp_path / 'a.npz'}", *words])
+    said = capsys.readouterr().out
+    assert "sequences of T = 6 steps" in said and "T = 6 time steps in lif" in said
+
+
+def test_names_of_classes_may_be_any_text(tmp_path: Path, capsys) -> None:
+    for label in ("a,b", "c d"):
+        for i in range(5):
+            picture(tmp_path / "data-v2" / label / f"{i}.png", 20 * i)
+    main(["train", f"folder:{tmp_path / 'data-v2'}", "--out", str(tmp_path / "run"), *FAST])
+    assert "2 classes: a,b 5, c d 5" in capsys.readouterr().out
