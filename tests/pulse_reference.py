@@ -70,3 +70,55 @@ def accumulated(
                 written = scale * (devices.w(i, j) - before)
                 chi[i][j] -= written if read_back else n * one
     return chi
+
+
+def rounded(value: float) -> int:
+    return max(min(round(value), 31), -31)
+
+
+def transferred(
+    a: Devices,
+    c: Devices,
+    gradients: list[torch.Tensor],
+    lr: float,
+    scale: float,
+    *,
+    sweep: int,
+    rate: float,
+    buffer: float | None,
+    period: int | None = None,
+    forget: float | None = None,
+) -> None:
+    """Tiki-Taka without a buffer; TTv2 with a threshold; chopped with a period; AGAD with β.
+
+    Every column has its own count of reads, its own chopper and its own memory of both.
+    """
+    one, columns = scale * a.step, range(a.columns)
+    h = [[0.0] * a.columns for _ in range(a.rows)]
+    past = [[0.0] * a.columns for _ in range(a.rows)]
+    mean = [[0.0] * a.columns for _ in range(a.rows)]
+    chopper, reads, switched = [1 for _ in columns], [0 for _ in columns], [False for _ in columns]
+    number, j = -(-a.columns // sweep), 0
+    for g in gradients:
+        for i in range(a.rows):
+            for k in columns:
+                a.pulse(i, k, rounded(-lr * chopper[k] * float(g[i, k]) / one))
+        for _ in range(number):
+            for i in range(a.rows):
+                value = scale * a.w(i, j)
+                if forget is not None:
+                    if switched[j]:
+                        past[i][j] = mean[i][j]
+                    mean[i][j] = (1 - forget) * mean[i][j] + forget * value
+                    value -= past[i][j]
+                if buffer is None:
+                    c.pulse(i, j, rounded(rate * lr * value / one))
+                    continue
+                h[i][j] += rate * lr * chopper[j] * value
+                n = towards_zero(h[i][j] / (buffer * one))
+                h[i][j] -= n * buffer * one
+                c.pulse(i, j, n)
+            reads[j] += 1
+            switched[j] = period is not None and reads[j] % period == 0
+            chopper[j] = -chopper[j] if switched[j] else chopper[j]
+            j = (j + 1) % a.columns

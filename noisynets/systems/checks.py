@@ -57,3 +57,16 @@ def probability(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise InputError(f"{name} {value:g} must be a probability, from 0 to 1")
+
+
+def at_least_one(**values: float) -> None:
+    """Raise `InputError` if a setting is no whole number of at least 1.
+
+    >>> at_least_one(every=0.5)
+    Traceback (most recent call last):
+    ...
+    noisynets.core.errors.InputError: every 0.5 must be a whole number of at least 1
+    """
+    for name, value in values.items():
+        if not (1 <= value < math.inf and value == int(value)):
+            raise InputError(f"{name} {value:g} must be a whole number of at least 1")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
-from noisynets.systems.checks import positive
+from noisynets.systems.checks import at_least_one, positive
 from noisynets.systems.pulses.layer import Pulsed
 from noisynets.systems.pulses.optimiser import BURST, PulseOptimiser
 
@@ -89,7 +89,7 @@ class MixedPrecisionSGD(PulseOptimiser):
     """
 
     def __init__(self, system: nn.Module, lr: float, *, every: int = 1, burst: int = BURST) -> None:
-        positive(every=every)
+        at_least_one(every=every)
         super().__init__(system, lr, burst=burst, every=every)
 
     def write_(

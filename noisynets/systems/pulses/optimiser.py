@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import Diverged, InputError
-from noisynets.systems.checks import positive
+from noisynets.systems.checks import at_least_one, positive
 from noisynets.systems.pulses.layer import Pulsed, pulsed_layers
 
 BURST = 31
@@ -38,7 +38,8 @@ class PulseOptimiser(torch.optim.Optimizer):
     def __init__(
         self, system: nn.Module, lr: float, *, burst: int = BURST, **settings: Any
     ) -> None:
-        positive(lr=lr, burst=burst)
+        positive(lr=lr)
+        at_least_one(burst=burst)
         layers = pulsed_layers(system)
         if not layers:
             raise InputError(

@@ -11,6 +11,7 @@ from noisynets.core.registry import Registry
 from noisynets.systems.pulses.accumulating import MixedPrecisionSGD, ThresholdSGD
 from noisynets.systems.pulses.optimiser import PulseOptimiser
 from noisynets.systems.pulses.sgd import PulsedSGD
+from noisynets.systems.pulses.transfer import AGAD, ChoppedTTv2, TikiTaka, TTv2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,30 @@ UPDATES: Registry[Update] = Registry(
             "mixed-precision",
             "updates are accumulated digitally, and whole steps are written",
             lambda system, rates: MixedPrecisionSGD(system, rates.lr),
+        ),
+        Update(
+            "tiki-taka",
+            "gradients are accumulated on second devices, which are transferred by columns",
+            lambda system, rates: TikiTaka(system, rates.lr),
+            lr=0.3,
+        ),
+        Update(
+            "ttv2",
+            "tiki-taka, with a digital buffer between the devices",
+            lambda system, rates: TTv2(system, rates.lr),
+            lr=0.3,
+        ),
+        Update(
+            "c-ttv2",
+            "ttv2, with signs that alternate on the second devices",
+            lambda system, rates: ChoppedTTv2(system, rates.lr),
+            lr=0.3,
+        ),
+        Update(
+            "agad",
+            "c-ttv2, less what the second devices held before their signs changed",
+            lambda system, rates: AGAD(system, rates.lr),
+            lr=0.3,
         ),
     ),
 )
