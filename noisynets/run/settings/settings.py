@@ -175,37 +175,6 @@ class TrainingSettings(Settings):
         common=True,
         changeable=True,
     )
-    init_from: str | None = setting(
-        None,
-        "Initial weights: the folder of a run, or a state dict (.safetensors, .pt) with the names "
-        "of a plain network, as `export` writes it. Unset: drawn by --seed.",
-        metavar="PATH",
-        group=HOW,
-    )
-    patience: int = setting(
-        0,
-        "End the run when the validation score has not improved for so many epochs. 0: never.",
-        metavar="INT",
-        group=HOW,
-        at_least=0,
-        changeable=True,
-    )
-    keep: str = setting(
-        "last",
-        "Checkpoints: last; best, that of the best validation score too, which is then tested and "
-        "used by later commands; or all, one of every epoch.",
-        group=HOW,
-        kind="kind of checkpoints",
-        choices=("best", "last", "all"),
-    )
-    log: str | None = setting(
-        None,
-        f"Log loss, scores and learning rate during training for another program: "
-        f"{', '.join(LOGS)}. All but csv need the extra [loggers].",
-        kind="log",
-        choices=LOGS,
-        changeable=True,
-    )
     batch_size: int = setting(
         100, "Examples per step.", metavar="INT", group=HOW, at_least=1, common=True
     )
@@ -327,8 +296,45 @@ class TrainingSettings(Settings):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CourseSettings(Settings):
+    """Settings of how a run begins and ends, and of what it keeps and logs."""
+
+    init_from: str | None = setting(
+        None,
+        "Initial weights: the folder of a run, or a state dict (.safetensors, .pt) with the names "
+        "of a plain network, as `export` writes it. Unset: drawn by --seed.",
+        metavar="PATH",
+        group=HOW,
+    )
+    patience: int = setting(
+        0,
+        "End the run when the validation score has not improved for so many epochs. 0: never.",
+        metavar="INT",
+        group=HOW,
+        at_least=0,
+        changeable=True,
+    )
+    keep: str = setting(
+        "last",
+        "Checkpoints: last; best, that of the best validation score too, which is then tested and "
+        "used by later commands; or all, one of every epoch.",
+        group=HOW,
+        kind="kind of checkpoints",
+        choices=("best", "last", "all"),
+    )
+    log: str | None = setting(
+        None,
+        f"Log loss, scores and learning rate during training for another program: "
+        f"{', '.join(LOGS)}. All but csv need the extra [loggers].",
+        kind="log",
+        choices=LOGS,
+        changeable=True,
+    )
+
+
 @dataclass(frozen=True)
-class Config(NetworkSettings, PerturbationSettings, TrainingSettings, TaskSettings):
+class Config(NetworkSettings, PerturbationSettings, CourseSettings, TrainingSettings, TaskSettings):
     """All settings of a run.
 
     What is derived from them is computed whenever a config is made.
