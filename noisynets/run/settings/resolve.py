@@ -41,9 +41,7 @@ def resolve(config: Config) -> Config:
     ...
     noisynets.core.errors.InputError: unknown rule 'amp': did you mean 'anp'? Known: anp, ...
     """
-    for name in ("data_dir", "init_from"):
-        if getattr(config, name) == "":
-            raise InputError(f"--{name.replace('_', '-')}: the path is empty")
+    _check_paths(config)
     acting = is_environment(config.task)
     best = BEST_ACTING if acting else BEST
     config = replace(config, rule=best if config.rule == "best" else config.rule)
@@ -103,6 +101,12 @@ def _sigma(config: Config) -> float | None:
         where = "" if method.perturbs == "nothing" else beside
         raise InputError(f"--sigma auto: {config.rule!r} injects nothing{where}: leave it out")
     return sigma
+
+
+def _check_paths(config: Config) -> None:
+    for flag, path in (("--data-dir", config.data_dir), ("--init-from", config.init_from)):
+        if path == "":
+            raise InputError(f"{flag}: the path is empty")
 
 
 def _absolute(path: str | None) -> str | None:

@@ -295,8 +295,37 @@ class TrainingSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointSettings(Settings):
-    """Where a run begins, when it ends, and what is kept of it."""
+class MachineSettings(Settings):
+    """Random numbers, and the machine."""
+
+    seed: int = setting(
+        0,
+        "Seed of the initial weights, the order of examples, and all noise.",
+        at_least=0,
+        common=True,
+    )
+    device: str = setting(
+        "auto",
+        "Where to compute: auto, cpu, cuda.",
+        choices=("auto", "cpu", "cuda"),
+        common=True,
+        changeable=True,
+    )
+    dtype: str = setting(
+        "float32", lambda: f"Precision of the passes: {', '.join(DTYPES)}.", choices=DTYPES
+    )
+    threads: int = setting(
+        0,
+        "CPU threads; equal numbers give equal bits. 0: 1 for systems of less than a million "
+        "weights, where more do not help, else PyTorch's choice.",
+        at_least=0,
+        changeable=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CourseSettings(Settings):
+    """Settings of how a run begins and ends, and of what it keeps and logs."""
 
     init_from: str | None = setting(
         None,
@@ -331,41 +360,12 @@ class CheckpointSettings(Settings):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class MachineSettings(Settings):
-    """Random numbers, and the machine."""
-
-    seed: int = setting(
-        0,
-        "Seed of the initial weights, the order of examples, and all noise.",
-        at_least=0,
-        common=True,
-    )
-    device: str = setting(
-        "auto",
-        "Where to compute: auto, cpu, cuda.",
-        choices=("auto", "cpu", "cuda"),
-        common=True,
-        changeable=True,
-    )
-    dtype: str = setting(
-        "float32", lambda: f"Precision of the passes: {', '.join(DTYPES)}.", choices=DTYPES
-    )
-    threads: int = setting(
-        0,
-        "CPU threads; equal numbers give equal bits. 0: 1 for systems of less than a million "
-        "weights, where more do not help, else PyTorch's choice.",
-        at_least=0,
-        changeable=True,
-    )
-
-
 @dataclass(frozen=True)
 class Config(
     NetworkSettings,
     PerturbationSettings,
     MachineSettings,
-    CheckpointSettings,
+    CourseSettings,
     TrainingSettings,
     TaskSettings,
 ):
