@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from noisynets.core.decorrelation import VARIANTS
+from noisynets.core.pages import Page
 from noisynets.core.registry import Registry
 from noisynets.core.settings import (
     DTYPES,
@@ -65,6 +66,7 @@ class TaskSettings(Settings):
         ),
         group=WHAT,
         choices=SYSTEMS,
+        page=Page.SYSTEMS,
         common=True,
     )
     rule: str = setting(
@@ -75,6 +77,7 @@ class TaskSettings(Settings):
         ),
         group=HOW,
         choices=METHODS,
+        page=Page.WHICH_RULE,
         common=True,
     )
     train_examples: int = setting(
