@@ -297,5 +297,5 @@ def test_an_answer_that_names_no_trial_may_have_been_taken_for_another(tmp_path)
 
 def test_the_standard_error_is_read_as_it_comes_and_its_end_is_kept(tmp_path) -> None:
     code = "[os.write(2, b'x' * 9999) for _ in range(5000)]; os.write(2, b'\\nlast'); os._exit(9)"
-    with pytest.raises(BoxFailed, match="ended with status 9; stderr: last$"):
+    with pytest.raises(BoxFailed, match=r"ended with status 9; stderr: last \(see docs/[^)]*\)$"):
         held(tmp_path, code, retries=0).run(weights(5, 3), inputs(3, 5), 0)

@@ -17,6 +17,7 @@ ROOMS = [
 """Each room may import from the rooms before it, and from itself."""
 
 CORE = [
+    {"pages"},
     {"errors", "notes", "dependence", "freezing", "modes", "trees"},
     {"reading", "batch", "extras"},
     {"arrays"},

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.pages import Page
 from noisynets.core.reading import read_toml
 from noisynets.core.registry import Registry
 from noisynets.core.values import fits, made, options
@@ -172,7 +173,7 @@ def read_suite(name: str, changes: dict[str, Any] | None = None, trust: Trust = 
     """
     path = SUITES.get(name, Path(name))
     if path.suffix != ".toml":
-        raise unknown("suite", name, [*SUITES, "a path that ends in .toml"])
+        raise unknown("suite", name, [*SUITES, "a path that ends in .toml"], page=Page.BENCHMARKS)
     values = read_toml(path)
     try:
         trust = Trust(everything=True) if name in SUITES else trust

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from noisynets.cli.runs import loaded
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.pages import Page
 from noisynets.core.settings import REQUIRED, setting
 from noisynets.core.values import options, value
 from noisynets.diagnose import (
@@ -80,7 +81,7 @@ def diagnose(arguments: DiagnoseArguments, config: Config) -> None:
     is_run = folder.is_run
     for rule in arguments.bias:
         if rule not in METHODS:
-            raise unknown("rule", rule, METHODS)
+            raise unknown("rule", rule, METHODS, page=Page.WHICH_RULE)
     if not is_run and target not in SYSTEMS:
         raise unknown("run folder or system", target, SYSTEMS)
     path = out or (folder.path / "diagnose.png" if is_run else Path(f"{target}-diagnose.png"))

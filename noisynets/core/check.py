@@ -25,6 +25,7 @@ from noisynets.core.outer import (
     registered_parent,
     unsupported,
 )
+from noisynets.core.pages import Page
 from noisynets.core.paired import Where, is_stochastic
 from noisynets.core.record import NodeRecord, Record
 from noisynets.core.trees import leaves
@@ -54,7 +55,7 @@ def check(
     Traceback (most recent call last):
     ...
     noisynets.core.errors.SystemRefused: '1' (LSTM): hides its products in a fused kernel: train \
-noisynets.unfused(model) instead
+noisynets.unfused(model) instead (see docs/how-to/rules.md#what-is-refused)
     """
     nodes = find_nodes(system, without, devices)
     problems = [
@@ -152,7 +153,8 @@ def check_noisy(calls: Sequence[NodeRecord]) -> None:
         raise SystemRefused(
             f"{', '.join(map(repr, sorted(quiet)))}: two passes gave the same activities: with "
             "sigma=None the system needs noise of its own at every node (wrap the layer: "
-            "Noisy(layer, effect)); otherwise give a sigma to inject"
+            "Noisy(layer, effect)); otherwise give a sigma to inject",
+            page=Page.OWN_NOISE,
         )
 
 
@@ -184,7 +186,7 @@ def check_acting(system: nn.Module) -> None:
     named = system.named_modules()
     found = [(name, type(module).__name__, "") for name, module in named if is_stochastic(module)]
     if found:
-        raise SystemRefused(not_acting(found))
+        raise SystemRefused(not_acting(found), page=Page.POLICIES)
 
 
 def check_between(parameters: Collection[str]) -> None:

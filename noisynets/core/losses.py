@@ -12,6 +12,7 @@ from torch import Tensor
 
 from noisynets.core.batch import one_row, plain, reference
 from noisynets.core.errors import InputError
+from noisynets.core.pages import Page
 from noisynets.core.trees import leaves, mapped, named
 from noisynets.core.types import Loss
 
@@ -42,7 +43,8 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.shape != targets.shape:
         raise InputError(
             f"squared_error: outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} "
-            "must have one shape"
+            "must have one shape",
+            page=Page.LOSSES,
         )
     return (outputs - targets).square().flatten(1).sum(1) / 2
 
@@ -107,7 +109,8 @@ def losses(loss: Loss, outputs: Any, targets: Any, rows: int | None = None) -> T
     ...
     noisynets.core.errors.InputError: the loss gave shape () for 2 rows: it must return one value \
 per row, or per position (R, T, ...), as with reduction='none'; \
-noisynets.per_row(loss) makes one of means over rows
+noisynets.per_row(loss) makes one of means over rows \
+(see docs/how-to/own-systems.md#inputs-targets-and-outputs)
     """
     values = losses_at(loss, outputs, targets, rows)
     return values.flatten(1).sum(1) if values.dim() > 1 else values
@@ -140,13 +143,15 @@ def losses_at(loss: Loss, outputs: Any, targets: Any, rows: int | None = None) -
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"the loss failed for outputs {_shape(outputs)} and targets {_shape(targets)}: "
-            f"{' '.join(str(error).split())}"
+            f"{' '.join(str(error).split())}",
+            page=Page.LOSSES,
         ) from error
     if not values.dim() or len(values) != rows:
         raise InputError(
             f"the loss gave shape {tuple(values.shape)} for {rows} rows: it must return one value "
             "per row, or per position (R, T, ...), as with reduction='none'; "
-            "noisynets.per_row(loss) makes one of means over rows"
+            "noisynets.per_row(loss) makes one of means over rows",
+            page=Page.LOSSES,
         )
     device = targets.device if isinstance(targets, Tensor) else leaves((targets, outputs))[0].device
     return values if values.device == device else values.to(device)
@@ -160,7 +165,9 @@ def _real(values: Any) -> Tensor:
         wide = torch.float64 if isinstance(values, list | tuple | int | float) else None
         values = torch.as_tensor(values, dtype=wide)
     if values.is_complex():
-        raise InputError(f"the loss gave {values.dtype} numbers: take its real part or modulus")
+        raise InputError(
+            f"the loss gave {values.dtype} numbers: take its real part or modulus", page=Page.LOSSES
+        )
     return values if values.dtype in FLOATS else values.double()
 
 
@@ -241,7 +248,8 @@ class KnownError:
             if not value.requires_grad:
                 raise InputError(
                     "this loss has no derivative: feedback needs error=MeasuredError() "
-                    "(--loss-gradient measured)"
+                    "(--loss-gradient measured)",
+                    page=Page.MEASURED_ERROR,
                 )
             used = [t for t in leaves(output) if t.requires_grad]
             gradients = dict(
@@ -253,7 +261,8 @@ class KnownError:
             if whole is None and error is not None:
                 raise InputError(
                     f"the loss uses {path}, which has no row per sample: feedback sends no error "
-                    "into a number of the whole batch: return one value per row"
+                    "into a number of the whole batch: return one value per row",
+                    page=Page.LOSSES,
                 )
         return errors
 
@@ -352,7 +361,8 @@ def output_rows(outputs: Any, rows: int) -> list[Tensor | None]:
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors) or "no tensor"
         raise InputError(
             f"the output has shape {shapes} where all passes have {rows} rows: feedback needs the "
-            "batch as its first dimension"
+            "batch as its first dimension",
+            page=Page.LOSSES,
         )
     return found
 

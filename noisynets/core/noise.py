@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError
+from noisynets.core.pages import Page
 from noisynets.core.registry import Registry
 from noisynets.core.seeds import salted, whole
 from noisynets.core.tables import gaussian_pairs, looked_up, signs
@@ -255,7 +256,7 @@ def check_sigma(sigma: float, dtype: torch.dtype) -> None:
     Traceback (most recent call last):
     ...
     noisynets.core.errors.InputError: sigma 0.01 is below the precision of bfloat16: use at least \
-0.0625, or a wider dtype
+0.0625, or a wider dtype (see docs/how-to/rules.md#scalings-and-distributions)
     """
     if not (math.isfinite(sigma) and sigma > 0):
         raise InputError(f"sigma {sigma:g} must be positive and finite")
@@ -264,7 +265,8 @@ def check_sigma(sigma: float, dtype: torch.dtype) -> None:
         name = str(dtype).removeprefix("torch.")
         raise InputError(
             f"sigma {sigma:g} is below the precision of {name}: "
-            f"use at least {least:.3g}, or a wider dtype"
+            f"use at least {least:.3g}, or a wider dtype",
+            page=Page.SIGMA,
         )
 
 

@@ -7,8 +7,18 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from noisynets.core.pages import Page, told
+
 NOT_THE_USERS = ("noisynets", "torch")
 """Packages whose frames are left out in the search for the user's line."""
+PAGES = {
+    "shared noise": Page.SHARED_NOISE,
+    "fixed statistics": Page.BATCH_STATISTICS,
+    "unfrozen statistics": Page.BATCH_STATISTICS,
+    "learned credit": Page.CREDIT,
+    "weight perturbation": Page.PARAMETERS,
+}
+"""Pages of kinds that have a section of their own."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +35,13 @@ class Note:
     kind: str
     message: str
 
+    @property
+    def page(self) -> Page:
+        """Of the documentation, as the warning names it."""
+        return PAGES.get(self.kind, Page.WARNINGS)
+
     def __str__(self) -> str:
-        return self.message
+        return told(self.message, self.page)
 
 
 class Notes:
@@ -37,7 +52,7 @@ class Notes:
     ...     notes.warn("shared noise", "the noise is shared")
     ...     notes.warn("shared noise", "the noise is shared in another batch")
     >>> len(caught), [str(note) for note in notes]
-    (1, ['the noise is shared'])
+    (1, ['the noise is shared (see docs/how-to/warnings.md#how-shared-noise-is-found)'])
     """
 
     def __init__(self) -> None:
@@ -46,8 +61,8 @@ class Notes:
     def warn(self, kind: str, message: str) -> None:
         """Warn at the line that called the package, unless this kind was warned of before."""
         if kind not in self._notes:
-            self._notes[kind] = Note(kind, message)
-            warnings.warn(message, stacklevel=users_level())
+            note = self._notes[kind] = Note(kind, message)
+            warnings.warn(str(note), stacklevel=users_level())
 
     def __contains__(self, kind: str) -> bool:
         return kind in self._notes

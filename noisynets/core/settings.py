@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from noisynets.core.errors import unknown
+from noisynets.core.pages import Page
 from noisynets.core.registry import Registry
 
 WHAT, HOW, NOISE = "what is trained", "how", "noise and devices"
@@ -60,6 +61,7 @@ class Setting:
         repeated: of several values; the option may be given again, to add more.
         used_by: kinds of system, rule or task that use it; see `noisynets.run.settings.consumers`.
         changeable: another value may be given where a run is continued.
+        page: of the documentation that explains the choices.
     """
 
     help: str | Callable[[], str]
@@ -77,6 +79,7 @@ class Setting:
     repeated: bool = False
     used_by: tuple[str, ...] = ()
     changeable: bool = False
+    page: Page | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ class Option:
             return
         known = choices() if callable(choices) else choices
         if value not in known:
-            raise unknown(self.setting.kind or self.name.replace("_", " "), value, known)
+            kind = self.setting.kind or self.name.replace("_", " ")
+            raise unknown(kind, value, known, page=self.setting.page)
 
     def spelled(self, value: Any) -> str:
         """Return the option with its value, as on the command line.

@@ -16,6 +16,7 @@ from torch import nn
 from noisynets.core.errors import InputError, unknown
 from noisynets.core.losses import MeasuredError
 from noisynets.core.noise import Injection
+from noisynets.core.pages import Page
 from noisynets.core.registry import Registry
 from noisynets.core.trial import RollOut, has_state
 from noisynets.core.types import Estimator, Loss
@@ -354,7 +355,7 @@ class Methods(Mapping[str, Method]):
     def __getitem__(self, name: str) -> Method:
         found = self._found()
         if name not in found:
-            raise unknown("rule", name, found)
+            raise unknown("rule", name, found, page=Page.WHICH_RULE)
         return found[name]
 
     def get(self, name: str, default: Any = None) -> Any:

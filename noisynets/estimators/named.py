@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.pages import Page
 from noisynets.rules import RULES, Rule
 
 ELSEWHERE = {
@@ -56,4 +57,4 @@ def no_rule(name: str, kind: str = "rule", known: Iterable[str] = RULES) -> Inpu
             f"rule {name!r}: decorrelate the system, and use rule {plain.name!r} with it: "
             "system = decorrelate(system)"
         )
-    return unknown(kind, name, known)
+    return unknown(kind, name, known, page=Page.WHICH_RULE)

@@ -7,6 +7,7 @@ from torch import nn
 from noisynets.core.errors import InputError
 from noisynets.core.losses import OutputError
 from noisynets.core.noise import Injection
+from noisynets.core.pages import Page
 from noisynets.core.record import Needs
 from noisynets.core.trial import RollOut
 from noisynets.rules import Rule
@@ -17,7 +18,8 @@ def check_system(system: nn.Module, resamples: int) -> None:
     if isinstance(system, RollOut):
         raise InputError(
             "passes of a network that acts receive different inputs: use RollOutPerturbation or "
-            "RollOutFeedback"
+            "RollOutFeedback",
+            page=Page.POLICIES,
         )
     if resamples < 1:
         raise InputError(f"resamples {resamples} must be at least 1")
@@ -31,7 +33,8 @@ def check_needs(
     if needs.injection and injection is None:
         raise InputError(
             f"{name} needs injected noise, and sigma=None injects none: use 'anp', or give a "
-            "sigma, at least that of the system's own noise, to inject in addition"
+            "sigma, at least that of the system's own noise, to inject in addition",
+            page=Page.OWN_NOISE,
         )
     if injection is not None and injection.per_trial and (needs.steps or not needs.averages):
         raise InputError(

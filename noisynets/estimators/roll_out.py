@@ -25,6 +25,7 @@ from noisynets.core.nodes import survey
 from noisynets.core.noise import Injection, check_sigma
 from noisynets.core.notes import Note
 from noisynets.core.outer import accumulate_
+from noisynets.core.pages import Page
 from noisynets.core.probe import Probe
 from noisynets.core.record import Needs, NodeRecord, Record, Trajectory
 from noisynets.core.trial import RollOut
@@ -271,7 +272,7 @@ def verify_network(
     targets = weights.view(first.output.shape[1:]).expand(first.output.shape)
     found = verify(network, nodes, weighted, first.inputs, targets, len(targets), injects)
     if found.shared:
-        raise SystemRefused(not_acting(found.shared))
+        raise SystemRefused(not_acting(found.shared), page=Page.POLICIES)
     check_between([node.name for node in nodes if node.layer in found.rowless])
 
 

@@ -13,6 +13,7 @@ from noisynets.core.losses import losses
 from noisynets.core.nodes import find_nodes, survey
 from noisynets.core.noise import Injection
 from noisynets.core.notes import Note
+from noisynets.core.pages import Page
 from noisynets.core.probe import Probe
 from noisynets.core.record import Needs
 from noisynets.core.seeds import salted
@@ -160,7 +161,7 @@ class RollOutFeedback:
         episodes = alive.shape[0] * alive.shape[1]
         self.down(seen[order], error[order] * (len(seen) / episodes))
         if shared(self.down):
-            raise SystemRefused(not_acting(shared(self.down)))
+            raise SystemRefused(not_acting(shared(self.down)), page=Page.POLICIES)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the stream of injected noise, and what the rule has learnt."""

@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from noisynets.core.errors import InputError
+from noisynets.core.pages import Page
 from noisynets.core.reading import memory, parse_json, read_bytes, reason
 
 _TENSOR = "tensor:"
@@ -106,7 +107,7 @@ def load_state(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # safetensors raises errors of many kinds
         raise InputError(
-            f"{path}: the checkpoint is damaged ({reason(error)}): {_ADVICE}"
+            f"{path}: the checkpoint is damaged ({reason(error)}): {_ADVICE}", page=Page.DAMAGE
         ) from error
     return state
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from noisynets.core.errors import DISK, InputError
+from noisynets.core.pages import Page
 from noisynets.core.reading import read_json, read_text, unreadable
 from noisynets.core.values import read, written
 from noisynets.run.checkpoint import write_atomically
@@ -75,7 +76,7 @@ class RunFolder:
         """
         file = self.path / "config.json"
         if not self.is_run:
-            raise InputError(f"{self.path}: no run folder (config.json is missing)")
+            raise InputError(f"{self.path}: no run folder (config.json is missing)", page=Page.RUNS)
         values = read_json(file)
         if device is not None and isinstance(values, dict) and "device" in values:
             values["device"] = device

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from noisynets.core.errors import unknown
+from noisynets.core.pages import Page
 from noisynets.core.registry import Registry
 from noisynets.systems.models import (
     boxed,
@@ -329,7 +330,7 @@ class Systems(MutableMapping[str, System]):
     def __getitem__(self, name: str) -> System:
         found = self._made()
         if name not in found:
-            raise unknown("system", name, found)
+            raise unknown("system", name, found, page=Page.SYSTEMS)
         return found[name]
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from noisynets.core.decorrelation import VARIANTS
+from noisynets.core.pages import Page
 from noisynets.core.registry import Registry
 from noisynets.core.settings import (
     DTYPES,
@@ -72,6 +73,7 @@ class TaskSettings(Settings):
         ),
         group=WHAT,
         choices=SYSTEMS,
+        page=Page.SYSTEMS,
         common=True,
     )
     rule: str = setting(
@@ -82,6 +84,7 @@ class TaskSettings(Settings):
         ),
         group=HOW,
         choices=METHODS,
+        page=Page.WHICH_RULE,
         common=True,
     )
     train_examples: int = setting(

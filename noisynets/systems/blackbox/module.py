@@ -12,6 +12,7 @@ from torch.nn.utils import skip_init
 from noisynets.core.errors import SystemRefused
 from noisynets.core.noise import generator
 from noisynets.core.outer import outer
+from noisynets.core.pages import Page
 from noisynets.core.trial import Population
 from noisynets.core.types import Sealed
 from noisynets.systems.blackbox.contract import Box, Weights
@@ -25,7 +26,9 @@ class BoxLayer(nn.Linear):
     def forward(self, input: Tensor, measured: Tensor | None = None) -> Tensor:
         """Return `measured` (R, outputs), which the box computed from the input (R, inputs)."""
         if measured is None:
-            raise SystemRefused("a layer of a box cannot run on its own: call the whole box")
+            raise SystemRefused(
+                "a layer of a box cannot run on its own: call the whole box", page=Page.BOXES
+            )
         return measured
 
 
@@ -123,7 +126,8 @@ class BlackBox(Sealed):
         if len(self.box_layers) < len(self.layers):
             raise SystemRefused(
                 "the layers of a box cannot be wrapped, because the box computes their products: "
-                "put the effect into the box"
+                "put the effect into the box",
+                page=Page.BOXES,
             )
         rows = x.detach().flatten(1).float().cpu().numpy()
         programmed = [

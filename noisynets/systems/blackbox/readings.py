@@ -40,7 +40,8 @@ def checked_layers(layers: Any) -> list[Layer]:
     >>> checked_layers([(16, 8), (7, 3)])
     Traceback (most recent call last):
     ...
-    noisynets.core.errors.BoxFailed: layer 0 has 8 outputs, but layer 1 7 inputs
+    noisynets.core.errors.BoxFailed: layer 0 has 8 outputs, but layer 1 7 inputs \
+(see docs/how-to/blackbox.md#the-contract)
     """
     try:
         sizes = np.asarray(layers)
@@ -143,7 +144,8 @@ def checked(layers: Sequence[Layer], rows: int, reading: Any, largest: float = L
     >>> checked([Layer(3, 4)], 2, Reading([Measured(x, x)]))
     Traceback (most recent call last):
     ...
-    noisynets.core.errors.BoxFailed: layer 0: activities: shape (2, 3), but (2, 4) was expected
+    noisynets.core.errors.BoxFailed: layer 0: activities: shape (2, 3), but (2, 4) was expected \
+(see docs/how-to/blackbox.md#the-contract)
     """
     try:
         given = [(measured[0], measured[1]) for measured in reading.layers]

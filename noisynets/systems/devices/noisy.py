@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.noise import Source
+from noisynets.core.pages import Page
 from noisynets.core.types import Effect, Weights, Wrapper
 
 
@@ -86,7 +87,8 @@ class Noisy(Wrapper):
         if core is not self.layer:
             raise SystemRefused(
                 f"weight noise cannot act through {type(self.layer).__name__}: put the effect next "
-                "to the layer, Noisy(layer, effect), and wrap that"
+                "to the layer, Noisy(layer, effect), and wrap that",
+                page=Page.DEVICES,
             )
         with torch.no_grad():
             noise = product_variance(core, weights.variance, x).sqrt_().mul_(self.source.normal(a))
@@ -101,7 +103,9 @@ def weight_of(layer: nn.Module) -> Tensor:
     """
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, Tensor):
-        raise SystemRefused(f"{type(layer).__name__} has no weight for a device to act on")
+        raise SystemRefused(
+            f"{type(layer).__name__} has no weight for a device to act on", page=Page.DEVICES
+        )
     return weight
 
 
@@ -125,7 +129,9 @@ def product_variance(layer: nn.Module, variance: Tensor, x: Tensor) -> Tensor:
     tensor([[11.]])
     """
     kind = type(layer).__name__
-    raise SystemRefused(f"weight noise is implemented for Linear and convolutions, not {kind}")
+    raise SystemRefused(
+        f"weight noise is implemented for Linear and convolutions, not {kind}", page=Page.DEVICES
+    )
 
 
 @product_variance.register
@@ -158,9 +164,13 @@ class During(Wrapper):
     def __init__(self, phase: str, layer: Wrapper) -> None:
         super().__init__()
         if phase not in ("training", "evaluation"):
-            raise SystemRefused(f"phase {phase!r} is neither 'training' nor 'evaluation'")
+            raise SystemRefused(
+                f"phase {phase!r} is neither 'training' nor 'evaluation'", page=Page.DEVICES
+            )
         if not isinstance(layer, Wrapper):
-            raise SystemRefused(f"{type(layer).__name__}: wrap a layer: Noisy(layer, effect)")
+            raise SystemRefused(
+                f"{type(layer).__name__}: wrap a layer: Noisy(layer, effect)", page=Page.DEVICES
+            )
         self.layer = layer
         self.phase = phase
 

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from noisynets.core.errors import SystemRefused
 from noisynets.core.noise import Source
+from noisynets.core.pages import Page
 from noisynets.core.types import Wrapper
 from noisynets.systems.checks import not_negative, positive
 from noisynets.systems.devices.conductance import scale
@@ -70,7 +71,9 @@ class Periphery(Wrapper):
         self.pattern = Pattern(device_seed, "offsets of outputs")
         if not isinstance(self.core[1], nn.Linear | nn.Conv1d | nn.Conv2d):
             kind = type(self.core[1]).__name__
-            raise SystemRefused(f"{kind}: only Linear and convolutions can be put on a tile")
+            raise SystemRefused(
+                f"{kind}: only Linear and convolutions can be put on a tile", page=Page.DEVICES
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer through its converters: (B, *in) → (B, *out)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import SystemRefused
+from noisynets.core.pages import Page
 from noisynets.systems.spiking.firing import Threshold
 from noisynets.systems.spiking.neurons import (
     Alpha,
@@ -53,7 +54,7 @@ def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> 
     """
     found = _unsupported(network)
     if found:
-        raise SystemRefused("; ".join(found))
+        raise SystemRefused("; ".join(found), page=Page.NEURONS)
     return _replace_neurons(network, firing, {})
 
 

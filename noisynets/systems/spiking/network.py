@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.nodes import first_link, is_builtin
+from noisynets.core.pages import Page
 from noisynets.core.trial import Stepped, trial
 from noisynets.core.types import Wrapper
 from noisynets.systems.spiking.adapt import is_snntorch
@@ -46,7 +47,8 @@ class Spiking(Stepped):
         if unsupported:
             raise SystemRefused(
                 f"{', '.join(map(repr, unsupported))}: snnTorch's neurons keep their state between "
-                "trials: use Spiking(adapt(network))"
+                "trials: use Spiking(adapt(network))",
+                page=Page.NEURONS,
             )
         self.network = network
         self.steps = steps

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from noisynets.core.errors import InputError, unknown
+from noisynets.core.pages import Page
 from noisynets.core.registry import Registry
 from noisynets.tasks.data import array_files, events, folders, own, sarcos, text, tonic_sets
 from noisynets.tasks.data.augment import AUGMENTATIONS
@@ -84,7 +85,7 @@ def find_task(
         return sarcos.task(folder)
     if name.startswith(tonic_sets.PREFIX):
         return tonic_sets.task(name, folder)
-    raise unknown("task", name, [*TASKS, *FROM_FILES, *others])
+    raise unknown("task", name, [*TASKS, *FROM_FILES, *others], page=Page.DATA)
 
 
 __all__ = [

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from noisynets.core.arrays import read_npz
 from noisynets.core.errors import InputError
+from noisynets.core.pages import Page
 from noisynets.core.reading import memory
 from noisynets.tasks.data.task import Examples, Task
 
@@ -46,7 +47,7 @@ def read(path: Path) -> dict[str, NDArray[np.int64]]:
     )
     problems = list(_problems(arrays))
     if problems:
-        raise InputError(f"{path}: {'; '.join(problems)}")
+        raise InputError(f"{path}: {'; '.join(problems)}", page=Page.DATA)
     return arrays
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from noisynets.core.errors import InputError
+from noisynets.core.pages import Page
 from noisynets.core.reading import amount, expand, opened, reason
 
 TIMEOUT = 60.0  # seconds without data from a server
@@ -94,7 +95,7 @@ def locate(files: Files, folder: Path | None) -> Path:
     if folder is not None:
         lacking = missing(files, folder)
         if lacking:
-            raise InputError(f"{folder}: no {', '.join(lacking)}: {files.advice}")
+            raise InputError(f"{folder}: no {', '.join(lacking)}: {files.advice}", page=Page.DATA)
         return folder
     return fetch(files)
 
@@ -133,7 +134,9 @@ def fetch(files: Files, say: Callable[[str], None] = lambda line: None) -> Path:
             problems.append(f"{source.name}: {error}")
             if error.errno in DISK:
                 break  # every other source would fail in the same way
-    raise InputError(f"{files.name}: {'; '.join(problems)}: {files.advice} in {target}")
+    raise InputError(
+        f"{files.name}: {'; '.join(problems)}: {files.advice} in {target}", page=Page.DATA
+    )
 
 
 def verify(files: Files, folder: Path) -> list[str]:
