@@ -9,8 +9,8 @@ from torch.nn.modules.conv import _ConvNd
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.types import Wrapper
 from noisynets.systems.checks import positive
-from noisynets.systems.pulses.array import PulsedArray
-from noisynets.systems.pulses.device import PulsedDevice
+from noisynets.systems.pulses.device import Device
+from noisynets.systems.pulses.made import array_of
 from noisynets.systems.pulses.presets import PULSED
 
 LARGEST = 0.6
@@ -51,7 +51,7 @@ class Pulsed(Wrapper):
     def __init__(
         self,
         layer: nn.Module,
-        device: str | PulsedDevice = "ideal",
+        device: str | Device = "ideal",
         *,
         scale: float | None = None,
         device_seed: int | None = None,
@@ -69,8 +69,8 @@ class Pulsed(Wrapper):
         device_seed, seed = (
             int(torch.randint(2**48, ())) if s is None else s for s in (device_seed, seed)
         )
-        self.array = PulsedArray(device, device_seed, seed)
-        self.fast = PulsedArray(device, device_seed, seed, "pulses of the second devices")
+        self.array = array_of(device, device_seed, seed)
+        self.fast = array_of(device, device_seed, seed, "pulses of the second devices")
         self.program_(self.weight)
 
     @property
