@@ -80,6 +80,7 @@ def call(*args: str) -> int:
         (["show", "mlp", "--out", "nowhere/a.png"], "there is no folder nowhere"),
         (["show", "sing-mlp"], "unknown system 'sing-mlp': did you mean 'sign-mlp'?"),
         (["show", "analog-mlp", "--device-preset", "pcn"], "did you mean 'pcm'?"),
+        (["show", "mlp", "--writes", "rram"], "unknown pulsed device 'rram': did you mean"),
         (["show", "quantised-mlp", "--bits", "0"], "--bits 0 must be within 1..24"),
         (["train", "--augment", "crop-flp"], "did you mean 'crop-flip'?"),
         (["train", "yinyang", "--augment", "crop"], "the inputs of yinyang are no pictures"),

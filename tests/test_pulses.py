@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import nn
 
-from noisynets import InputError, Noisy, SystemRefused
+from noisynets import InputError, Noisy, SystemRefused, cli
 from noisynets.core.verify.quiet import declares_noise
+from noisynets.diagnose.response import response
 from noisynets.systems.devices import AdditiveGaussian, Periphery, WeightNoise
 from noisynets.systems.pulses import (
     PULSED,
@@ -376,3 +377,15 @@ def test_changes_without_pulses_are_noticed() -> None:
         layer.pulse_(torch.ones(2, 3))
     layer.program_(layer.weight)
     layer.pulse_(torch.ones(2, 3))
+
+
+@EVERY
+def test_the_response_of_a_device_is_drawn(name, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["show", "mlp", "--writes", name])
+    assert capsys.readouterr().out.strip() == f"pulses-{name}.png"
+    assert (tmp_path / f"pulses-{name}.png").is_file()
+    found = response(PULSED[name], devices=300)
+    top = found.read[len(found.pulses) // 2].mean()
+    assert top > found.read[0].mean() + 0.5 and found.read[-1].mean() < top - 0.5
+    assert float(found.pulses[-1]) == pytest.approx(2 * PULSED[name].states, rel=0.02)

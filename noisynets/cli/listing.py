@@ -12,6 +12,7 @@ from noisynets.bench import summaries
 from noisynets.core.errors import InputError
 from noisynets.core.settings import REQUIRED, Settings, setting
 from noisynets.core.values import declared, part
+from noisynets.diagnose.response import draw_response, response
 from noisynets.diagnose.transfer import panels
 from noisynets.diagnose.transfer_picture import draw_transfer
 from noisynets.estimators.methods import METHODS
@@ -44,13 +45,23 @@ class ShowArguments(Settings):
     device_preset: str | None = _setting("device_preset")
     intrinsic_noise: float | None = _setting("intrinsic_noise")
     bits: int = _setting("bits")
+    writes: str | None = setting(
+        None,
+        lambda: f"Draw the response of a pulsed device instead: {', '.join(PULSED)}.",
+        kind="pulsed device",
+        choices=PULSED,
+    )
     out: Path | None = setting(
-        None, "Picture, a PNG. Unset: SYSTEM.png, or SYSTEM-PRESET.png, here."
+        None,
+        "Picture, a PNG. Unset: SYSTEM.png, SYSTEM-PRESET.png or pulses-DEVICE.png, here.",
     )
 
 
 def show(arguments: ShowArguments) -> None:
-    """Draw the transfer curve of a system's first layer and unit, with the band of their noise."""
+    """Draw the transfer curve of a system's first layer and unit, with the band of their noise.
+
+    With --writes, draw what a pulsed device holds after pulses up and down.
+    """
     system, out = arguments.system, arguments.out
     acts = system in SYSTEMS and SYSTEMS[system].acts
     given = Config(
@@ -69,12 +80,18 @@ def show(arguments: ShowArguments) -> None:
         return SYSTEMS[config.system].build((1, 1, 1), 1, settings)
 
     name = system if config.device_preset == "none" else f"{system}-{config.device_preset}"
+    name = name if arguments.writes is None else f"pulses-{arguments.writes}"
     path = Path(f"{name}.png") if out is None else out
     if not path.parent.is_dir():
         raise InputError(f"--out {path}: there is no folder {path.parent}")
+    if arguments.writes is not None:
+        device = PULSED[arguments.writes]
+        draw_response(path, f"{device.name}: {device.summary}", response(device))
+        print(path)
+        return
     noise = f", own noise {config.intrinsic_noise:g}" if config.intrinsic_noise else ""
-    device = "" if config.device_preset == "none" else f" on {config.device_preset}"
-    draw_transfer(path, f"{system}{device}{noise}", panels(build_with))
+    preset = "" if config.device_preset == "none" else f" on {config.device_preset}"
+    draw_transfer(path, f"{system}{preset}{noise}", panels(build_with))
     print(path)
 
 

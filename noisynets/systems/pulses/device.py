@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
 from noisynets.core.errors import InputError
@@ -10,8 +11,8 @@ from noisynets.systems.checks import finite, not_negative, positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class Device:
-    """What all pulsed devices have.
+class Device(ABC):
+    """What all pulsed devices have; abstract.
 
     Attributes:
         name: of the preset.
@@ -44,6 +45,11 @@ class Device:
             raise InputError(f"endurance {self.endurance} is no pulse at all: None is no limit")
         if self.energy is not None:
             positive(energy=self.energy)
+
+    @property
+    @abstractmethod
+    def states(self) -> float:
+        """Number of steps Δw within the range."""
 
     @property
     def differs(self) -> bool:

@@ -70,6 +70,11 @@ class OneSidedPair(Device):
                 "one"
             )
 
+    @property
+    def states(self) -> float:
+        """Number of mean steps from −ḡ to ḡ."""
+        return 2 * self.top / self.step
+
 
 class PairArray(Array):
     """Pairs of one-sided devices; see `Array` for the arguments.
