@@ -357,5 +357,5 @@ def test_settings_that_contradict_each_other_are_refused(settings, message) -> N
 
 def test_kernels_that_are_decorrelated_cannot_be_held_by_devices(tmp_path) -> None:
     settings = {"system": "conv", "hidden": (4,), "rule": "danp", "writes": "ecram"}
-    with pytest.raises(InputError, match="--rule danp: its convolutions have another kernel in"):
+    with pytest.raises(InputError, match="'0': a decorrelated convolution has another kernel in"):
         run(tmp_path / "run", **settings)

@@ -375,6 +375,8 @@ def test_changes_without_pulses_are_noticed() -> None:
     layer.weight.data.add_(0.1)
     with pytest.raises(InputError, match="the weights of Linear.* were changed without pulses"):
         layer.pulse_(torch.ones(2, 3))
+    with pytest.raises(InputError, match="were changed without pulses"):
+        writes(layer)
     layer.program_(layer.weight)
     layer.pulse_(torch.ones(2, 3))
 

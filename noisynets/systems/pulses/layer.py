@@ -104,6 +104,20 @@ class Pulsed(Wrapper):
         self.weight.copy_(self.scale * self.array.read)
 
     @torch.no_grad()
+    def check_held(self) -> None:
+        """Check that the weights are what the devices hold.
+
+        Raises:
+            InputError: if anything but pulses has changed them.
+        """
+        held = self.scale * self.array.read
+        if not torch.allclose(self.weight, held, rtol=1e-4, atol=1e-6 * float(self.scale)):
+            raise InputError(
+                f"the weights of {self.core[1]} were changed without pulses: call program_(weight) "
+                "after that, or leave the change to an optimiser that writes by pulses"
+            )
+
+    @torch.no_grad()
     def pulse_(self, counts: Tensor) -> None:
         """Give every weight its own number of pulses.
 
@@ -113,12 +127,7 @@ class Pulsed(Wrapper):
         Raises:
             InputError: if anything else has changed the weights in the meantime.
         """
-        held = self.scale * self.array.read
-        if not torch.allclose(self.weight, held, rtol=1e-4, atol=1e-6 * float(self.scale)):
-            raise InputError(
-                f"the weights of {self.core[1]} were changed without pulses: call program_(weight) "
-                "after that, or leave the change to an optimiser that writes by pulses"
-            )
+        self.check_held()
         self.array.pulse_(counts)
         self.weight.copy_(self.scale * self.array.read)
 
