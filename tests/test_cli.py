@@ -81,6 +81,7 @@ def call(*args: str) -> int:
         (["show", "mlp", "--out", "nowhere/a.png"], "there is no folder nowhere"),
         (["show", "sing-mlp"], "unknown run folder or system 'sing-mlp': did you mean 'sign-mlp'?"),
         (["show", "analog-mlp", "--device-preset", "pcn"], "did you mean 'pcm'?"),
+        (["show", "reram-sc"], "unknown run folder or system 'reram-sc': did you mean 'reram-sb'"),
         (["show", "quantised-mlp", "--bits", "0"], "--bits 0 must be within 1..24"),
         (["train", "--augment", "crop-flp"], "did you mean 'crop-flip'?"),
         (["train", "yinyang", "--augment", "crop"], "the inputs of yinyang are no pictures"),

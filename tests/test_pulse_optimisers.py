@@ -320,11 +320,13 @@ def test_an_interrupted_run_ends_with_the_same_bits(update, tmp_path, monkeypatc
         {"system": "noisy-mlp", "rule": "danp"},
         {"system": "analog-mlp", "rule": "pat"},
         {"system": "mlp", "freeze_hidden": True},
+        {"system": "mlp", "update": "mixed-precision", "writes": "pcm-mixed"},
+        {"system": "mlp", "update": "agad", "writes": "pcm-mixed"},
     ],
     ids=lambda s: "-".join(map(str, s.values())),
 )
 def test_any_system_can_be_written_by_pulses(settings, tmp_path) -> None:
-    folder = run(tmp_path / "run", writes="ecram", epochs=1, **settings)
+    folder = run(tmp_path / "run", epochs=1, **({"writes": "ecram"} | settings))
     assert folder.summary()["writes_per_weight"] > 0
 
 
@@ -355,5 +357,5 @@ def test_settings_that_contradict_each_other_are_refused(settings, message) -> N
 
 def test_kernels_that_are_decorrelated_cannot_be_held_by_devices(tmp_path) -> None:
     settings = {"system": "conv", "hidden": (4,), "rule": "danp", "writes": "ecram"}
-    with pytest.raises(InputError, match="--rule danp: its convolutions have another kernel in"):
+    with pytest.raises(InputError, match="'0': a decorrelated convolution has another kernel in"):
         run(tmp_path / "run", **settings)

@@ -1,8 +1,8 @@
 """Pulsed devices: closed forms, a plain loop over pulses, spreads, saving, counting, refusals."""
 
 import copy
-import io
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +12,19 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import nn
 
-from noisynets import InputError, Noisy, SystemRefused
+from noisynets import InputError, Noisy, SystemRefused, cli
 from noisynets.core.verify.quiet import declares_noise
+from noisynets.diagnose.response import response
 from noisynets.systems.devices import AdditiveGaussian, Periphery, WeightNoise
 from noisynets.systems.pulses import (
     PULSED,
+    Array,
+    OneSidedPair,
+    PairArray,
     Pulsed,
     PulsedArray,
     PulsedDevice,
+    array_of,
     writes,
     writes_per_weight,
 )
@@ -29,6 +34,9 @@ SOFT = PulsedDevice(
     name="soft", step=0.02, low=-0.8, high=1.2, slope_up=1, slope_down=1, own_bounds=True
 )
 EVERY = pytest.mark.parametrize("name", PULSED)
+SINGLE = pytest.mark.parametrize(
+    "name", [name for name, device in PULSED.items() if isinstance(device, PulsedDevice)]
+)
 
 
 def array(device: PulsedDevice, start: torch.Tensor, seed: int = 0) -> PulsedArray:
@@ -77,7 +85,7 @@ def test_steps_of_equal_size_stop_at_the_bounds() -> None:
     assert made.w.tolist() == pytest.approx([0.9, -1.0])
 
 
-@EVERY
+@SINGLE
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_thousand_pulses_have_mean_and_spread_of_a_plain_loop(name, sign) -> None:
     devices = 4000
@@ -145,20 +153,25 @@ def test_what_is_read_has_the_noise_of_the_last_writing() -> None:
 @EVERY
 def test_saved_copied_and_pickled_arrays_continue_with_the_same_bits(name) -> None:
     counts = torch.randint(-5, 6, (30, 20), generator=torch.Generator().manual_seed(0))
-    made = array(PULSED[name], torch.zeros(30, 20))
-    made.pulse_(counts)
-    fresh, used = PulsedArray(PULSED[name], 1, 0), array(PULSED[name], torch.zeros(30, 20))
-    used.pulse_(counts), used.pulse_(counts)
+
+    def made(times: int) -> Array:
+        new = array_of(PULSED[name], 1, 0)
+        if times:
+            new.make_(torch.zeros(30, 20))
+        for _ in range(times):
+            new.pulse_(counts)
+        return new
+
+    first, fresh, used = made(1), made(0), made(2)
     for twin in (fresh, used):
-        twin.load_state_dict(load(save(made.state_dict())))
-    file = io.BytesIO()
-    torch.save(made.state_dict(), file)
-    twins = [fresh, used, copy.deepcopy(made), pickle.loads(pickle.dumps(made))]
-    made.pulse_(counts)
+        twin.load_state_dict(load(save(first.state_dict())))
+    twins = [fresh, used, copy.deepcopy(first), pickle.loads(pickle.dumps(first))]
+    first.pulse_(counts)
+    assert int(first.pulses.sum()) >= 2 * int(counts.abs().sum())
     for twin in twins:
         twin.pulse_(counts)
-        assert torch.equal(twin.w, made.w) and torch.equal(twin.read, made.read)
-        assert torch.equal(twin.pulses, 2 * counts.abs())
+        assert torch.equal(twin.read, first.read) and torch.equal(twin.pulses, first.pulses)
+        assert all(map(torch.equal, twin.buffers(), first.buffers()))
 
 
 def test_one_seed_sets_the_devices_and_another_their_noise() -> None:
@@ -183,6 +196,67 @@ def test_a_device_that_is_worn_out_does_not_change() -> None:
     assert made.w.tolist() == pytest.approx([0.05, 0.01, -0.05])
 
 
+def pair_loop(made: PairArray, counts: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """g⁺ and g⁻ after one pulse after the other in float64, without refresh."""
+    d = made.device
+    g, gain, top = (getattr(made, name).double().numpy() for name in ("g", "gain", "top"))
+    each = np.stack([counts, -counts]).clip(0)
+    for i in range(int(each.max())):
+        step = gain * (1 + d.boost * np.exp(-2 * d.decay * g / top))
+        noise = d.cycle * (step + d.cycle_add + d.cycle_slope * g) * draw.standard_normal(g.shape)
+        g = np.where(i < each, np.clip(g + step + noise, 0, top), g)
+    return g
+
+
+def test_pairs_without_noise_are_those_of_a_plain_loop() -> None:
+    pair = replace(PULSED["pcm-mixed"], cycle=0.0)
+    made = array_of(pair, 1, 0)
+    made.make_(torch.linspace(-1, 1, 41, dtype=torch.float64))
+    assert torch.allclose(made.read, torch.linspace(-1, 1, 41, dtype=torch.float64))
+    counts = torch.arange(-20, 21)
+    expected = pair_loop(made, counts.numpy(), np.random.default_rng(0))
+    made.pulse_(counts)
+    np.testing.assert_allclose(made.g.numpy(), expected, rtol=0, atol=1e-12)
+    assert torch.equal(made.pulses, torch.stack([counts, -counts]).clamp_min(0))
+    assert expected.max() > 1.5 and not (expected.min(0) > 0.5).any()  # nothing is refreshed
+
+
+@pytest.mark.parametrize("n", [1, 20, 100])
+def test_mean_and_spread_of_pairs_are_those_of_a_plain_loop(n) -> None:
+    made = array_of(PULSED["pcm-mixed"], 1, 0)
+    made.make_(torch.zeros(20_000))
+    expected = pair_loop(made, np.full(20_000, n), np.random.default_rng(0))
+    made.pulse_(torch.full((20_000,), n))
+    assert float(made.read.mean()) == pytest.approx(expected[0].mean(), rel=0.02)
+    assert float(made.read.std()) == pytest.approx(expected[0].std(), rel=0.03)
+
+
+def test_the_step_of_pcm_is_the_mean_up_to_half_of_the_range() -> None:
+    pair = replace(PULSED["pcm-mixed"], cycle=0.0, gain_spread=0.0, top_spread=0.0)
+    held = []
+    for n in range(30):
+        made = array_of(pair, 1, 0)
+        made.make_(torch.zeros(1))
+        made.pulse_(torch.tensor([n]))
+        held.append(float(made.read))
+    n = np.searchsorted(held, 1.0)
+    assert 1.0 / (n - 0.5) == pytest.approx(pair.step, rel=0.1)
+
+
+def test_pairs_near_their_top_are_refreshed_and_this_is_counted() -> None:
+    pair = OneSidedPair(name="x", step=0.1, gain=0.1, boost=0, decay=0, endurance=12)
+    made = array_of(pair, 0, 0)
+    made.make_(torch.zeros(3, dtype=torch.float64))
+    made.pulse_(torch.tensor([8, 8, -8]))
+    assert made.pulses.tolist() == [[8, 8, 0], [0, 0, 8]]  # the other one is low
+    made.pulse_(torch.tensor([-3, -2, 3]))
+    assert made.read.tolist() == pytest.approx([0.5, 0.6, -0.5])
+    assert made.g.tolist() == pytest.approx(np.array([[0.5, 0.8, 0.0], [0.0, 0.2, 0.5]]))
+    assert made.pulses.tolist() == [[9, 8, 4], [4, 2, 9]] and made.worn == 0
+    made.pulse_(torch.tensor([9, 9, 9]))
+    assert made.pulses[0].tolist() == [12, 12, 12] and made.worn == 3
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -202,6 +276,20 @@ def test_impossible_devices_are_refused(wrong, message) -> None:
     with pytest.raises(InputError, match=message) as caught:
         PulsedDevice(**({"name": "x", "step": 0.01} | wrong))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"step": 1.5}, "device 'x': a step of 1.5 is as large as the range 0..1"),
+        ({"gain": 0.0}, "gain 0 must be positive"),
+        ({"refresh_above": 2.0}, "refresh_above 2 must be a probability"),
+        ({"top_spread": -1.0}, "top_spread -1 must be finite and not negative"),
+    ],
+)
+def test_impossible_pairs_are_refused(wrong, message) -> None:
+    with pytest.raises(InputError, match=message):
+        OneSidedPair(**({"name": "x", "step": 0.1, "gain": 0.1, "boost": 1, "decay": 1} | wrong))
 
 
 def test_unknown_devices_and_layers_are_refused() -> None:
@@ -287,5 +375,19 @@ def test_changes_without_pulses_are_noticed() -> None:
     layer.weight.data.add_(0.1)
     with pytest.raises(InputError, match="the weights of Linear.* were changed without pulses"):
         layer.pulse_(torch.ones(2, 3))
+    with pytest.raises(InputError, match="were changed without pulses"):
+        writes(layer)
     layer.program_(layer.weight)
     layer.pulse_(torch.ones(2, 3))
+
+
+@EVERY
+def test_the_response_of_a_device_is_drawn(name, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["show", name])
+    assert capsys.readouterr().out.strip() == f"{name}.png"
+    assert (tmp_path / f"{name}.png").is_file()
+    found = response(PULSED[name], devices=300)
+    top = found.read[len(found.pulses) // 2].mean()
+    assert top > found.read[0].mean() + 0.5 and found.read[-1].mean() < top - 0.5
+    assert float(found.pulses[-1]) == pytest.approx(2 * PULSED[name].states, rel=0.02)

@@ -9,6 +9,7 @@ from noisynets.core.settings import Settings
 from noisynets.estimators.methods import METHODS
 from noisynets.systems.catalogue import ARCHITECTURES, FAMILIES, SYSTEMS
 from noisynets.systems.devices import PRESETS
+from noisynets.systems.pulses import PULSED, UPDATES
 from noisynets.tasks.data import FROM_FILES, TASKS
 from noisynets.tasks.environments import ENVIRONMENTS
 
@@ -43,6 +44,12 @@ def list_(arguments: ListArguments) -> None:
     print("device presets:")
     for preset in PRESETS.values():
         print(f"  {preset.name:13s} {preset.summary}")
+    print("pulsed devices (--writes):")
+    for device in PULSED.values():
+        print(f"  {device.name:15s} {device.summary}")
+    print("updates of pulsed devices (--update):")
+    for update in UPDATES.values():
+        print(f"  {update.name:15s} {update.summary}; lr {update.lr:g}")
     width = max(len(method.summary) for method in METHODS.values())
     columns = ("lr   ", "sigma ", "sigma_in_noise", "decor_lr")
     print(f"{'rules:':13s}{'':{width}s}  {'  '.join(columns)}")

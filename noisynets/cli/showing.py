@@ -1,4 +1,4 @@
-"""Pictures of a trained classifier, and transfer curves of systems."""
+"""Pictures of a trained classifier, transfer curves of systems, responses of pulsed devices."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from noisynets.core.settings import REQUIRED, setting
 from noisynets.core.values import declared, part
 from noisynets.diagnose.images import first_filters, has_pictures
 from noisynets.diagnose.predictions import classifies, judged_part, predictions
+from noisynets.diagnose.response import draw_response, response
 from noisynets.diagnose.transfer import panels
 from noisynets.diagnose.transfer_picture import draw_transfer
 from noisynets.diagnose.vision_picture import draw_confusion, draw_filters, draw_mistakes
@@ -22,6 +23,7 @@ from noisynets.run.folder import RunFolder
 from noisynets.run.settings import Config, resolve
 from noisynets.run.train import open_session
 from noisynets.systems.catalogue import SYSTEMS
+from noisynets.systems.pulses import PULSED
 from noisynets.systems.settings import NetworkSettings
 
 OF_SYSTEMS = ("device_preset", "intrinsic_noise", "bits")
@@ -42,8 +44,8 @@ class ShowArguments(RunArguments):
 
     run: Path = setting(
         REQUIRED,
-        "Folder of a run that has learned classes; or a system, as for train.",
-        metavar="RUN|SYSTEM",
+        "Folder of a run that has learned classes; or a system, or a pulsed device, as for train.",
+        metavar="RUN|SYSTEM|DEVICE",
         positional=True,
     )
     device_preset: str | None = _setting("device_preset")
@@ -52,25 +54,31 @@ class ShowArguments(RunArguments):
     device: str | None = setting(None, "Of a run: auto, cpu or cuda. Unset: the run's own.")
     out: Path | None = setting(
         None,
-        "Of a run: folder of the pictures. Unset: that of the run. Of a system: picture, a PNG. "
-        "Unset: SYSTEM.png, or SYSTEM-PRESET.png, here.",
+        "Of a run: folder of the pictures. Unset: that of the run. Of a system or device: picture, "
+        "a PNG. Unset: SYSTEM.png, SYSTEM-PRESET.png or DEVICE.png, here.",
     )
 
 
 def show(arguments: ShowArguments) -> None:
-    """Draw a run's confusion matrix, worst mistakes and filters; or a system's transfer curve.
+    """Draw a run's confusion matrix, worst mistakes and filters; or a transfer curve.
 
-    Of a run, confusion.png has the accuracy of each class; mistakes.png and filters.png are drawn
-    where the inputs are pictures. The examples are those of the validation set.
+    Of a system, it is that of its first layer and unit; of a pulsed device, what it holds after
+    pulses up and down. Of a run, confusion.png has the accuracy of each class; mistakes.png and
+    filters.png are drawn where the inputs are pictures. The examples are those of the validation
+    set.
     """
-    a, folder = arguments, arguments.folder
-    if not folder.is_run and str(a.run) not in SYSTEMS:
-        raise unknown("run folder or system", str(a.run), SYSTEMS)
+    a, folder, name = arguments, arguments.folder, str(arguments.run)
+    if not folder.is_run and name in PULSED:
+        _refuse(a, OF_SYSTEMS + OF_RUNS, "system or run")
+        _show_device(name, a.out)
+        return
+    if not folder.is_run and name not in SYSTEMS:
+        raise unknown("run folder or system", name, [*SYSTEMS, *PULSED])
     _refuse(a, OF_SYSTEMS if folder.is_run else OF_RUNS, "system" if folder.is_run else "run")
     if folder.is_run:
         _show_run(folder, folder.path if a.out is None else a.out, a.device)
     else:
-        _show_system(str(a.run), a)
+        _show_system(name, a)
 
 
 def _refuse(arguments: ShowArguments, names: tuple[str, ...], of: str) -> None:
@@ -112,9 +120,22 @@ def _show_run(folder: RunFolder, out: Path, device: str | None) -> None:
         print(out / "filters.png")
 
 
+def _show_device(name: str, out: Path | None) -> None:
+    """Draw what a pulsed device holds after pulses up and down."""
+    path = _picture(name, out)
+    draw_response(path, f"{name}: {PULSED[name].summary}", response(PULSED[name]))
+    print(path)
+
+
+def _picture(name: str, out: Path | None) -> Path:
+    path = Path(f"{name}.png") if out is None else out
+    if not path.parent.is_dir():
+        raise InputError(f"--out {path}: there is no folder {path.parent}")
+    return path
+
+
 def _show_system(system: str, arguments: ShowArguments) -> None:
     """Draw the transfer curve of a system's first layer and unit, with the band of their noise."""
-    out = arguments.out
     given = Config(
         task="cartpole" if SYSTEMS[system].acts else "mnist",
         system=system,
@@ -131,9 +152,7 @@ def _show_system(system: str, arguments: ShowArguments) -> None:
         return SYSTEMS[config.system].build((1, 1, 1), 1, settings)
 
     name = system if config.device_preset == "none" else f"{system}-{config.device_preset}"
-    path = Path(f"{name}.png") if out is None else out
-    if not path.parent.is_dir():
-        raise InputError(f"--out {path}: there is no folder {path.parent}")
+    path = _picture(name, arguments.out)
     noise = f", own noise {config.intrinsic_noise:g}" if config.intrinsic_noise else ""
     device = "" if config.device_preset == "none" else f" on {config.device_preset}"
     draw_transfer(path, f"{system}{device}{noise}", panels(build_with))

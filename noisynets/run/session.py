@@ -10,12 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.decorrelation import (
-    Decorrelated,
-    DecorrelatedConv2d,
-    decorrelate,
-    decorrelations,
-)
+from noisynets.core.decorrelation import Decorrelated, decorrelate, decorrelations
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
 from noisynets.core.reading import reason
@@ -254,11 +249,6 @@ def build(config: Config) -> Session:
             demean=config.demean,
             rows=config.decor_rows,
         )
-        if config.writes and any(isinstance(m, DecorrelatedConv2d) for m in system.modules()):
-            raise InputError(
-                f"--rule {config.rule}: its convolutions have another kernel in every step, which "
-                f"the devices of --writes {config.writes} cannot hold: use a rule without a d"
-            )
     return Session(
         config=config,
         task=task,

@@ -1,11 +1,13 @@
 """Pulsed devices, and optimisers that write by pulses."""
 
 from noisynets.systems.pulses.accumulating import MixedPrecisionSGD, ThresholdSGD
-from noisynets.systems.pulses.array import PulsedArray
+from noisynets.systems.pulses.array import Array, PulsedArray
 from noisynets.systems.pulses.counts import Writes, writes, writes_per_weight
-from noisynets.systems.pulses.device import PulsedDevice
+from noisynets.systems.pulses.device import Device, PulsedDevice
 from noisynets.systems.pulses.layer import Pulsed, pulsed_layers
+from noisynets.systems.pulses.made import array_of
 from noisynets.systems.pulses.optimiser import PulseOptimiser
+from noisynets.systems.pulses.pair import OneSidedPair, PairArray
 from noisynets.systems.pulses.presets import PULSED
 from noisynets.systems.pulses.sgd import PulsedSGD
 from noisynets.systems.pulses.transfer import AGAD, ChoppedTTv2, TikiTaka, TTv2
@@ -15,8 +17,12 @@ __all__ = [
     "AGAD",
     "PULSED",
     "UPDATES",
+    "Array",
     "ChoppedTTv2",
+    "Device",
     "MixedPrecisionSGD",
+    "OneSidedPair",
+    "PairArray",
     "Pulsed",
     "PulsedArray",
     "PulsedDevice",
@@ -28,6 +34,7 @@ __all__ = [
     "Update",
     "UpdateRates",
     "Writes",
+    "array_of",
     "pulsed_layers",
     "writes",
     "writes_per_weight",

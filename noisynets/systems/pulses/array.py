@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream, generator
 from noisynets.systems.devices import LazyBuffers
-from noisynets.systems.pulses.device import PulsedDevice
+from noisynets.systems.pulses.device import Device, PulsedDevice
 
 MOST = 100_000
 """Pulses that a device can be given at once."""
 
 
-class PulsedArray(LazyBuffers):
-    """Devices that each hold one weight; all values are in units of the device.
+class Array(LazyBuffers):
+    """Devices that hold the weights of a layer, in units of the device; abstract.
 
     The spreads are drawn from the device seed, on the CPU, when the array gets its shape; the noise
     of pulses and of writing comes from a stream of its own. Both are saved with the array, so that
@@ -30,31 +31,15 @@ class PulsedArray(LazyBuffers):
         purpose: of the array in its layer; arrays of different purposes are independent.
 
     Attributes:
-        w: weights, (*weight); None before `make_`.
-        read: weights with the noise of their last writing, (*weight).
-        up: s⁺, down: s⁻, slope_up: k⁺, slope_down: k⁻, low, high: of every device, (*weight).
-        pulses: that every device has been given, (*weight), int64.
-
-    >>> array = PulsedArray(PulsedDevice(name="x", step=0.25), 0, 0)
-    >>> array.make_(torch.zeros(3))
-    >>> array.pulse_(torch.tensor([2, 0, -9]))
-    >>> array.read, array.pulses
-    (tensor([ 0.5000,  0.0000, -1.0000]), tensor([2, 0, 9]))
+        read: weights with the noise of their last writing, (*weight); None before `make_`.
+        pulses: that every device has been given, int64.
     """
 
-    buffer_names = ("w", "read", "up", "down", "slope_up", "slope_down", "low", "high", "pulses")
-    w: Tensor
     read: Tensor
-    up: Tensor
-    down: Tensor
-    slope_up: Tensor
-    slope_down: Tensor
-    low: Tensor
-    high: Tensor
     pulses: Tensor
 
     def __init__(
-        self, device: PulsedDevice, device_seed: int, seed: int, purpose: str = "pulses"
+        self, device: Device, device_seed: int, seed: int, purpose: str = "pulses"
     ) -> None:
         super().__init__()
         self.device, self._device_seed, self._purpose = device, device_seed, purpose
@@ -71,9 +56,15 @@ class PulsedArray(LazyBuffers):
     @property
     def made(self) -> bool:
         """True if the array has its devices."""
-        return self._buffers["w"] is not None
+        return self._buffers["pulses"] is not None
 
-    @torch.no_grad()
+    @property
+    def worn(self) -> int:
+        """Number of devices whose endurance is used up."""
+        limit = self.device.endurance
+        return 0 if limit is None or not self.made else int((self.pulses >= limit).sum())
+
+    @abstractmethod
     def make_(self, target: Tensor) -> None:
         """Make the devices, unless they are there, and write a target without an error.
 
@@ -83,14 +74,10 @@ class PulsedArray(LazyBuffers):
         Args:
             target: (*weight).
         """
-        if not self.made:
-            self._draw(target)
-        self.w = torch.minimum(torch.maximum(target.detach(), self.low), self.high)
-        self.read = self._written(self.w)
 
-    @torch.no_grad()
+    @abstractmethod
     def pulse_(self, counts: Tensor) -> None:
-        """Give every device its own number of pulses, one after the other.
+        """Give every weight its own number of pulses, one after the other.
 
         Devices whose endurance is used up do not change and count no pulse.
 
@@ -99,6 +86,21 @@ class PulsedArray(LazyBuffers):
 
         Raises:
             InputError: for numbers that are not finite, or above `MOST`.
+        """
+
+    def normals(self, like: Tensor, number: int) -> list[Tensor]:
+        """Return numbers of N(0, 1) that are fixed for every device."""
+        drawn_by = generator(self._device_seed, f"devices, {self._purpose}")
+        return [torch.randn(like.shape, generator=drawn_by).to(like) for _ in range(number)]
+
+    def bursts(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which devices are pulsed, and how often: the most often first.
+
+        Args:
+            counts: of the devices, of the shape of `pulses`.
+
+        Returns:
+            Places in the flat array, (n,), and counts, (n,), without devices that are worn out.
         """
         counts = counts.flatten()
         largest = counts.abs().max() if counts.numel() else counts.new_zeros(())
@@ -112,34 +114,66 @@ class PulsedArray(LazyBuffers):
             left = (self.device.endurance - self.pulses.flatten()).clamp_min(0)
             given = torch.minimum(torch.maximum(given, -left), left)
         which = given.nonzero().flatten()
+        which = which[given[which].abs().argsort(descending=True, stable=True)]
+        return which, given[which]
+
+    def extra_repr(self) -> str:
+        """Show the settings in `print(module)`."""
+        return repr(self.device.name)
+
+
+class PulsedArray(Array):
+    """Devices that each hold one weight, which rises and falls; see `Array` for the arguments.
+
+    Attributes:
+        w: weights, (*weight).
+        up: s⁺, down: s⁻, slope_up: k⁺, slope_down: k⁻, low, high: of every device, (*weight).
+
+    >>> array = PulsedArray(PulsedDevice(name="x", step=0.25), 0, 0)
+    >>> array.make_(torch.zeros(3))
+    >>> array.pulse_(torch.tensor([2, 0, -9]))
+    >>> array.read, array.pulses
+    (tensor([ 0.5000,  0.0000, -1.0000]), tensor([2, 0, 9]))
+    """
+
+    buffer_names = ("w", "read", "up", "down", "slope_up", "slope_down", "low", "high", "pulses")
+    device: PulsedDevice
+    w: Tensor
+    up: Tensor
+    down: Tensor
+    slope_up: Tensor
+    slope_down: Tensor
+    low: Tensor
+    high: Tensor
+
+    @torch.no_grad()
+    def make_(self, target: Tensor) -> None:
+        """Make the devices, unless they are there, and write a target: see `Array`."""
+        if not self.made:
+            self._draw(target)
+        self.w = torch.minimum(torch.maximum(target.detach(), self.low), self.high)
+        self.read = self._written(self.w)
+
+    @torch.no_grad()
+    def pulse_(self, counts: Tensor) -> None:
+        """Give every weight its own number of pulses: see `Array`."""
+        which, n = self.bursts(counts)
         if not len(which):
             return
-        which = which[given[which].abs().argsort(descending=True, stable=True)]
-        n = given[which]
         part = _Part(self.device, n > 0, *(getattr(self, b).flatten()[which] for b in _PART))
         after = part.pulsed(self.w.flatten()[which], n.abs(), self.stream)
-        # new tensors: those of an earlier state_dict() stay as they were
-        self.w = self.w.flatten().index_copy(0, which, after).view_as(self.w)
-        self.read = (
-            self.read.flatten().index_copy(0, which, self._written(after)).view_as(self.read)
-        )
-        self.pulses = self.pulses.flatten().index_add(0, which, n.abs()).view_as(self.pulses)
-
-    @property
-    def worn(self) -> int:
-        """Number of devices whose endurance is used up."""
-        limit = self.device.endurance
-        return 0 if limit is None or not self.made else int((self.pulses >= limit).sum())
+        self.w = placed(self.w, which, after)
+        self.read = placed(self.read, which, self._written(after))
+        self.pulses = placed(self.pulses, which, self.pulses.flatten()[which] + n.abs())
 
     def _written(self, w: Tensor) -> Tensor:
         """Return w with the noise of a writing: w + ν Δw z."""
         noise = self.device.write_noise * self.device.step
-        return w.clone() if not noise else w + noise * _normal(w, self.stream)
+        return w.clone() if not noise else w + noise * normal(w, self.stream)
 
     def _draw(self, like: Tensor) -> None:
         """Draw what differs between the devices, once."""
-        d, drawn_by = self.device, generator(self._device_seed, f"devices, {self._purpose}")
-        z = [torch.randn(like.shape, generator=drawn_by).to(like) for _ in range(6)]
+        d, z = self.device, self.normals(like, 6)
         bias_up, bias_down = min(d.asymmetry, 0.0), -max(d.asymmetry, 0.0)
         gain, skew = 1 + d.step_spread * z[0], d.asymmetry_spread * z[1]
         self.up = (gain + bias_up + skew).abs() * d.step
@@ -150,10 +184,6 @@ class PulsedArray(LazyBuffers):
         self.slope_up = -(d.slope_up + d.slope_up_spread * z[4]).abs() * self.up / top
         self.slope_down = -(d.slope_down + d.slope_down_spread * z[5]).abs() * self.down / bottom
         self.pulses = torch.zeros(like.shape, dtype=torch.int64, device=like.device)
-
-    def extra_repr(self) -> str:
-        """Show the settings in `print(module)`."""
-        return repr(self.device.name)
 
 
 _PART = ("up", "down", "slope_up", "slope_down", "low", "high")
@@ -178,9 +208,9 @@ class _Part:
         """Return weights after n pulses each; n falls from place to place."""
         if not self.device.cycle:
             return self._without_noise(w, n)
-        for active in _active(n):
+        for active in active_devices(n):
             now = w[:active]
-            w = torch.cat([self._once(now, _normal(now, stream)), w[active:]])
+            w = torch.cat([self._once(now, normal(now, stream)), w[active:]])
         return w
 
     def _once(self, w: Tensor, z: Tensor) -> Tensor:
@@ -208,15 +238,27 @@ class _Part:
         return torch.minimum(torch.maximum(found, self.low), self.high)
 
 
-def _active(n: Tensor) -> Sequence[int]:
+def active_devices(n: Tensor) -> Sequence[int]:
     """Return how many devices get a first, a second, … pulse; n falls from place to place.
 
-    >>> _active(torch.tensor([3, 1, 1]))
+    >>> active_devices(torch.tensor([3, 1, 1]))
     [3, 1, 1]
     """
     most = int(n[0])
     return (len(n) - torch.bincount(n, minlength=most + 1).cumsum(0)[:most]).tolist()
 
 
-def _normal(like: Tensor, stream: Stream) -> Tensor:
+def placed(values: Tensor, which: Tensor, new: Tensor) -> Tensor:
+    """Return values with new ones at some places; an earlier `state_dict()` stays as it was.
+
+    Args:
+        values: of any shape.
+        which: places in the flat values, (n,).
+        new: (n,).
+    """
+    return values.flatten().index_copy(0, which, new).view_as(values)
+
+
+def normal(like: Tensor, stream: Stream) -> Tensor:
+    """Draw from N(0, 1), with shape, dtype and device of `like`."""
     return torch.empty_like(like).normal_(generator=stream.on(like.device))

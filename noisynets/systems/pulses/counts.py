@@ -37,6 +37,9 @@ class Writes:
 def writes(system: nn.Module) -> dict[str, Writes]:
     """Return the writes of every pulsed layer, by path.
 
+    Raises:
+        InputError: if the weights of one were changed by anything but pulses.
+
     >>> import torch
     >>> net = nn.Sequential(Pulsed(nn.Linear(2, 1), "ideal"))
     >>> net[0].pulse_(torch.tensor([[3, -1]]))
@@ -59,6 +62,7 @@ def writes_per_weight(system: nn.Module) -> float:
 
 
 def _of(layer: Pulsed) -> Writes:
+    layer.check_held()
     made = [array for array in (layer.array, layer.fast) if array.made]
     pulses = sum(int(array.pulses.sum()) for array in made)
     energy = layer.array.device.energy

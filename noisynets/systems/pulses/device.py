@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
 from noisynets.core.errors import InputError
@@ -10,7 +11,54 @@ from noisynets.systems.checks import finite, not_negative, positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class PulsedDevice:
+class Device(ABC):
+    """What all pulsed devices have; abstract.
+
+    Attributes:
+        name: of the preset.
+        summary: one line.
+        source: of its parameters.
+        step: Δw, mean step, by which optimisers count.
+        endurance: pulses after which a device does not change any more; None: no limit.
+        energy: of a pulse, in joules; None: no source gives one.
+    """
+
+    name: str
+    summary: str = ""
+    source: str = ""
+    step: float
+    endurance: int | None = None
+    energy: float | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            self.check()
+        except InputError as error:
+            raise InputError(f"device {self.name!r}: {error}") from error
+
+    def check(self) -> None:
+        """Raise an `InputError` for values that are out of range."""
+        positive(step=self.step)
+        names = [f.name for f in fields(self) if f.name.endswith("spread")]
+        not_negative(**{name: getattr(self, name) for name in names})
+        if self.endurance is not None and self.endurance < 1:
+            raise InputError(f"endurance {self.endurance} is no pulse at all: None is no limit")
+        if self.energy is not None:
+            positive(energy=self.energy)
+
+    @property
+    @abstractmethod
+    def states(self) -> float:
+        """Number of steps Δw within the range."""
+
+    @property
+    def differs(self) -> bool:
+        """True if devices differ from one another."""
+        return any(getattr(self, f.name) for f in fields(self) if f.name.endswith("spread"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulsedDevice(Device):
     """A device whose weight w changes by pulses; w is in units of the device.
 
     A pulse up or down changes w by a step that may depend on w:
@@ -33,9 +81,6 @@ class PulsedDevice:
     `rpu_linearstep_device.cpp`, `rpu_softbounds_reference_device.cpp`).
 
     Attributes:
-        name: of the preset.
-        summary: one line.
-        source: of its parameters.
         step: Δw, mean step at w = 0.
         low: w_min, below 0.
         high: w_max, above 0.
@@ -52,8 +97,6 @@ class PulsedDevice:
         slope_down_spread: d_γ⁻.
         own_bounds: the slopes refer to each device's own bounds.
         write_noise: ν, relative to Δw.
-        endurance: pulses after which a device does not change any more; None: no limit.
-        energy: of a pulse, in joules; None: no source gives one.
 
     Raises:
         InputError: for a value out of range, a step as large as the range, or steps up and down
@@ -66,10 +109,6 @@ class PulsedDevice:
 -1..1: use less of it, or slopes
     """
 
-    name: str
-    summary: str = ""
-    source: str = ""
-    step: float
     low: float = -1.0
     high: float = 1.0
     step_spread: float = 0.0
@@ -85,26 +124,14 @@ class PulsedDevice:
     slope_down_spread: float = 0.0
     own_bounds: bool = False
     write_noise: float = 0.0
-    endurance: int | None = None
-    energy: float | None = None
 
-    def __post_init__(self) -> None:
-        try:
-            self._check()
-        except InputError as error:
-            raise InputError(f"device {self.name!r}: {error}") from error
-
-    def _check(self) -> None:
-        positive(step=self.step, high=self.high, **{"-low": -self.low})
+    def check(self) -> None:
+        """Raise an `InputError` for values that are out of range."""
+        super().check()
+        positive(high=self.high, **{"-low": -self.low})
         finite(asymmetry=self.asymmetry)
-        names = [f.name for f in fields(self) if f.name.endswith("spread")]
-        not_negative(**{name: getattr(self, name) for name in names})
         not_negative(cycle=self.cycle, write_noise=self.write_noise)
         not_negative(slope_up=self.slope_up, slope_down=self.slope_down)
-        if self.endurance is not None and self.endurance < 1:
-            raise InputError(f"endurance {self.endurance} is no pulse at all: None is no limit")
-        if self.energy is not None:
-            positive(energy=self.energy)
         if self.step >= self.high - self.low:
             raise InputError(
                 f"a step of {self.step:g} is as large as the range {self.low:g}..{self.high:g}: "
@@ -147,11 +174,6 @@ class PulsedDevice:
             return math.nan
         point = (up - down) / (slope_down - slope_up)
         return point if self.low < point < self.high else math.nan
-
-    @property
-    def differs(self) -> bool:
-        """True if devices differ from one another."""
-        return any(getattr(self, f.name) for f in fields(self) if f.name.endswith("spread"))
 
     @property
     def states(self) -> float:

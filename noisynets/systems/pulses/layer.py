@@ -9,8 +9,8 @@ from torch.nn.modules.conv import _ConvNd
 from noisynets.core.errors import InputError, SystemRefused
 from noisynets.core.types import Wrapper
 from noisynets.systems.checks import positive
-from noisynets.systems.pulses.array import PulsedArray
-from noisynets.systems.pulses.device import PulsedDevice
+from noisynets.systems.pulses.device import Device
+from noisynets.systems.pulses.made import array_of
 from noisynets.systems.pulses.presets import PULSED
 
 LARGEST = 0.6
@@ -51,7 +51,7 @@ class Pulsed(Wrapper):
     def __init__(
         self,
         layer: nn.Module,
-        device: str | PulsedDevice = "ideal",
+        device: str | Device = "ideal",
         *,
         scale: float | None = None,
         device_seed: int | None = None,
@@ -69,8 +69,8 @@ class Pulsed(Wrapper):
         device_seed, seed = (
             int(torch.randint(2**48, ())) if s is None else s for s in (device_seed, seed)
         )
-        self.array = PulsedArray(device, device_seed, seed)
-        self.fast = PulsedArray(device, device_seed, seed, "pulses of the second devices")
+        self.array = array_of(device, device_seed, seed)
+        self.fast = array_of(device, device_seed, seed, "pulses of the second devices")
         self.program_(self.weight)
 
     @property
@@ -104,6 +104,20 @@ class Pulsed(Wrapper):
         self.weight.copy_(self.scale * self.array.read)
 
     @torch.no_grad()
+    def check_held(self) -> None:
+        """Check that the weights are what the devices hold.
+
+        Raises:
+            InputError: if anything but pulses has changed them.
+        """
+        held = self.scale * self.array.read
+        if not torch.allclose(self.weight, held, rtol=1e-4, atol=1e-6 * float(self.scale)):
+            raise InputError(
+                f"the weights of {self.core[1]} were changed without pulses: call program_(weight) "
+                "after that, or leave the change to an optimiser that writes by pulses"
+            )
+
+    @torch.no_grad()
     def pulse_(self, counts: Tensor) -> None:
         """Give every weight its own number of pulses.
 
@@ -113,12 +127,7 @@ class Pulsed(Wrapper):
         Raises:
             InputError: if anything else has changed the weights in the meantime.
         """
-        held = self.scale * self.array.read
-        if not torch.allclose(self.weight, held, rtol=1e-4, atol=1e-6 * float(self.scale)):
-            raise InputError(
-                f"the weights of {self.core[1]} were changed without pulses: call program_(weight) "
-                "after that, or leave the change to an optimiser that writes by pulses"
-            )
+        self.check_held()
         self.array.pulse_(counts)
         self.weight.copy_(self.scale * self.array.read)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisynets.core.decorrelation import DecorrelatedConv2d
 from noisynets.core.errors import Diverged, InputError
 from noisynets.systems.checks import at_least_one, positive
 from noisynets.systems.pulses.layer import Pulsed, pulsed_layers
@@ -31,8 +32,9 @@ class PulseOptimiser(torch.optim.Optimizer):
         settings: of the subclass.
 
     Raises:
-        InputError: for a system without pulsed layers, weights that two of them share, or a setting
-            out of range; in a step, for gradients that are not finite (`Diverged`).
+        InputError: for a system without pulsed layers, weights that two of them share, decorrelated
+            convolutions that are pulsed, or a setting out of range.
+        Diverged: in a step, for gradients that are not finite.
     """
 
     def __init__(
@@ -45,6 +47,12 @@ class PulseOptimiser(torch.optim.Optimizer):
             raise InputError(
                 f"{type(system).__name__} has no pulsed layers: wrap its layers in Pulsed(layer)"
             )
+        for name, module in system.named_modules():
+            if isinstance(module, DecorrelatedConv2d) and pulsed_layers(module):
+                raise InputError(
+                    f"{name!r}: a decorrelated convolution has another kernel in every step, which "
+                    "pulsed devices cannot hold: use a rule that does not decorrelate"
+                )
         self.layers: dict[Tensor, tuple[str, Pulsed]] = {}
         for name, layer in layers.items():
             if layer.weight in self.layers:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from noisynets.core.registry import Registry
-from noisynets.systems.pulses.device import PulsedDevice
+from noisynets.systems.pulses.device import Device, PulsedDevice
+from noisynets.systems.pulses.pair import OneSidedPair
 
 AIHWKIT = "aihwkit 1.2.0, simulator/presets/devices.py"
 
-PULSED: Registry[PulsedDevice] = Registry(
+PULSED: Registry[Device] = Registry(
     "pulsed device",
     (
         PulsedDevice(
@@ -52,6 +53,23 @@ PULSED: Registry[PulsedDevice] = Registry(
             slope_down=0.5085,
             slope_up_spread=0.05,
             slope_down_spread=0.05,
+        ),
+        OneSidedPair(
+            name="pcm-mixed",
+            summary="pairs of phase-change memories that only rise, with refresh: coarse steps",
+            source=f"PCMPresetDevice and PCMPresetUnitCell ({AIHWKIT}), fitted to Nandakumar et "
+            "al., Frontiers in Neuroscience 14 (2020) 406; its spreads of the step, 0.2 and 0.05, "
+            "are one here",
+            step=0.075,  # mean of the steps from 0 to half of the range
+            gain=0.01,
+            boost=27.235,
+            decay=2.5,
+            top=2.0,
+            gain_spread=0.206,
+            top_spread=0.1,
+            cycle=0.6,
+            cycle_add=0.042,
+            cycle_slope=0.108,
         ),
     ),
 )
