@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import noisynets.run.train as loop
+import noisynets.run.loop as loop
 from noisynets.run.checkpoint import load_state
 from noisynets.run.folder import RunFolder, create
 from noisynets.run.session import Session

@@ -1,18 +1,19 @@
-"""The training loop: train on batches, evaluate on validation after each epoch, test once."""
+"""Training of a run: on batches, with an evaluation after each epoch and one test at the end."""
 
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from torch import Tensor
 
-from noisynets.core.decorrelation import unstable
 from noisynets.core.errors import BoxFailed, Diverged, InputError
 from noisynets.core.noise import generator
+from noisynets.core.types import Estimate
 from noisynets.run.checkpoint import load_state, save_state
 from noisynets.run.data import Data, load_data
 from noisynets.run.evaluate import EVALUATION_BATCH, evaluate, recorded, threads
@@ -20,8 +21,9 @@ from noisynets.run.folder import RunFolder, create
 from noisynets.run.kept import exhausted, keep_checkpoint, use_judged_
 from noisynets.run.lock import locked
 from noisynets.run.loggers import logged, results_of, step_values, values_of
+from noisynets.run.loop import check_divergence, finite, run_epochs
 from noisynets.run.result import conclude, draw, missing, summarised
-from noisynets.run.session import Meter, Session, build, check_settings, steps_per_epoch
+from noisynets.run.session import Meter, Progress, Session, build, check_settings, steps_per_epoch
 from noisynets.run.settings import DTYPES, Config, seeds
 from noisynets.run.signals import Deferral, shielded
 from noisynets.run.summary import WRITES
@@ -29,9 +31,6 @@ from noisynets.run.transfer import begun
 from noisynets.run.trust import Trust, resuming
 from noisynets.systems.pulses import writes_per_weight
 from noisynets.tasks.data import Examples
-
-GUARD_STEPS = 50
-CHECKPOINT_SECONDS = 60.0
 
 
 def train(
@@ -66,7 +65,9 @@ def train(
         with threads(session), logged(folder, session.config, done) as session.log:
             try:
                 with Deferral() as signals:
-                    _run_epochs(folder, session, train_set, val_set, progress_bar, signals)
+                    run = _Run(folder, session, train_set, val_set)
+                    run.begin()
+                    run_epochs(run, signals, progress_bar)
                 session.keep_()
                 use_judged_(folder, session)
                 summary = conclude(folder, session, train_set, val_set)
@@ -163,98 +164,101 @@ def open_trained(folder: RunFolder, device: str | None = None, epoch: int | None
     return session
 
 
-def _run_epochs(
-    folder: RunFolder,
-    session: Session,
-    train_set: Examples,
-    val_set: Examples | None,
-    progress_bar: bool,
-    signals: Deferral,
-) -> None:
-    config, progress, score = session.config, session.progress, session.task.measure.name
-    pulsed = config.writes is not None
-    if not folder.checkpoint.is_file():
-        _save(folder, session)
-    folder.write_metrics(progress.rows, score, pulsed)
-    steps = steps_per_epoch(config, len(train_set))
-    bar = tqdm(
-        total=config.epochs * steps,
-        initial=progress.epoch * steps + progress.step,
-        unit="step",
-        disable=not progress_bar,
-        dynamic_ncols=True,
-        mininterval=0.5,
-    )
-    held_out = train_set.first(EVALUATION_BATCH) if val_set is None else val_set
-    with bar:
-        measure, patience = session.task.measure, config.patience
-        while progress.epoch < config.epochs and not exhausted(patience, progress.rows, measure):
-            _run_epoch(folder, session, train_set, bar, signals)
-            train_loss, train_score = session.meter.read()
-            session.keep_()
-            val = evaluate(session, held_out)
-            _check_divergence(session, val[0])  # of the last update, too
-            progress.epoch, progress.step = progress.epoch + 1, 0
-            row = {
-                "epoch": progress.epoch,
-                "train_loss": train_loss,
-                f"train_{score}": train_score,
-                "val_loss": None if val_set is None else val[0],
-                f"val_{score}": None if val_set is None else val[1],
-                "sample_forwards": progress.sample_forwards,
-                "seconds": round(progress.seconds, 3),
-            }
-            if pulsed:
-                row[WRITES] = round(writes_per_weight(session.system), 6)
-            progress.rows.append(row)
-            session.log(_steps_done(session, train_set), values_of(row))
-            keep_checkpoint(folder, session)
-            session.meter = Meter.zero(train_set.y.device, session.task.measure)
-            _save(folder, session)
-            folder.write_metrics(progress.rows, score, pulsed)
-            if signals.came:
-                signals.deliver()
+@dataclass
+class _Run:
+    """A run folder's training, as the loop sees it."""
 
+    folder: RunFolder
+    session: Session
+    train_set: Examples
+    val_set: Examples | None
 
-def _run_epoch(
-    folder: RunFolder, session: Session, train_set: Examples, bar: Any, signals: Deferral
-) -> None:
-    """Finish the present epoch, from the present step on; at a signal, save and stop."""
-    config, progress = session.config, session.progress
-    train_set = cut_anew(config, progress.epoch, train_set)
-    order = _order(config, progress.epoch, len(train_set)).to(train_set.y.device)
-    batches = order.split(config.batch_size)[: steps_per_epoch(config, len(train_set))]
-    total = config.epochs * len(batches)
-    guard = Meter.zero(train_set.y.device, session.task.measure)
-    clock = saved = time.perf_counter()
-    for step in range(progress.step, len(batches)):
-        x, y = train_set.batch(batches[step], DTYPES[config.dtype])
-        done = (progress.epoch * len(batches) + step) / total
-        estimate = session.step_(x, y, done)
-        session.meter.add(estimate.loss, estimate.output, y)
-        guard.add(estimate.loss, estimate.output, y)
-        progress.step = step + 1
-        progress.sample_forwards += estimate.sample_forwards
-        bar.update()
-        first = math.isnan(progress.first_loss)
-        if first or progress.step % GUARD_STEPS == 0 or progress.step == len(batches):
-            loss, _ = guard.read()
-            progress.first_loss = loss if first else progress.first_loss
-            session.log(_steps_done(session, train_set), step_values(session, loss))
-            _check_divergence(session, loss)
-            now = time.perf_counter()
-            where = f"epoch {progress.epoch + 1}/{config.epochs}"
-            speed = "" if first else _speed(session, guard.count, now - clock)
-            bar.set_postfix_str(f"{where}, loss {loss:.4f}{speed}", refresh=False)
-            guard = Meter.zero(train_set.y.device, session.task.measure)
-            progress.seconds, clock = progress.seconds + now - clock, now
-            if now - saved > CHECKPOINT_SECONDS:  # at the end, too: evaluation may take long
-                _save(folder, session)
-                saved = now
-        if signals.came:
-            progress.seconds += time.perf_counter() - clock
-            _save(folder, session)
-            signals.deliver()
+    def __post_init__(self) -> None:
+        config = self.session.config
+        self.epochs = config.epochs
+        self.steps = steps_per_epoch(config, len(self.train_set))
+        self.score = self.session.task.measure.name
+
+    @property
+    def progress(self) -> Progress:
+        """What is done."""
+        return self.session.progress
+
+    @property
+    def finished(self) -> bool:
+        """True if no epoch is left to make."""
+        measure, patience = self.session.task.measure, self.session.config.patience
+        stopped = exhausted(patience, self.progress.rows, measure)
+        return stopped or self.progress.epoch >= self.epochs
+
+    def begin(self) -> None:
+        """Write the first checkpoint, unless there is one, and the metrics so far."""
+        if not self.folder.checkpoint.is_file():
+            self.save()
+        self._write_metrics()
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the batches of the present epoch, from the present step on."""
+        config, epoch = self.session.config, self.progress.epoch
+        examples = cut_anew(config, epoch, self.train_set)
+        order = _order(config, epoch, len(examples)).to(examples.y.device)
+        left = order.split(config.batch_size)[self.progress.step : self.steps]
+        return (examples.batch(index, DTYPES[config.dtype]) for index in left)
+
+    def step_(self, x: Tensor, y: Tensor, done: float) -> Estimate:
+        """One update of the weights."""
+        estimate = self.session.step_(x, y, done)
+        self.session.meter.add(estimate.loss, estimate.output, y)
+        return estimate
+
+    def end_epoch_(self) -> None:
+        """Evaluate, append a row, and save."""
+        session, progress, score = self.session, self.progress, self.score
+        train_loss, train_score = session.meter.read()
+        session.keep_()
+        unseen = self.val_set is not None
+        held_out = self.train_set.first(EVALUATION_BATCH) if self.val_set is None else self.val_set
+        val_loss, val_score = evaluate(session, held_out)
+        _check_divergence(session, val_loss)  # of the last update, too
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        row = {
+            "epoch": progress.epoch,
+            "train_loss": train_loss,
+            f"train_{score}": train_score,
+            "val_loss": val_loss if unseen else None,
+            f"val_{score}": val_score if unseen else None,
+            "sample_forwards": progress.sample_forwards,
+            "seconds": round(progress.seconds, 3),
+        }
+        if session.config.writes is not None:
+            row[WRITES] = round(writes_per_weight(session.system), 6)
+        progress.rows.append(row)
+        session.log(_steps_done(session, self.train_set), values_of(row))
+        keep_checkpoint(self.folder, session)
+        session.meter = Meter.zero(self.train_set.y.device, session.task.measure)
+        self.save()
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        pulsed = self.session.config.writes is not None
+        self.folder.write_metrics(self.progress.rows, self.score, pulsed)
+
+    def check(self, loss: float) -> None:
+        """Log the mean loss of the last steps, and raise `Diverged` if training has failed."""
+        session = self.session
+        session.log(_steps_done(session, self.train_set), step_values(session, loss))
+        _check_divergence(session, loss)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        _save(self.folder, self.session)
+
+    def speed(self, examples: int, seconds: float) -> str:
+        """Say how many characters of a text were learned in a second; of others, nothing."""
+        if not self.session.task.vocabulary:
+            return ""
+        tokens = examples * self.session.config.context / max(seconds, 1e-9)
+        return f", {tokens:,.0f} tokens/s"
 
 
 def _steps_done(session: Session, train_set: Examples) -> int:
@@ -265,17 +269,10 @@ def _steps_done(session: Session, train_set: Examples) -> int:
 
 def _save(folder: RunFolder, session: Session, state: dict[str, Any] | None = None) -> None:
     """Write the checkpoint, unless the last update has made a weight infinite or NaN."""
-    if not all(bool(p.isfinite().all()) for p in session.system.parameters()):
+    if not finite(session.system):
         _check_divergence(session, math.nan)
     with shielded():
         save_state(folder.checkpoint, session.state() if state is None else state)
-
-
-def _speed(session: Session, windows: int, seconds: float) -> str:
-    """Say how many characters of a text were learned in a second; of other examples, nothing."""
-    if not session.task.vocabulary:
-        return ""
-    return f", {windows * session.config.context / max(seconds, 1e-9):,.0f} tokens/s"
 
 
 def cut_anew(config: Config, epoch: int, examples: Examples) -> Examples:
@@ -294,18 +291,12 @@ def _order(config: Config, epoch: int, n: int) -> torch.Tensor:
 
 
 def _check_divergence(session: Session, loss: float) -> None:
-    config, progress = session.config, session.progress
-    where = f"diverged in epoch {progress.epoch + 1}, step {progress.step}"
-    layers = unstable(session.system)
-    if layers:
-        names = ", ".join(map(repr, layers))
-        raise Diverged(
-            f"{where}: decorrelation of {names} would have blown up: "
-            f"lower --decor-lr (now {config.decor_lr:g})"
-        )
-    explodes = session.task.measure.explodes
-    if not math.isfinite(loss) or (explodes and loss > 10 * progress.first_loss):
-        raise Diverged(
-            f"{where}: loss {loss:.4g}, which started at {progress.first_loss:.4g}: "
-            f"lower --lr (now {config.lr:g})"
-        )
+    config, explodes = session.config, session.task.measure.explodes
+    check_divergence(
+        session.system,
+        session.progress,
+        loss,
+        limit=10 if explodes else math.inf,
+        lr=f"lower --lr (now {config.lr:g})",
+        decor_lr=f"lower --decor-lr (now {config.decor_lr:g})",
+    )
