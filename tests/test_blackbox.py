@@ -440,7 +440,7 @@ def test_boxes_learn(kind, rule, tmp_path) -> None:
         ({"noise_during": "training"}, "cannot be switched off"),
         ({"spread": -1.0}, "--spread -1 must be"),
         ({"box": "mine"}, "--box mine: numpy-box has no such part"),
-        ({"system": "mlp", "rule": "pat"}, "mlp is no box with a model"),
+        ({"system": "mlp", "rule": "pat"}, "mlp has no model apart from it"),
         ({"system": "mlp", "spread": 0.5}, "--spread 0.5: mlp has no such"),
         ({"system": "process-box", "box": "mine", "rule": "pat"}, "there is no model of --box"),
     ],

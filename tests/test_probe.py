@@ -249,8 +249,10 @@ def test_models_can_be_copied_and_collected_after_use() -> None:
     assert torch.equal(net(x), twin(x))
 
 
-# Older releases of torch warn that the graph breaks where a generator is made.
+# Older releases of torch warn that the graph breaks where a generator is made, newer ones of
+# Python 3.13.0.
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.parametrize("what", ["system", "units"])
 def test_compiled_modules_are_systems_like_any_other(what: str) -> None:
     found = []
