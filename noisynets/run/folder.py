@@ -101,11 +101,7 @@ class RunFolder:
 
     def write_metrics(self, rows: Sequence[dict[str, Any]], score: str = "accuracy") -> None:
         """Write metrics.csv: a row per epoch."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns(score), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path / "metrics.csv", text.getvalue().encode())
+        write_table(self.path / "metrics.csv", columns(score), rows)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
@@ -156,6 +152,15 @@ class RunFolder:
             return found
         except (ValueError, csv.Error) as error:
             raise unreadable(file, error, ADVICE) from error
+
+
+def write_table(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table with these columns as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def create(out: Path | None, config: Config) -> RunFolder:
