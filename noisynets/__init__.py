@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         RuleEntry,
         Traits,
     )
+    from noisynets.run.fit import Callback, Fitted, fit
     from noisynets.run.plugins import load_plugins, register
     from noisynets.systems.devices import AdditiveGaussian, Chip, Noisy
     from noisynets.systems.unfused import unfused
@@ -92,6 +93,7 @@ _HOMES = {
         "RuleEntry",
         "Traits",
     ),
+    "noisynets.run.fit": ("Callback", "Fitted", "fit"),
     "noisynets.run.plugins": ("load_plugins", "register"),
     "noisynets.systems.devices": ("AdditiveGaussian", "Chip", "Noisy"),
     "noisynets.systems.unfused": ("unfused",),
@@ -114,12 +116,14 @@ __all__ = [
     "ANP",
     "AdditiveGaussian",
     "Backpropagation",
+    "Callback",
     "Chip",
     "Corrected",
     "Decorrelated",
     "Diverged",
     "Effect",
     "Estimate",
+    "Fitted",
     "INP",
     "InTime",
     "Injection",
@@ -153,6 +157,7 @@ __all__ = [
     "cross_entropy",
     "decorrelate",
     "find_nodes",
+    "fit",
     "freeze",
     "load_plugins",
     "negative_return",

@@ -105,11 +105,7 @@ class RunFolder:
         self, rows: Sequence[dict[str, Any]], score: str = "accuracy", pulsed: bool = False
     ) -> None:
         """Write metrics.csv: a row per epoch, with the writes of a run on pulsed devices."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns(score, pulsed), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path / "metrics.csv", text.getvalue().encode())
+        write_table(self.path / "metrics.csv", columns(score, pulsed), rows)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
@@ -161,6 +157,15 @@ class RunFolder:
             return found
         except (ValueError, csv.Error) as error:
             raise unreadable(file, error, ADVICE) from error
+
+
+def write_table(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table with these columns as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def create(out: Path | None, config: Config) -> RunFolder:
