@@ -199,7 +199,7 @@ def unused(rule: str) -> dict[str, str]:
     >>> sorted(unused("bp"))[:3]
     ['correction', 'credit_over', 'decor_lr']
     >>> sorted(unused("danp"))
-    ['correction', 'loss_gradient', 'pairs_every', 'physical']
+    ['correction', 'loss_gradient', 'pairs_every', 'physical', 'position_discount']
     """
     found = {n: list(refusals(option, {"rule": rule})) for n, option in options(Config).items()}
     return {name: why[0] for name, why in found.items() if why}
