@@ -345,6 +345,10 @@ def test_any_system_can_be_written_by_pulses(settings, tmp_path) -> None:
         ),
         ({"writes": "ecram", "write_threshold": 99.0}, "--write-threshold 99 must be within 1..31"),
         ({"writes": "ecram", "system": "numpy-box"}, "--writes ecram: a box is a device by itself"),
+        (
+            {"writes": "ecram", "rule": "spsa"},
+            "--rule spsa: perturbs weights, which --writes ecram",
+        ),
         ({"writes": "ecram", "dtype": "bfloat16"}, "a pulse is below the precision of bfloat16"),
         ({"writes": "ecram", "optimiser": "sgd"}, "--optimiser sgd: --update says how"),
         ({"writes": "ecram", "adam_beta2": 0.9}, "--adam-beta2 0.9: --update threshold has no"),
