@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from noisynets.systems.pulses import PULSED, PairArray, PulsedArray
+from noisynets.systems.pulses import (
+    PULSED,
+    UPDATES,
+    PairArray,
+    Pulsed,
+    PulsedArray,
+    UpdateRates,
+)
 
 devices = pytest.importorskip("aihwkit.simulator.presets.devices")
 configs = pytest.importorskip("aihwkit.simulator.configs")
@@ -95,3 +102,57 @@ def test_conductances_of_pcm_rise_as_those_of_aihwkit() -> None:
     there = torch.stack(drawn)
     assert float(array.read.mean()) == pytest.approx(float(there.mean()), rel=0.02)
     assert float(array.read.std()) == pytest.approx(float(there.std()), rel=0.02)
+
+
+INPUTS, OUTPUTS, EXAMPLES, SEEDS = 12, 5, 600, 20
+KINDS = {
+    "sgd": (lambda device: configs.SingleRPUConfig(device=device), 1),
+    "mixed-precision": (
+        lambda device: configs.DigitalRankUpdateRPUConfig(
+            device=configs.MixedPrecisionCompound(device=device, transfer_every=1)
+        ),
+        10,
+    ),
+}
+"""Their settings of an update on a device, and the size of a batch."""
+
+
+def errors(layer, weights, optimiser, batch: int, y: torch.Tensor, x: torch.Tensor) -> float:
+    """Squared error of the weights after one epoch of regression."""
+    for some, targets in zip(x.split(batch), y.split(batch), strict=True):
+        optimiser.zero_grad()
+        (layer(some) - targets).square().sum(1).mean().div(2).backward()
+        optimiser.step()
+    return float((weights() - TEACHER).square().mean())
+
+
+TEACHER = 0.3 * torch.randn(OUTPUTS, INPUTS, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_regression_ends_as_with_aihwkit(kind) -> None:
+    """The mean over 20 seeds within 10 %; gradients are small enough that no burst is cut off."""
+    nn = pytest.importorskip("aihwkit.nn")
+    optim = pytest.importorskip("aihwkit.optim")
+    made, batch = KINDS[kind]
+    drawn_by, lr = torch.Generator().manual_seed(1), 0.01 if batch == 1 else 0.05
+    x = torch.randn(EXAMPLES, INPUTS, generator=drawn_by)
+    y = x @ TEACHER.T + 0.5 * torch.randn(EXAMPLES, OUTPUTS, generator=drawn_by)
+    theirs, ours = [], []
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        config = made(devices.EcRamPresetDevice())
+        config.forward.is_perfect = config.backward.is_perfect = True
+        config.mapping.weight_scaling_omega = 0.0
+        analog = nn.AnalogLinear(INPUTS, OUTPUTS, bias=False, rpu_config=config)
+        analog.set_weights(torch.zeros(OUTPUTS, INPUTS))
+        optimiser = optim.AnalogSGD(analog.parameters(), lr=lr)
+        optimiser.regroup_param_groups(analog)
+        held = lambda analog=analog: analog.get_weights()[0]  # noqa: E731
+        theirs.append(errors(analog, held, optimiser, batch, y, x))
+        linear = torch.nn.Linear(INPUTS, OUTPUTS, bias=False)
+        torch.nn.init.zeros_(linear.weight)
+        layer = Pulsed(linear, "ecram", scale=1.0, device_seed=seed, seed=seed)
+        pulsed = UPDATES[kind].make(layer, UpdateRates(lr=lr))
+        ours.append(errors(layer, lambda w=linear.weight: w.detach(), pulsed, batch, y, x))
+    assert sum(ours) == pytest.approx(sum(theirs), rel=0.1)

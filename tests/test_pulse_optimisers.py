@@ -9,8 +9,10 @@ from tiny import config, final, interrupted, run, same
 from torch import nn
 
 from noisynets import Backpropagation, Diverged, InputError, NodePerturbation, cross_entropy
+from noisynets.run.plugins import REGISTRIES, register
 from noisynets.systems.pulses import (
     AGAD,
+    PULSED,
     UPDATES,
     ChoppedTTv2,
     MixedPrecisionSGD,
@@ -343,6 +345,10 @@ def test_any_system_can_be_written_by_pulses(settings, tmp_path) -> None:
         ),
         ({"writes": "ecram", "write_threshold": 99.0}, "--write-threshold 99 must be within 1..31"),
         ({"writes": "ecram", "system": "numpy-box"}, "--writes ecram: a box is a device by itself"),
+        (
+            {"writes": "ecram", "rule": "spsa"},
+            "--rule spsa: perturbs weights, which --writes ecram",
+        ),
         ({"writes": "ecram", "dtype": "bfloat16"}, "a pulse is below the precision of bfloat16"),
         ({"writes": "ecram", "optimiser": "sgd"}, "--optimiser sgd: --update says how"),
         ({"writes": "ecram", "adam_beta2": 0.9}, "--adam-beta2 0.9: --update threshold has no"),
@@ -359,3 +365,12 @@ def test_kernels_that_are_decorrelated_cannot_be_held_by_devices(tmp_path) -> No
     settings = {"system": "conv", "hidden": (4,), "rule": "danp", "writes": "ecram"}
     with pytest.raises(InputError, match="'0': a decorrelated convolution has another kernel in"):
         run(tmp_path / "run", **settings)
+
+
+def test_a_device_from_outside_can_be_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(REGISTRIES["pulsed device"], "register", lambda entry, name: added(entry))
+    added = lambda entry: monkeypatch.setitem(PULSED, entry.name, entry)  # noqa: E731
+    register("pulsed device", PulsedDevice(name="mine", step=0.01, endurance=3, energy=2e-12))
+    summary = run(tmp_path / "run", writes="mine", epochs=2, update="sgd", lr=1.0).summary()
+    assert summary["most_writes_of_a_device"] == 3 and summary["worn_devices"] > 0
+    assert summary["write_energy_joules"] == pytest.approx(2e-12 * summary["pulses"])

@@ -21,6 +21,7 @@ from noisynets.systems.catalogue import ARCHITECTURES, BOXES, FAMILIES, SYSTEMS
 from noisynets.systems.devices import PRESETS
 from noisynets.systems.initialisation import INITIALISATIONS
 from noisynets.systems.models import UNITS
+from noisynets.systems.pulses import PULSED, UPDATES
 from noisynets.systems.spiking import ENCODERS, FIRINGS, NEURONS, READOUTS
 from noisynets.tasks.data import AUGMENTATIONS, TASKS
 from noisynets.tasks.environments import ENVIRONMENTS
@@ -42,6 +43,8 @@ _ALL: tuple[Registry[Any], ...] = (
     ENCODERS,
     READOUTS,
     PRESETS,
+    PULSED,
+    UPDATES,
     INITIALISATIONS,
     SAMPLERS,
     TASKS,

@@ -87,6 +87,8 @@ def _pulses(c: Config) -> Iterator[str]:
         return
     if SYSTEMS[c.system].boxed:
         yield f"--writes {c.writes}: a box is a device by itself"
+    if METHODS[c.rule].perturbs == "weights":
+        yield f"--rule {c.rule}: perturbs weights, which --writes {c.writes} changes by pulses"
     if DTYPES[c.dtype].itemsize < torch.float32.itemsize:
         yield f"--writes {c.writes}: a pulse is below the precision of {c.dtype}: use float32"
     if c.optimiser != default.optimiser:
