@@ -203,8 +203,8 @@ RULE_SEEDS = [
     seed(
         "hardware-aware training as a method",
         "estimators/methods.py",
-        "HardwareAware(system, nodes, p.injection_seed)",
-        "HardwareAware(system, nodes)",
+        "HardwareAware(system, seed=p.injection_seed)",
+        "HardwareAware(system)",
         f"{SEEDS}[injection-numpy-box-aware]",
     ),
     seed(

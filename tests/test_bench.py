@@ -390,5 +390,5 @@ def test_the_speed_of_steps_is_measured_in_its_quick_form(tmp_path: Path, capsys
     cli.main(["bench", "speed", "--quick", "--out", str(tmp_path / "out")])
     table = (tmp_path / "out" / "speed.md").read_text()
     assert table in capsys.readouterr().out
-    assert table.count("\n| ") == 2 + 32 + 3 * len(networks(8, 8))
+    assert table.count("\n| ") == 2 + 37 + 3 * len(networks(8, 8))
     assert (tmp_path / "out" / "growth.png").stat().st_size > 10_000

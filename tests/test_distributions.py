@@ -47,7 +47,7 @@ def backend(hook: str, tree: Path, out: Path) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     pytest.importorskip("setuptools", minversion="77")
     top = tmp_path_factory.mktemp("distributions")
-    made = (".git", ".venv", "runs", "build", "dist", "site", "*.egg-info", ".*_cache")
+    made = (".git", ".venv", "runs", "build", "dist", "*.egg-info", ".*_cache")
     ignored = shutil.ignore_patterns(*made, ".hypothesis", "node_modules")
     shutil.copytree(ROOT, top / "tree", ignore=ignored)
     backend("build_sdist", top / "tree", top)

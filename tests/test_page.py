@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -139,6 +140,7 @@ def test_logarithmic_axes_have_readable_ticks() -> None:
 
 
 def test_without_plotly_the_extra_is_named(monkeypatch) -> None:
-    monkeypatch.setattr("noisynets.run.page.render.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(InputError, match=r"noisynets\[report\]"):
         needs_plotly()
