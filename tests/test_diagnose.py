@@ -16,11 +16,13 @@ from torch import nn
 from noisynets import diagnose as d
 from noisynets.core.losses import cross_entropy
 from noisynets.core.nodes import find_nodes
+from noisynets.core.record import NodeRecord
 from noisynets.diagnose import credit as measured
 from noisynets.diagnose.advice import Finding
 from noisynets.diagnose.bias import COUNTS
 from noisynets.diagnose.gradients import true_gradients
 from noisynets.diagnose.ladder import Rung
+from noisynets.diagnose.nodes import _scales
 from noisynets.diagnose.pairs import Batches, PairSource
 from noisynets.diagnose.rates import Trial
 from noisynets.diagnose.statistics import ENDLESS, signal_to_noise
@@ -113,6 +115,15 @@ def test_distortion_is_curvature_over_slope() -> None:
     for rung in rungs:
         assert rung.distortion / rung.sigma == pytest.approx(expected, rel=0.2)
         assert rung.excess == pytest.approx(float(trace.mean()) / 2 * rung.sigma**2, rel=0.2)
+
+
+def test_activities_that_are_equal_but_for_rounding_have_no_deviation() -> None:
+    """Means over a trial are, where every input spikes once in each sample."""
+    torch.manual_seed(0)
+    for noise, known in ((1e-7, False), (1e-2, True)):
+        a = torch.randn(1, 5) * (1 + noise * torch.randn(20, 5))
+        call = NodeRecord(None, a, a, torch.zeros(1, 20, 5), slice(0, 1), a=a)
+        assert (_scales(call, torch.ones(1, 20, 5))["relative_sigma"] is not None) == known
 
 
 def test_rounding_distorts_at_small_sigma_and_intrinsic_noise_at_larger_sigma() -> None:

@@ -169,6 +169,10 @@ def responses(
     }
 
 
+ROUNDED = 1e3
+"""Rounding errors up to which activities are the same in all samples: means over a trial are where
+every input has as many spikes in each sample."""
+
 _KEYS = ("sigma", "relative_sigma", "learnt", "ridge")
 SILENT = 0.02
 """Limit of the correlation between a unit's outputs in two passes, over samples and averaged over
@@ -194,12 +198,13 @@ def dead(correlations: Tensor) -> float:
 
 def _scales(call: NodeRecord, epsilon: Tensor) -> dict[str, float | None]:
     assert call.a is not None, "recorded pairs contain the activities"
-    spread = float(call.a.double().std(0).square().mean().sqrt())
+    spread, size = (float(t.square().mean().sqrt()) for t in (call.a.double().std(0), call.a))
+    rounding = ROUNDED * torch.finfo(call.a.dtype).eps * size
     noisy_passes = 1 if call.xi is not None else 2  # a difference of two noisy passes has both
     sigma = (float(epsilon.double().square().mean()) / noisy_passes) ** 0.5
     return {
         "sigma": sigma * call.draws**0.5,
-        "relative_sigma": sigma / spread if spread > 1e-12 else None,
+        "relative_sigma": sigma / spread if spread > rounding else None,
     }
 
 
