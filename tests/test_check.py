@@ -16,7 +16,9 @@ from noisynets import (
     InputError,
     NodePerturbation,
     Noisy,
+    PositionPerturbation,
     SystemRefused,
+    WeightPerturbation,
     check,
     cross_entropy,
     outer,
@@ -124,10 +126,33 @@ def test_what_is_changed_after_construction_is_checked_again() -> None:
         estimator(X.bfloat16(), Y)
 
 
-def test_autocast_is_refused() -> None:
-    estimator = NodePerturbation(nn.Linear(3, 2), cross_entropy, "anp")
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(SystemRefused, match="autocast"):
+@pytest.mark.parametrize("make", [NodePerturbation, WeightPerturbation, SPSA, PositionPerturbation])
+def test_autocast_is_refused_at_every_call(make) -> None:
+    estimator = make(net := nn.Linear(3, 2), cross_entropy)
+    for _ in range(2):  # before the first batch, and after one
+        with torch.autocast("cpu", torch.bfloat16):
+            with pytest.raises(SystemRefused, match=r"^[^\n]*leave autocast around[^\n]*$"):
+                estimator(X, Y)
+        net.zero_grad()
         estimator(X, Y)
+        assert net.weight.grad is not None
+
+
+def test_backpropagation_may_be_called_inside_autocast() -> None:
+    net = nn.Linear(3, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        estimate = Backpropagation(net, cross_entropy)(X, Y)
+    assert estimate.output.dtype == torch.bfloat16 and net.weight.grad.dtype == torch.float32
+
+
+def test_a_model_that_enters_autocast_is_refused() -> None:
+    class Mixed(nn.Sequential):
+        def forward(self, a):
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().forward(a)
+
+    with pytest.raises(SystemRefused, match="leave autocast"):
+        NodePerturbation(Mixed(nn.Linear(3, 2)), cross_entropy, "anp")(X, Y)
 
 
 def test_a_node_needs_noise_in_some_call_only() -> None:

@@ -25,9 +25,7 @@ USERS = {
     "nengo": {"nengo"},
     "tonic": {"tonic"},
     "neurobench": {"neurobench"},
-    "nir": {"nir"},
     "loggers": {"tensorboard", "wandb", "mlflow"},
-    "distributed": {"dask", "distributed"},
     "report": {"plotly", "jinja2"},
     "lightning": {"lightning"},
     "docs": {"mkdocs-material", "mkdocstrings"},
@@ -191,8 +189,8 @@ def test_missing_neurobench_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("error", [ImportError("a\nb"), ModuleNotFoundError("a b")])
 def test_errors_of_an_import_are_one_line_and_others_pass(error: ImportError) -> None:
-    with pytest.raises(InputError, match=r"^this needs more packages \(a b\): [^\n]*\[nir\]'$"):
-        with extra("nir", "this"):
+    with pytest.raises(InputError, match=r"^this needs more packages \(a b\): [^\n]*\[tonic\]'$"):
+        with extra("tonic", "this"):
             raise error
-    with pytest.raises(KeyError), extra("nir", "this"):
+    with pytest.raises(KeyError), extra("tonic", "this"):
         raise KeyError("a")

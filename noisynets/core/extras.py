@@ -24,12 +24,12 @@ def extra(name: str, wanted_by: str) -> Iterator[None]:
         MissingPackages: if a package is missing, or fails to be imported.
 
     >>> try:
-    ...     with extra("nir", "export to NIR"):
+    ...     with extra("tonic", "an event camera"):
     ...         import absent
     ... except MissingPackages as error:
     ...     print(*str(error).split(": "), sep="\n")
-    export to NIR needs more packages (No module named 'absent')
-    python -m pip install 'noisynets[nir]'
+    an event camera needs more packages (No module named 'absent')
+    python -m pip install 'noisynets[tonic]'
     """
     try:
         yield

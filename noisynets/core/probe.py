@@ -483,6 +483,9 @@ class Rows:
     On the CPU every number is checked. On other devices this would make the host wait: estimators
     call `check_finite` there in some steps.
 
+    Args:
+        autocast: calls inside `torch.autocast` are allowed; it rounds differences of passes away.
+
     >>> rows = Rows()
     >>> inputs = {"x": torch.ones(2, 3), "mask": torch.ones(3, 3)}
     >>> found, _, size = rows(inputs, torch.zeros(2))
@@ -494,8 +497,9 @@ class Rows:
     noisynets.core.errors.InputError: inputs of row 1 contain NaN or infinity: clean the data first
     """
 
-    def __init__(self) -> None:
+    def __init__(self, autocast: bool = False) -> None:
         self._shared: dict[str, bool] = {}
+        self._autocast = autocast
 
     def __call__(self, inputs: Any, targets: Any) -> tuple[Any, Any, int]:
         """Return inputs and targets, with all that has no rows inside `Shared`, and B.
@@ -509,7 +513,13 @@ class Rows:
         Raises:
             InputError: if lengths differ, or if rows contain NaN or infinity. An infinity in a
                 tree may belong to a mask.
+            SystemRefused: inside `torch.autocast`, where it is not allowed.
         """
+        if not self._autocast and any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+            raise SystemRefused(
+                "the estimator was called inside torch.autocast, whose rounding hides differences "
+                "of passes: leave autocast around the call"
+            )
         if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
             inputs, targets, batch = of_trees(inputs, targets, self._shared)
         elif len(inputs) != len(targets) or len(inputs) == 0:

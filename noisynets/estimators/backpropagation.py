@@ -42,7 +42,7 @@ class Backpropagation:
         self.loss = loss
         self._before, self._steps = before, 0
         self.notes: tuple[Note, ...] = ()
-        self._rows = Rows()
+        self._rows = Rows(autocast=True)
         self.nodes = find_nodes(system) if decorrelations(system) else []
 
     def __call__(self, inputs: Any, targets: Any) -> Estimate:
