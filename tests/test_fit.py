@@ -183,3 +183,34 @@ def test_a_folder_in_use_and_a_checkpoint_of_another_model_are_refused(tmp_path:
         trained((X, Y), out=tmp_path)
     with pytest.raises(InputError, match="does not fit"):
         trained((X, Y), out=tmp_path, resume=True, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"rule": "kolen-pollack"}, "rule is mirrored in the checkpoint and kolen-pollack here"),
+        ({"sigma": 0.5}, r"sigma is 0\.01 in the checkpoint and 0\.5 here"),
+        ({"batch_size": 31}, "batch_size is 30 in the checkpoint and 31 here"),
+        ({"seed": 4}, "seed is 0 in the checkpoint and 4 here"),
+    ],
+)
+def test_a_resumed_run_has_the_settings_of_its_checkpoint(change, line, tmp_path: Path) -> None:
+    trained((X, Y), sigma=0.01, out=tmp_path, epochs=1)
+    with pytest.raises(InputError, match=f"^the checkpoint does not fit: {line}$"):
+        trained((X, Y), out=tmp_path, resume=True, **({"sigma": 0.01} | change))
+
+
+def test_a_resumed_run_has_the_loader_and_the_estimator_of_its_checkpoint(tmp_path: Path) -> None:
+    def resumed(size: int, rule: str, sigma: float | None) -> None:
+        estimator = NodePerturbation(model := network(), cross_entropy, rule, sigma=sigma)
+        loader = DataLoader(TensorDataset(X, Y), size)
+        settings = {"epochs": 1, "lr": 0.1, "out": tmp_path, "resume": True, "progress_bar": False}
+        fit(model, loader, cross_entropy, rule=estimator, **settings)
+
+    resumed(30, "np", 0.1)
+    resumed(30, "np", 0.1)
+    for other, name in (((31, "np", 0.1), "batch_size"), ((30, "np", 0.2), "sigma")):
+        with pytest.raises(InputError, match=f"does not fit: {name} is [^;]*$"):
+            resumed(*other)
+    with pytest.raises(InputError, match="does not fit: rule is NodePerturbation with NP in"):
+        resumed(30, "anp", 0.1)

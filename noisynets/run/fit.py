@@ -129,7 +129,9 @@ class _Fit:
         loss: Loss,
         data: Any,
         settings: FitSettings,
+        rule: str,
     ) -> None:
+        self.rule = rule
         self.model, self.estimator, self.optimiser, self.loss = model, estimator, optimiser, loss
         self.choices, self.epochs, self.metrics = settings, settings.epochs, settings.metrics
         self.scheduler, self.callbacks = settings.scheduler, settings.callbacks
@@ -218,8 +220,7 @@ class _Fit:
             InputError: if it belongs to another model, other data or settings.
         """
         try:
-            if state["settings"] != self._settings():
-                raise ValueError(f"it was made with {state['settings']}, not {self._settings()}")
+            _check_same(state["settings"], self._settings())
             check_progress(state["progress"], self.columns)
             for part, kept in zip(self._parts(), state["parts"], strict=True):
                 part.load_state_dict(kept)
@@ -238,7 +239,14 @@ class _Fit:
 
     def _settings(self) -> dict[str, Any]:
         names = [type(part).__name__ for part in (self.estimator, *self._parts())]
-        return {"seed": self.choices.seed, "steps": self.steps, "parts": names}
+        return {
+            "rule": self.rule,
+            "sigma": getattr(getattr(self.estimator, "injection", None), "sigma", None),
+            "batch_size": self.train.batch_size,
+            "seed": self.choices.seed,
+            "steps": self.steps,
+            "parts": names,
+        }
 
     def _parts(self) -> list[Any]:
         """Return what keeps its state as PyTorch does."""
@@ -258,6 +266,21 @@ class _Fit:
             "best": self.best,
             "settings": self._settings(),
         }
+
+
+def _check_same(kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError with the settings that differ from those of a checkpoint."""
+    differ = [n for n in now if kept.get(n) != now[n]]
+    if differ:
+        said = (f"{n} is {kept.get(n)} in the checkpoint and {now[n]} here" for n in differ)
+        raise ValueError("; ".join(said))
+
+
+def _rule_name(estimator: Estimator) -> str:
+    """Return the kinds of an estimator and of its rule, if it has one."""
+    rule = getattr(estimator, "rule", None)
+    kind = type(estimator).__name__
+    return kind if rule is None else f"{kind} with {type(rule).__name__}"
 
 
 def _count(tally: Tally, metrics: Mapping[str, Metric], loss: Tensor, output: Any, y: Any) -> None:
@@ -309,12 +332,12 @@ def fit(
     s = FitSettings(**settings)
     if isinstance(rule, str):
         lr, beta2 = METHODS[rule].lr if s.lr is None else s.lr, METHODS[rule].adam_beta2
-        estimator = _named(model, loss, rule, s)
+        estimator, name = _named(model, loss, rule, s), rule
     else:
         if isinstance(s.optimiser, str) and s.lr is None:
             raise InputError("an estimator has no learning rate of its own: give lr=")
-        lr, beta2, estimator = s.lr or 0.0, 0.999, rule
-    job = _Fit(model, estimator, _optimiser(model, s.optimiser, lr, beta2), loss, data, s)
+        lr, beta2, estimator, name = s.lr or 0.0, 0.999, rule, _rule_name(rule)
+    job = _Fit(model, estimator, _optimiser(model, s.optimiser, lr, beta2), loss, data, s, name)
     if job.out is None:
         return _run(job)
     job.out.path.mkdir(parents=True, exist_ok=True)

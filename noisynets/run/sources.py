@@ -23,9 +23,11 @@ class Source(Protocol):
 
     Attributes:
         steps: of an epoch.
+        batch_size: B; None: batches are made in another way.
     """
 
     steps: int
+    batch_size: int | None
 
     def epoch(self, number: int, start: int) -> Iterator[Any]:
         """Return the batches of an epoch from a step on."""
@@ -47,11 +49,12 @@ class Ordered:
     """
 
     def __init__(self, data: Any, batch_size: int, seed: int | None) -> None:
-        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.data, self.seed = data, seed
+        self.batch_size: int | None = batch_size
         self.n = len(data) if isinstance(data, Dataset) else _rows(data)  # type: ignore[arg-type]
         if self.n == 0:
             raise InputError("data: there are no examples")
-        self.steps = math.ceil(self.n / batch_size)
+        self.steps, self._size = math.ceil(self.n / batch_size), batch_size
 
     def epoch(self, number: int, start: int) -> Iterator[Any]:
         """Return the batches of an epoch from a step on."""
@@ -59,7 +62,7 @@ class Ordered:
         if self.seed is not None:
             drawn_by = generator(self.seed, f"order of the examples in epoch {number}")
             order = torch.randperm(self.n, generator=drawn_by)
-        left = order.split(self.batch_size)[start:]
+        left = order.split(self._size)[start:]
         if isinstance(self.data, Dataset):
             indices: Any = [index.tolist() for index in left]
             return iter(DataLoader(self.data, batch_sampler=indices, generator=torch.Generator()))
@@ -90,6 +93,7 @@ class Loaded:
             raise InputError(
                 "data: the DataLoader has no length: give a Dataset with one"
             ) from error
+        self.batch_size = loader.batch_size
         if self.steps == 0:
             raise InputError("data: the DataLoader has no batches")
         self._start: Any = None
