@@ -22,7 +22,7 @@ from noisynets.diagnose.advice import Finding
 from noisynets.diagnose.bias import COUNTS
 from noisynets.diagnose.gradients import true_gradients
 from noisynets.diagnose.ladder import Rung
-from noisynets.diagnose.nodes import _scales
+from noisynets.diagnose.nodes import scales
 from noisynets.diagnose.pairs import Batches, PairSource
 from noisynets.diagnose.rates import Trial
 from noisynets.diagnose.statistics import ENDLESS, signal_to_noise
@@ -123,7 +123,7 @@ def test_activities_that_are_equal_but_for_rounding_have_no_deviation() -> None:
     for noise, known in ((1e-7, False), (1e-2, True)):
         a = torch.randn(1, 5) * (1 + noise * torch.randn(20, 5))
         call = NodeRecord(None, a, a, torch.zeros(1, 20, 5), slice(0, 1), a=a)
-        assert (_scales(call, torch.ones(1, 20, 5))["relative_sigma"] is not None) == known
+        assert (scales(call, torch.ones(1, 20, 5))["relative_sigma"] is not None) == known
 
 
 def test_rounding_distorts_at_small_sigma_and_intrinsic_noise_at_larger_sigma() -> None:

@@ -149,7 +149,7 @@ def responses(
             return {}
         for index, call in enumerate(record.calls):
             name = call.node.name
-            entry = _scales(call, innovation(call, maps))
+            entry = scales(call, innovation(call, maps))
             r = rows(call, turn)
             if r is not None and name in maps:
                 x, a = r
@@ -196,7 +196,13 @@ def dead(correlations: Tensor) -> float:
     return float(still.double().mean()) if bool(others >= SILENT) else 1.0
 
 
-def _scales(call: NodeRecord, epsilon: Tensor) -> dict[str, float | None]:
+def scales(call: NodeRecord, epsilon: Tensor) -> dict[str, float | None]:
+    """Return the size of the noise at a node, absolute and relative to its activity's deviation.
+
+    Args:
+        call: of the node.
+        epsilon: noise that entered there, in the noisy passes.
+    """
     assert call.a is not None, "recorded pairs contain the activities"
     spread, size = (float(t.square().mean().sqrt()) for t in (call.a.double().std(0), call.a))
     rounding = ROUNDED * torch.finfo(call.a.dtype).eps * size
