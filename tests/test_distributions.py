@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.xdist_group("distributions")  # they are built once
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STEM = f"{PROJECT['name']}-{PROJECT['version']}"
 PACKAGES = {"noisynets": "noisynets", "envs": "noisynets_envs"}

@@ -254,8 +254,14 @@ def test_saved_optimisers_continue_with_the_same_bits(update) -> None:
     assert not torch.equal(trained(different, another).weight, made.weight)
 
 
-@EVERY
-@pytest.mark.parametrize("rule", ["bp", "mirrored", "anp", "dfa", "kolen-pollack"])
+@pytest.mark.parametrize(
+    ("update", "rule"),
+    [
+        *[(update, "bp") for update in UPDATES],
+        *[("threshold", rule) for rule in ("anp", "dfa", "kolen-pollack")],
+        *[(update, "mirrored") for update in ("sgd", "agad")],
+    ],
+)
 def test_any_estimator_trains_pulsed_weights(update, rule) -> None:
     torch.manual_seed(0)
     x = torch.randn(200, 10)
