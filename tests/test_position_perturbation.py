@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisynets import InputError, NodePerturbation, PositionPerturbation, SystemRefused
+from noisynets import (
+    InputError,
+    Node,
+    NodePerturbation,
+    PositionPerturbation,
+    SystemRefused,
+    find_nodes,
+)
 from noisynets.core.losses import sequence_cross_entropy
 from noisynets.core.record import NodeRecord
 from noisynets.estimators.position_perturbation import credit, to_go
@@ -28,6 +35,10 @@ def sequences(rows: int = 4, steps: int = 6) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(rows, steps, 3, generator=generator, dtype=torch.float64)
     return x, torch.randint(5, (rows, steps), generator=generator)
+
+
+def node(layer: nn.Module | None = None) -> Node:
+    return find_nodes(nn.Sequential(layer or nn.Linear(3, 5)))[0]
 
 
 def of(system: nn.Module) -> Tensor:
@@ -91,24 +102,35 @@ def test_the_credit_is_that_of_plain_loops(discount: float, known: bool) -> None
                     change -= xi[k, b, s] @ before[b, s]
                     left += discount ** (s - t) * change
                 expected[b, t] += left * xi[k, b, t] / (passes * sigma**2)
-    call = NodeRecord(None, None, None, None, slice(0, passes), torch.tensor(xi), sigma)
+    call = NodeRecord(node(), None, None, None, slice(0, passes), torch.tensor(xi), sigma)
     given = torch.tensor(before) if known else None
     found = credit(call, torch.tensor(loss), discount, given)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("size", [(), (3,), (6, 2)])
-def test_a_node_without_positions_has_the_sum_of_all_differences(size: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (nn.Linear(3, 1), ()),
+        (nn.Linear(3, 4), (4,)),  # as many units as the loss has positions
+        (nn.Linear(3, 2), (6, 2)),
+        (nn.Conv1d(3, 4, 1), (4, 6)),  # as many channels
+        (nn.GroupNorm(2, 4), (4, 6)),
+    ],
+)
+def test_a_node_without_positions_has_the_sum_of_all_differences(
+    layer: nn.Module, size: tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
     loss, xi = torch.randn(3, 2, 4).double(), torch.randn(2, 2, *size).double()
-    call = NodeRecord(None, None, None, None, slice(0, 2), xi, 0.1)
+    call = NodeRecord(node(layer), None, None, None, slice(0, 2), xi, 0.1)
     change = (loss[1:] - loss[0]).sum(2) / 2
     expected = torch.einsum("kb,kb...->b...", change, xi) / (2 * 0.1**2)
     torch.testing.assert_close(credit(call, loss, 0.5), expected)
 
 
-def test_exact_credit_leaves_the_variance_of_what_it_does_not_predict() -> None:
-    """A linear causal loss: known credit predicts all of δL of the last node, and most above."""
+def test_known_credit_leaves_the_variance_of_what_it_does_not_predict() -> None:
+    """Mirrored credit after 300 pairs: a tenth of the squared error, at most."""
     system, (x, y) = causal(), sequences()
     exact = gradient(system, x, y)
     known = NodePerturbation(system, sequence_cross_entropy, "mirrored", sigma=1e-3)

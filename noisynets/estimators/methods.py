@@ -192,11 +192,15 @@ def _positions(
     system: nn.Module, loss: Loss, p: PerturbationSettings, *, known: str | None = None
 ) -> Estimator:
     if p.scaling != "count":
-        raise InputError(f"--scaling {p.scaling}: rule 'dust' has none: leave it out")
+        raise InputError(
+            f"--scaling {p.scaling}: node perturbation by positions has none: leave it out"
+        )
     if p.credit_over == "steps":
-        raise InputError("--credit-over steps: rule 'dust' gives credit over a trial: use trial")
+        raise InputError(
+            "--credit-over steps: node perturbation by positions gives it over a trial: use trial"
+        )
     if p.injected is None:
-        raise InputError("rule 'dust' needs a sigma, in units of the activities")
+        raise InputError("node perturbation by positions needs a sigma, in units of the activities")
     injection = Injection(p.injected, p.noise or "gaussian", p.injection_seed)
     one = replace(p, resamples=1)
     inner = None if known is None else node_method(RULES[known]).make(system, loss, one)

@@ -24,6 +24,9 @@ from noisynets.estimators.possible import check_system
 from noisynets.rules import NP, Assigned, StepCredit
 
 NOISE = Needs(injection=True, noise=True)
+BY_POSITION = nn.Linear | nn.Embedding | nn.LayerNorm | nn.RMSNorm
+"""Layers that act on each position by itself, so that their outputs are (B, T, n). In those of
+convolutions, of shape (B, n, T), a number of channels that equals T is no positions."""
 
 
 class PositionPerturbation:
@@ -38,8 +41,8 @@ class PositionPerturbation:
     before it; below 1 it trades bias for variance. A known c is a control variate: only what
     it does not predict has variance.
 
-    A node without the positions of the loss has the sum of all differences: with one loss per row
-    this is node perturbation of one node at a time.
+    A node without the positions of the loss, as a convolution, has the sum of all differences: with
+    one loss per row this is node perturbation of one node at a time.
 
     Args:
         system: any module.
@@ -171,7 +174,8 @@ def credit(call: NodeRecord, loss: Tensor, discount: float, known: Tensor | None
     assert call.xi is not None and call.sigma is not None, "noise is recorded"
     xi, batch = call.xi, loss.shape[1]
     change = (loss[1:] - loss[0]).to(xi.dtype) / batch
-    if change.dim() == 3 and (xi.dim() < 4 or xi.shape[2] != change.shape[2]):
+    apart = isinstance(call.node.product, BY_POSITION) and xi.dim() > 3
+    if change.dim() == 3 and not (apart and xi.shape[2] == change.shape[2]):
         change = change.sum(2)  # the node has no positions
     if known is not None:
         change = change - (xi * known).flatten(change.dim()).sum(-1)

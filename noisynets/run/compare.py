@@ -139,13 +139,13 @@ def draw(path: Path, runs: Sequence[Compared]) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
     for i, run in enumerate(drawn):
+        axes[0].plot([], [], color=f"C{i % 10}", label=run.name)
         for kind, place in (("loss", axes[0]), (score, axes[1])):
             for part, style in (("train", ":"), ("val", "-")):
                 values = [row[f"{part}_{kind}"] for row in run.rows]
                 if None not in values:
                     epochs = [row["epoch"] for row in run.rows]
-                    label = run.name if part == "train" and kind == "loss" else None
-                    place.plot(epochs, values, style, color=f"C{i % 10}", label=label, marker=".")
+                    place.plot(epochs, values, style, color=f"C{i % 10}", marker=".")
     axes[0].set(xlabel="epoch", ylabel="loss (dotted: training; solid: validation)")
     axes[1].set(xlabel="epoch", ylabel=score)
     for place in axes:

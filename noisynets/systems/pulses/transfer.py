@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.systems.checks import at_least_one, positive
+from noisynets.systems.checks import at_least_one, positive, probability
 from noisynets.systems.pulses.accumulating import whole
 from noisynets.systems.pulses.layer import Pulsed
 from noisynets.systems.pulses.optimiser import BURST, PulseOptimiser, rounded
@@ -235,8 +235,8 @@ class AGAD(ChoppedTTv2):
     def __init__(
         self, system: nn.Module, lr: float, *, forget: float = 0.5, **settings: Any
     ) -> None:
-        positive(forget=forget)
-        super().__init__(system, lr, forget=min(forget, 1.0), **settings)
+        probability(forget=forget)
+        super().__init__(system, lr, forget=forget, **settings)
 
     def transferred(
         self,
