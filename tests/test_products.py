@@ -42,12 +42,15 @@ def _gradient(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 @settings(max_examples=15, deadline=None)
 @given(found=st.one_of(convolutions(), transposed()))
 def test_a_mirror_of_any_geometry_becomes_the_adjoint(found) -> None:
-    """20 updates of 128 products without noise: cosine above 0.999, and predictions within 3 %."""
+    """40 updates of 128 products without noise: cosine above 0.999, and predictions within 3 %.
+
+    Errors fall by a constant factor per update, which is nearest to 1 where few taps meet an input.
+    """
     layer, shape = found
     torch.manual_seed(0)
     assert has_mirror(layer)
     mirror = new_mirror(layer)
-    for _ in range(20):
+    for _ in range(40):
         x = torch.randn(16, *shape, dtype=torch.float64)
         shift, made = _differences(layer, x)
         mirror.update_(x, shift, made)
