@@ -95,7 +95,15 @@ def test_figures_are_data_and_plotly_is_there_once() -> None:
     nan = float("nan")
     plots = (
         curves(EVIL, [Line(EVIL, [1, 2], [nan, None], low=[0, 0], high=[1, 1])], EVIL, EVIL),
-        heatmap(EVIL, [[0.0, nan]], [[EVIL, EVIL]], EVIL, EVIL, written=[[EVIL, "1"]]),
+        heatmap(
+            EVIL,
+            [[0.0, nan]],
+            [[EVIL, EVIL]],
+            EVIL,
+            EVIL,
+            names=(EVIL, EVIL),
+            written=[[EVIL, "1"]],
+        ),
         raster(EVIL, [0], [1], (3, 4)),
         bars(EVIL, [EVIL, "b"], [None, 2.0], EVIL, EVIL),
     )

@@ -15,7 +15,7 @@ from noisynets.diagnose.images import coloured, first_filters, has_pictures, pic
 from noisynets.diagnose.predictions import Predictions, judged_part, predictions
 from noisynets.run.data import load_data
 from noisynets.run.evaluate import evaluate
-from noisynets.run.train import open_session
+from noisynets.run.train import open_session, open_trained
 from noisynets.tasks.data import NMSE, TASKS, Examples
 
 
@@ -23,7 +23,8 @@ def made_up(n: int = 40, classes: int = 4) -> Predictions:
     drawn = torch.Generator().manual_seed(5)
     labels = torch.randint(classes - 1, (n,), generator=drawn)  # none of the last class
     predicted = torch.randint(classes, (n,), generator=drawn)
-    return Predictions("test", labels, predicted, torch.rand(n, generator=drawn), classes)
+    names = tuple(map(str, range(classes)))
+    return Predictions("test", labels, predicted, torch.rand(n, generator=drawn), names)
 
 
 def test_confusion_and_accuracy_by_class_are_those_of_a_plain_loop() -> None:
@@ -110,6 +111,27 @@ def test_show_draws_a_run(tmp_path: Path, capsys) -> None:
         with Image.open(tmp_path / name) as image:
             low, high = image.convert("L").getextrema()
             assert image.width > 400 and low < 100 < 250 < high
+
+
+@pytest.mark.pictures
+def test_show_uses_the_best_weights_and_the_names_of_classes(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    named = tuple(f"kind {i}" for i in range(TASK.classes))
+    monkeypatch.setitem(TASKS, "tiny", replace(TASK, labels=named))
+    noisy = {"lr": 0.05, "epochs": 6, "rule": "bp"}
+    folder = run(tmp_path / "run", keep="best", **noisy)
+    summary = folder.summary()
+    assert summary is not None and summary["epoch"] < 6  # else nothing is tested here
+    main(["show", str(folder.path)])
+    shown = f"validation accuracy {summary['val_accuracy']:.4f}"
+    assert capsys.readouterr().out.startswith(shown)
+    session = open_trained(folder)
+    found = predictions(session, *judged_part(session.config))
+    assert found.names == named
+    (index,) = found.worst(1)
+    true, taken = named[int(found.labels[index])], named[int(found.predicted[index])]
+    assert found.mistake(index) == f"is {true}, taken for {taken}"
 
 
 @pytest.mark.parametrize(

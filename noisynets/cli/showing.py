@@ -21,7 +21,7 @@ from noisynets.diagnose.vision_picture import draw_confusion, draw_filters, draw
 from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder
 from noisynets.run.settings import Config, resolve
-from noisynets.run.train import open_session
+from noisynets.run.train import open_trained
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.pulses import PULSED
 from noisynets.systems.settings import NetworkSettings
@@ -92,13 +92,9 @@ def _refuse(arguments: ShowArguments, names: tuple[str, ...], of: str) -> None:
 def _show_run(folder: RunFolder, out: Path, device: str | None) -> None:
     """Draw the pictures of a run, and print their paths."""
     config = folder.config(device)
-    if not folder.checkpoint.is_file():
-        raise InputError(
-            f"{folder.path}: no checkpoint yet; continue with: noisynets resume {folder.path}"
-        )
     if not out.is_dir():
         raise InputError(f"--out {out}: is no folder")
-    session = open_session(folder, device)
+    session = open_trained(folder, device)
     if not classifies(session.task):
         raise InputError(
             f"{folder.path}: has learned {config.task}, which has no classes: "

@@ -24,14 +24,19 @@ class Predictions:
         labels: true classes (n,), int64.
         predicted: (n,), int64.
         losses: (n,).
-        classes: their number.
+        names: of all classes.
     """
 
     part: str
     labels: Tensor
     predicted: Tensor
     losses: Tensor
-    classes: int
+    names: tuple[str, ...]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.names)
 
     @property
     def accuracy(self) -> float:
@@ -43,7 +48,7 @@ class Predictions:
         """Number of examples by true class (rows) and predicted class (columns).
 
         >>> found = Predictions("test", torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]),
-        ...                     torch.zeros(3), classes=2)
+        ...                     torch.zeros(3), ("cat", "dog"))
         >>> found.confusion.tolist(), found.by_class
         ([[1, 0], [1, 1]], [1.0, 0.5])
         """
@@ -56,6 +61,11 @@ class Predictions:
         found = self.confusion
         counts = zip(found.diagonal().tolist(), found.sum(1).tolist(), strict=True)
         return [right / n if n else None for right, n in counts]
+
+    def mistake(self, index: int) -> str:
+        """Say which class an example has, and which was predicted."""
+        true, taken = self.names[int(self.labels[index])], self.names[int(self.predicted[index])]
+        return f"is {true}, taken for {taken}"
 
     def worst(self, n: int) -> list[int]:
         """Return the positions of at most n mistakes, the highest loss first."""
@@ -98,4 +108,5 @@ def predictions(session: Session, part: str, examples: Examples) -> Predictions:
             outputs.append(output.argmax(1).cpu())
             losses.append(session.task.measure.loss(output, y).double().cpu())
     labels = examples.y.cpu()
-    return Predictions(part, labels, torch.cat(outputs), torch.cat(losses), session.task.classes)
+    names = session.task.class_names
+    return Predictions(part, labels, torch.cat(outputs), torch.cat(losses), names)

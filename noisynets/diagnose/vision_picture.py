@@ -14,6 +14,8 @@ from noisynets.tasks.data import Examples
 
 WRITTEN = 20
 """Classes, at most, of a confusion matrix whose cells show their numbers."""
+SHORT = 3
+"""Letters of the names of classes, at most, that are not slanted below a matrix."""
 MISTAKES = 20
 """Mistakes that are drawn, at most."""
 
@@ -47,7 +49,9 @@ def draw_confusion(path: Path, title: str, found: Predictions) -> None:
             place, colour = (2, "white") if values[row] > 25 else (values[row] + 2, "0.2")
             if found.by_class[row] is not None:
                 bars.text(place, row, f"{values[row]:.1f}", va="center", color=colour, fontsize=9)
-        matrix.set(xticks=range(n), yticks=range(n))
+        turned = {"rotation": 45, "ha": "right"} if max(map(len, found.names)) > SHORT else {}
+        matrix.set_xticks(range(n), found.names, **turned)
+        matrix.set_yticks(range(n), found.names)
     else:
         figure.colorbar(image, ax=matrix, label="fraction of the true class", pad=0.01)
     matrix.set(xlabel="predicted class", ylabel="true class")
@@ -79,8 +83,8 @@ def draw_mistakes(path: Path, title: str, found: Predictions, examples: Examples
     for axes, index in zip(places, worst, strict=False):
         pixels = picture(examples, index).permute(1, 2, 0).squeeze(-1).numpy()
         axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        true, predicted = int(found.labels[index]), int(found.predicted[index])
-        axes.set_title(f"is {true}, taken for {predicted}\nloss {found.losses[index]:.2f}", size=9)
+        words = found.mistake(index).replace(", ", "\n")
+        axes.set_title(f"{words}\nloss {found.losses[index]:.2f}", size=9)
     for axes in places:
         axes.set_axis_off()
     wrong = int((found.labels != found.predicted).sum())

@@ -90,13 +90,10 @@ def predict(session: Session, inputs: Inputs) -> Predictions:
             made.append(session.system(session.encode(batch, stream)).double().cpu())
     output = torch.cat(made)
     numbers = task.measure.each is not None
-    labels = () if numbers else tuple(map(str, range(task.classes)))
-    if task.own is None:
-        return Predictions(names, output, labels)
-    if task.own.target is not None:
+    if task.own is not None and task.own.target is not None:
         mean, deviation = task.own.target
         output = output * deviation.double() + mean.double()
-    return Predictions(names, output, task.own.labels)
+    return Predictions(names, output, () if numbers else task.class_names)
 
 
 def written(found: Predictions, path: Path) -> bytes:

@@ -16,7 +16,7 @@ from noisynets.run.evaluate import recorded, threads
 from noisynets.run.folder import LONGEST, RunFolder
 from noisynets.run.page import Block, Gallery, Picture, Section, Table, Text, heatmap, raster
 from noisynets.run.session import Session
-from noisynets.run.train import open_session
+from noisynets.run.train import open_trained
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.spiking import Recording
 from noisynets.tasks.data import Examples
@@ -33,7 +33,7 @@ def behaviour(folder: RunFolder, device: str | None) -> tuple[Section, ...]:
         folder: of the run, with a checkpoint.
         device: instead of the run's own.
     """
-    session = open_session(folder, device)
+    session = open_trained(folder, device)
     spiking, classes = SYSTEMS[session.config.system].spiking, classifies(session.task)
     found = []
     if spiking or classes:
@@ -70,13 +70,18 @@ def _confusion(seen: Predictions) -> Block:
     shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
     cells = counts.tolist()
     hover = [
-        [f"{n:,} of class {true} taken for {i}" for i, n in enumerate(row)]
-        for true, row in enumerate(cells)
+        [
+            f"{n:,} of class {true} taken for {taken}"
+            for taken, n in zip(seen.names, row, strict=True)
+        ]
+        for true, row in zip(seen.names, cells, strict=True)
     ]
     written = [[str(n) for n in row] for row in cells] if seen.classes <= WRITTEN else ()
     what = f"Confusion matrix of {len(seen.labels):,} {seen.part} examples"
     values = shares.tolist()
-    return heatmap(what, values, hover, "predicted class", "true class", written=written)
+    return heatmap(
+        what, values, hover, "predicted class", "true class", names=seen.names, written=written
+    )
 
 
 def _by_class(seen: Predictions) -> Block:
@@ -84,17 +89,17 @@ def _by_class(seen: Predictions) -> Block:
     for label, (row, right) in enumerate(zip(seen.confusion, seen.by_class, strict=True)):
         others = row.clone()
         others[label] = 0
-        taken = f"{int(others.argmax())} ({int(others.max()):,})" if others.any() else "–"
+        most = seen.names[int(others.argmax())]
+        taken = f"{most} ({int(others.max()):,})" if others.any() else "–"
         accuracy = "–" if right is None else f"{100 * right:.2f} %"
-        rows.append((str(label), f"{int(row.sum()):,}", accuracy, taken))
+        rows.append((seen.names[label], f"{int(row.sum()):,}", accuracy, taken))
     heads = ("class", "examples", "accuracy", "most often taken for")
     what = f"Accuracy by class in this evaluation; all: {100 * seen.accuracy:.2f} %"
     return Table(what, heads, tuple(rows), narrow=True, folded=seen.classes > WRITTEN)
 
 
 def _mistake(seen: Predictions, examples: Examples, index: int) -> Picture:
-    true, taken = int(seen.labels[index]), int(seen.predicted[index])
-    words = f"is {true}, taken for {taken}"
+    words = seen.mistake(index)
     pixels = picture(examples, index).permute(1, 2, 0)
     return Picture(png(pixels), f"example that {words}", f"{words}, loss {seen.losses[index]:.2f}")
 

@@ -88,9 +88,10 @@ def heatmap(
     x: str,
     y: str,
     *,
+    names: Sequence[str],
     written: Sequence[Sequence[str]] = (),
 ) -> Plot:
-    """Return a matrix as a figure, whose first row is at the top.
+    """Return a square matrix as a figure, whose first row is at the top.
 
     Args:
         caption: what it shows.
@@ -98,6 +99,7 @@ def heatmap(
         hover: text of each cell.
         x: label of the columns.
         y: label of the rows.
+        names: of the rows, and of the columns.
         written: what stands in the cells; empty: nothing.
     """
     go = _plotly()
@@ -108,7 +110,8 @@ def heatmap(
         coloraxis="coloraxis", xgap=1, ygap=1, **shown,
     )  # fmt: skip
     figure = go.Figure(cells)
-    ticks = {"dtick": 1} if len(values) <= 20 else {}
+    places = list(range(len(names)))
+    ticks = {"tickvals": places, "ticktext": list(names)} if len(names) <= 20 else {}
     figure.update_xaxes(title=x, showgrid=False, zeroline=False, constrain="domain", **ticks)
     figure.update_yaxes(title=y, autorange="reversed", showgrid=False, zeroline=False, **ticks)
     figure.update_layout(coloraxis={"cmin": 0, "cmax": 1, "showscale": False})

@@ -191,6 +191,18 @@ def load(
     return Examples(torch.from_numpy(x).view(-1, 3, 32, 32), torch.from_numpy(y))
 
 
+ANIMALS_AND_VEHICLES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 CIFAR10 = Task(
     name="cifar10",
     summary="colour images of 10 classes, 32×32; 45,000 train, 5,000 validation, 10,000 test",
@@ -201,6 +213,7 @@ CIFAR10 = Task(
     ),
     validation=5000,
     files=CIFAR10_FILES,
+    labels=ANIMALS_AND_VEHICLES,
 )
 CIFAR100 = Task(
     name="cifar100",

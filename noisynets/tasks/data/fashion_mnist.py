@@ -69,6 +69,18 @@ def load(part: str, folder: Path | None = None) -> Examples:
     return mnist.load(part, where, md5=MD5)
 
 
+CLOTHES = (
+    "T-shirt",
+    "trousers",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 FASHION_MNIST = Task(
     name="fashion-mnist",
     summary="images of clothes, 28×28 grey; 55,000 train, 5,000 validation, 10,000 test",
@@ -77,4 +89,5 @@ FASHION_MNIST = Task(
     load=load,
     validation=5000,
     files=FILES,
+    labels=CLOTHES,
 )

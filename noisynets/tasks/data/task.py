@@ -246,6 +246,7 @@ class Task:
         vocabulary: characters of a text, by the number of their symbol; '': it is no text.
         with_context: (T) → the same text in windows of T symbols; None: it is no text.
         own: of tasks that are made of a user's own files; None: it is another one.
+        labels: names of the classes; (): they have numbers.
     """
 
     name: str
@@ -264,6 +265,13 @@ class Task:
     vocabulary: str = ""
     with_context: Callable[[int], Task] | None = None
     own: OwnFiles | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes: those of the task, or of its files, or their numbers."""
+        labels = self.labels if self.own is None else self.own.labels
+        return labels or tuple(map(str, range(self.classes)))
 
     def training(
         self, folder: Path | None = None, final_fit: bool = False
