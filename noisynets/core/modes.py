@@ -50,27 +50,27 @@ class Mode(TorchDispatchMode):
 class Pause:
     """Makes a mode inactive between two points of a pass, where it is the last that was entered.
 
-    Args:
-        mode: which.
+    It refers to the mode only in between: a mode that has a `Pause` of its own is freed, with all
+    that it holds, as soon as nothing else refers to it.
     """
 
-    def __init__(self, mode: Mode) -> None:
-        self._mode = mode
+    def __init__(self) -> None:
+        self._mode: Mode | None = None
         self._by: object = None
 
-    def begin(self, by: object) -> None:
-        """Make the mode inactive until `end` is called with the same argument."""
-        if self._by is None and _get_current_dispatch_mode() is self._mode:
+    def begin(self, mode: Mode, by: object) -> None:
+        """Make a mode inactive until `end` is called with the same `by`."""
+        if self._mode is None and _get_current_dispatch_mode() is mode:
             _pop_mode()
-            self._by = by
+            self._mode, self._by = mode, by
 
     def end(self, by: object) -> None:
         """Make the mode active again."""
-        if self._by is not None and self._by is by:
+        if self._mode is not None and self._by is by:
             self.close()
 
     def close(self) -> None:
         """Make the mode active again, whoever made it inactive."""
-        if self._by is not None:
+        if self._mode is not None:
             _push_mode(self._mode)
-            self._by = None
+            self._mode = self._by = None

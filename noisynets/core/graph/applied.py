@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Protocol
 
 import torch
@@ -171,18 +172,20 @@ def substituted(value: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
     >>> substituted(([torch.zeros(1)], 2, torch.ones(1)), lambda i, t: t + i)
     ([tensor([0.])], 2, tensor([2.]))
     """
-    position = -1
+    return _substituted(value, count(), change)
 
-    def walk(part: Any) -> Any:
-        nonlocal position
-        if isinstance(part, Tensor):
-            position += 1
-            return change(position, part)
-        if isinstance(part, dict):
-            return {name: walk(item) for name, item in part.items()}
-        return type(part)(map(walk, part)) if isinstance(part, list | tuple) else part
 
-    return walk(value)
+def _substituted(
+    part: Any, positions: Iterator[int], change: Callable[[int, Tensor], Tensor]
+) -> Any:
+    """Change one part; a function inside `substituted` would refer to itself, and to tensors."""
+    if isinstance(part, Tensor):
+        return change(next(positions), part)
+    if isinstance(part, dict):
+        return {name: _substituted(item, positions, change) for name, item in part.items()}
+    if isinstance(part, list | tuple):
+        return type(part)(_substituted(item, positions, change) for item in part)
+    return part
 
 
 def whole(credit: Tensor, shape: Sequence[int]) -> Tensor:

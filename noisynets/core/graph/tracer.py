@@ -150,7 +150,7 @@ class Tracer(Mode):
         self._entered: dict[int, Expression | None] = {}  # by index of the node
         self._calls: list[tuple[Node, Expression | None]] = []
         self._physical = PhysicalParts(survey.physical)
-        self._pause = Pause(self)
+        self._pause = Pause()
         most = LARGEST * len(self._last.entries)
         self._writer = Writer(most) if writes and self._traces.wants_program(rows) else None
 
@@ -229,7 +229,7 @@ class Tracer(Mode):
                 if self._writer is not None:
                     self._writer.call_begins(_first(args, kwargs))
             if pauses:
-                self._pause.begin(module)
+                self._pause.begin(self, module)
 
         return hook
 
