@@ -15,7 +15,9 @@ mkdir -p "$work" && cd "$work"
 
 # Print a command as it is typed, then run it; progress bars go to progress.txt.
 typed() {
-    printf '$ %s\n' "${*//$here\//examples/}"
+    local word line='$'
+    for word; do [[ $word = *' '* ]] && line+=" \"$word\"" || line+=" $word"; done
+    printf '%s\n' "${line//"$here"/examples}"
     "$@" 2>>progress.txt || { echo "failed with status $?: $*" && tail -n 3 progress.txt && exit 1; }
 }
 
