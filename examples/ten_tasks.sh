@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Ten tasks of a new user, each from one page of the documentation, in tiny sizes.
 #
-#     bash examples/ten_tasks.sh             # all, in a new folder ten-tasks/; some two minutes on one core
+#     bash examples/ten_tasks.sh             # all, in a new folder ten-tasks/; about a minute on one core
 #     bash examples/ten_tasks.sh FOLDER 2 6  # some, in a folder of your own
 #
-# It needs no network, and `pip install -e ".[report]"`. It ends with status 1 at the first failure. What it
-# printed on the last occasion is in ten_tasks.txt. Sizes are far too small for the scores to mean anything.
+# It needs no network, and an environment with `python -m pip install -e ".[report]"`. It ends with status 1 at
+# the first failure. What it prints is in ten_tasks.txt, without paths and seconds:
+#
+#     bash examples/ten_tasks.sh | sed -E -f examples/ten_tasks.sed > examples/ten_tasks.txt
+#
+# The sizes are far too small for the scores to mean anything.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:-ten-tasks}
@@ -13,13 +17,15 @@ shift || true
 tasks=${*:-1 2 3 4 5 6 7 8 9 10}
 mkdir -p "$work" && cd "$work"
 
-# Print a command as it is typed, then run it; progress bars go to progress.txt.
+# Print a command as it is typed, then run it. Of its standard error, print messages, not progress bars.
 typed() {
     local word line='$'
     for word; do [[ $word = *' '* ]] && line+=" \"$word\"" || line+=" $word"; done
     printf '%s\n' "${line//"$here"/examples}"
-    "$@" 2>>progress.txt || { echo "failed with status $?: $*" && tail -n 3 progress.txt && exit 1; }
+    "$@" 2>errors.txt || { echo "failed with status $?" && cat errors.txt && exit 1; }
+    messages
 }
+messages() { tr '\r' '\n' <errors.txt | grep -E '^(noisynets|runs/[a-z]+):' || true; }
 
 # Write a file that the user types, and print it.
 written() { tee "$1" | sed "1i\$ cat $1"; }
@@ -131,11 +137,13 @@ PY
 task_5() { # My machine goes down in the middle of a run; I want to go on, and later to train for longer.
     # docs/how-to/runs.md, "Checkpoints"; docs/reliability.md
     printf '$ %s\n' "noisynets train yinyang --epochs 40 --out runs/stopped & kill \$!"
-    noisynets train yinyang --epochs 40 --out runs/stopped 2>>progress.txt &
-    until [ -e runs/stopped/checkpoint.safetensors ]; do sleep 0.2; done
+    noisynets train yinyang --epochs 40 --out runs/stopped 2>errors.txt &
+    until [ -e runs/stopped/checkpoint.safetensors ] || ! kill -0 $!; do sleep 0.2; done
     kill $!
     wait $! && echo "it was not stopped" && exit 1
+    messages
     [ ! -e runs/stopped/summary.json ]
+    typed noisynets resume runs/stopped
     typed noisynets resume runs/stopped
     typed noisynets resume runs/stopped --epochs 42
     [ "$(wc -l <runs/stopped/metrics.csv)" = 43 ]
