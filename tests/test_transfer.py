@@ -230,3 +230,44 @@ def test_inputs_that_do_not_fit_are_refused(x, out, expected, tmp_path, capsys) 
         main(["predict", str(folder.path), str(tmp_path / "x.npz"), "--out", str(tmp_path / out)])
     found = capsys.readouterr().err.splitlines()
     assert end.value.code == 2 and expected in found[-1] and not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize("learned", ["classes", "values"])
+def test_exported_weights_come_with_the_scaling_of_the_examples(learned, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(3, 5, (40, 4))
+    y = np.arange(40) % 3 if learned == "classes" else x[:, :2] + random.normal(size=(40, 2))
+    file, out = tmp_path / "a.npz", tmp_path / "run"
+    np.savez(file, x=x, y=y)
+    main(["train", f"arrays:{file}", "--system", "mlp", *FAST, "--out", str(out)])
+    main(["export", str(out), str(tmp_path / "weights.pt")])
+    main(["predict", str(out), str(file), "--out", str(tmp_path / "found.npz")])
+    scale = np.load(tmp_path / "weights.scaling.npz")
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(4, 8), nn.LeakyReLU(0.2), nn.Linear(8, 2 + (y.ndim == 1))
+    )
+    model.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    found = model(torch.tensor((x - scale["mean"]) / scale["std"]).float()).detach().numpy()
+    if learned == "values":
+        found = found * scale["target_std"] + scale["target_mean"]
+    assert np.allclose(found, np.load(tmp_path / "found.npz")["output"], atol=1e-4)
+
+
+def test_the_scaling_of_channels_is_exported_and_none_without_one(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (30, 1, 4, 4), dtype=np.uint8)
+    file, weights = tmp_path / "a.npz", tmp_path / "weights.pt"
+    np.savez(file, x=x, y=np.arange(30) % 2)
+    scaled = tmp_path / "weights.scaling.npz"
+    for name, more, there in (("plain", [], False), ("scaled", ["--standardise"], True)):
+        out = str(tmp_path / name)
+        main(["train", f"arrays:{file}", "--system", "mlp", *FAST, "--out", out, *more])
+        main(["export", out, str(weights)])
+        assert scaled.exists() == there
+    found = np.load(scaled)
+    main(["predict", out, str(file), "--out", str(tmp_path / "found.npz")])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.LeakyReLU(0.2), nn.Linear(8, 2))
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    given = torch.tensor((x / 255 - found["mean"]) / found["std"]).float()
+    output = np.load(tmp_path / "found.npz")["output"]
+    assert np.allclose(model(given).detach().numpy(), output, atol=1e-4)

@@ -20,7 +20,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parent.parent.parent
 LINK = re.compile(r"(\]\()(?!https?:|#|mailto:)([^)#\s]+)")
 FENCE = re.compile(r"(^ *(```|~~~).*?^ *\2[`~]*$)", re.S | re.M)
-LEXERS = {".py": "python", ".toml": "toml"}
+LEXERS = {".py": "python", ".sh": "bash", ".toml": "toml"}
 RENAMED = {"README.md": "index.md", "docs/README.md": "pages.md"}
 """Pages of the site, by their files in the repository, that have another name there."""
 ROOMS = {

@@ -110,6 +110,7 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
     several = len(suite.search_seeds) > 1
     tried = sorted({suite.tried(entry) for entry in suite.entries if not entry.tuned})
     candidates = " or ".join(map(str, tried or [suite.candidates]))
+    plural = "" if candidates == "1" else "s"
     chosen_on = ("the mean of seeds " if several else "seed ") + _listed(suite.search_seeds)
     lines = [
         f"{suite.summary} Mean ± standard deviation over seeds {seeds}; test sets were read once "
@@ -118,7 +119,7 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
         f"    {command}",
         "",
         f"{cores}; {versions}, noisynets {version('noisynets')}. Settings were chosen on "
-        f"validation, {chosen_on}, from {candidates} candidates per rule and "
+        f"validation, {chosen_on}, from {candidates} candidate{plural} per rule and "
         f"case{epochs}"
         + ("; those marked ° before." if any(e.tuned for e in suite.entries) else "."),
         "",

@@ -174,7 +174,8 @@ def read_suite(name: str, changes: dict[str, Any] | None = None, trust: Trust = 
     path = SUITES.get(name, Path(name))
     if path.suffix != ".toml":
         raise unknown("suite", name, [*SUITES, "a path that ends in .toml"], page=Page.BENCHMARKS)
-    values = read_toml(path)
+    advice = "correct it" if path.exists() else "name a suite, or a TOML file of yours"
+    values = read_toml(path, advice=advice)
     try:
         trust = Trust(everything=True) if name in SUITES else trust
         return _suite(path.stem, values, changes or {}, trust)
@@ -188,7 +189,7 @@ def _suite(name: str, values: dict[str, Any], changes: dict[str, Any], trust: Tr
     _known("key of [search]", search, {"candidates", "epochs", "seeds"})
     cases = values.get("case", [])
     if not isinstance(cases, list) or not cases:
-        raise InputError("there is no [[case]]")
+        raise InputError("there is no [[case]]: add one, with a name", page=Page.BENCHMARKS)
     entries = tuple(entry for case in cases for entry in _entries(case, values, changes, trust))
     if not isinstance(values.get("summary", ""), str):
         raise InputError("the summary must be a text")

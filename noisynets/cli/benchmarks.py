@@ -142,7 +142,21 @@ def _chosen(a: BenchArguments) -> Suite:
     if len(set(a.seeds)) < len(a.seeds):
         raise InputError(f"--seeds {' '.join(map(str, a.seeds))}: one is twice")
     candidates = chosen.candidates if a.candidates is None else a.candidates
-    return replace(chosen, seeds=a.seeds or chosen.seeds, candidates=candidates)
+    summary = _changed(chosen.summary, a.epochs, a.set)
+    return replace(chosen, summary=summary, seeds=a.seeds or chosen.seeds, candidates=candidates)
+
+
+def _changed(summary: str, epochs: int | None, changes: tuple[str, ...]) -> str:
+    """Return the line about a suite, with the settings that are not those that it describes.
+
+    >>> _changed("MNIST.", 1, ("width=8",))
+    'MNIST. But here with epochs=1 width=8, also where a case is named after another value.'
+    """
+    found = [f"epochs={epochs}"] * (epochs is not None) + list(changes)
+    if not found:
+        return summary
+    here = f"But here with {' '.join(found)}, also where a case is named after another value."
+    return f"{summary} {here}".strip()
 
 
 def _free(name: str, changes: tuple[str, ...]) -> Path:

@@ -197,6 +197,9 @@ def resume(arguments: ResumeArguments) -> None:
         return
     for name in redraw(folder, summary, arguments.device):
         print(f"{folder.path / name}: was missing, and is drawn again", file=sys.stderr)
+    if not changed and not summary["diverged"]:
+        ended = f"has ended after epoch {done}"
+        print(f"{folder.path}: {ended}: --epochs N goes on with it", file=sys.stderr)
     _report(folder, summary)
 
 
@@ -267,6 +270,7 @@ def _report(folder: RunFolder, summary: dict[str, Any]) -> None:
     score = task.measure.name
     found = summary[f"test_{score}"]
     noises = [f"sigma {config.intrinsic_noise:g}"] if config.intrinsic_noise else []
+    noises = ["that of its box"] if config.box is not None else noises  # nothing here knows it
     noises += [f"device {config.device_preset}"] if config.device_preset != "none" else []
     active = noises and config.noise_during != "training"
     noise = f" in its own noise ({', '.join(noises)})" if active else ""

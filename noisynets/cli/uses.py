@@ -13,6 +13,7 @@ from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder
 from noisynets.run.predict import predict as predicted
 from noisynets.run.predict import read_inputs, written
+from noisynets.run.scaling import as_npz, scaling
 from noisynets.run.train import open_trained
 from noisynets.run.transfer import plain_state, serialised
 from noisynets.run.trust import Trust, TrustSettings
@@ -39,12 +40,17 @@ class ExportArguments(RunArguments):
 
 
 def export(arguments: ExportArguments) -> None:
-    """Write the weights of a run for other programs."""
+    """Write the weights of a run for other programs, and how its examples are standardised."""
     session = open_trained(arguments.folder, "cpu", arguments.epoch)
     state = plain_state(session.system)
     write_atomically(arguments.file, serialised(state, arguments.file))
     numbers = sum(tensor.numel() for tensor in state.values())
     print(f"{arguments.file}: {len(state)} tensors, {numbers:,} numbers: {', '.join(state)}")
+    found = scaling(session)
+    if found:
+        beside = arguments.file.with_suffix(".scaling.npz")
+        write_atomically(beside, as_npz(found))
+        print(f"{beside}: {', '.join(found)}, by which examples were standardised")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     known = options(Config)
-    for key, given in read_toml(path).items():
+    advice = "name a TOML file, as --save-config writes it" if not path.exists() else "correct it"
+    for key, given in read_toml(path, advice=advice).items():
         name = key.replace("-", "_")
         if name not in known:
             raise InputError(f"{path}: {unknown('setting', key, known)}")

@@ -250,6 +250,7 @@ def _read(path: Path, version: tuple[int, int]) -> Task:
         inputs=partial(_inputs, shape=given, scale=scale),
         others=partial(_others, shape=given, labels=labels, scale=scale, target=target),
         target=target,
+        scale=scale,
     )
     return own_task(f"{ARRAYS}{path}", path, found)
 

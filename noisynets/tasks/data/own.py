@@ -46,6 +46,7 @@ class Found:
         inputs: reads further inputs, prepared as these.
         others: reads the parts of other files, prepared as these.
         target: mean and standard deviation by which targets are standardised, (outputs,).
+        scale: mean and standard deviation by which inputs are standardised, *shape.
     """
 
     what: str
@@ -56,6 +57,7 @@ class Found:
     others: Callable[[Path], Parts]
     steps: int = 0
     target: tuple[Tensor, Tensor] | None = None
+    scale: tuple[Tensor, Tensor] | None = None
 
 
 def is_own(name: str) -> bool:
@@ -199,6 +201,7 @@ def task(name: str, path: Path, found: Found) -> Task:
             inputs=found.inputs,
             others=partial(_others, read=found.others),
             target=found.target,
+            scale=found.scale,
         ),
     )
 

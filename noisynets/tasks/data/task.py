@@ -194,6 +194,8 @@ class OwnFiles:
             'validation' or 'test', and all examples are returned of files without parts.
         target: mean and standard deviation by which targets are standardised, each (outputs,);
             None: they are labels.
+        scale: mean and standard deviation by which inputs are standardised, each of the shape of an
+            input; None: they are not.
     """
 
     labels: tuple[str, ...]
@@ -202,6 +204,7 @@ class OwnFiles:
     inputs: Callable[[Path], Inputs]
     others: Callable[[Path, str], Examples]
     target: tuple[Tensor, Tensor] | None = None
+    scale: tuple[Tensor, Tensor] | None = None
 
 
 Predictor = Callable[[Tensor], Tensor]
