@@ -12,8 +12,10 @@ from tiny import config, metrics, run
 
 from noisynets import cli
 from noisynets.core.errors import InputError
+from noisynets.core.values import declared
 from noisynets.run.checkpoint import load_state, save_state, write_atomically
 from noisynets.run.folder import create
+from noisynets.run.settings import Config
 from noisynets.run.summary import columns
 from noisynets.run.train import open_session, train
 
@@ -115,6 +117,21 @@ def test_a_config_that_cannot_be_used_is_refused(change, tmp_path: Path) -> None
     for text, words in (("{", "cannot be read"), ("[]", "no table"), ('{"lr": 1}', "missing")):
         file.write_text(text)
         with pytest.raises(InputError, match=f"config.json: .*{words}"):
+            folder.config()
+
+
+def test_a_config_of_an_earlier_version_has_the_defaults_of_what_was_added(tmp_path: Path) -> None:
+    folder = create(tmp_path / "run", config())
+    file = folder.path / "config.json"
+    values = json.loads(file.read_text())
+    added = [name for name, o in declared(Config).items() if o.setting.since == "0.5"]
+    assert {"keep", "writes", "momentum"} <= set(added) and "lr" not in added
+    old = {name: value for name, value in values.items() if name not in added}
+    file.write_text(json.dumps(old))
+    assert folder.config() == config()
+    for lost in (old.keys() - {"lr"}, values.keys() - {"keep"}):  # of both it is damaged
+        file.write_text(json.dumps({name: values[name] for name in lost}))
+        with pytest.raises(InputError, match="config.json: .*: missing"):
             folder.config()
 
 

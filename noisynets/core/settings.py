@@ -62,6 +62,7 @@ class Setting:
         used_by: kinds of system, rule or task that use it; see `noisynets.run.settings.consumers`.
         changeable: another value may be given where a run is continued.
         page: of the documentation that explains the choices.
+        since: first version whose files have it; '': those of all versions have it.
     """
 
     help: str | Callable[[], str]
@@ -80,6 +81,7 @@ class Setting:
     used_by: tuple[str, ...] = ()
     changeable: bool = False
     page: Page | None = None
+    since: str = ""
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,16 @@ def made(cls: type[S], values: Mapping[str, Any]) -> S:
 def read(cls: type[S], values: Any) -> S:
     """Return settings from the table in a JSON file, of which lists become tuples.
 
+    A file of an earlier version lacks all settings that were added since; they have their defaults.
+
     Raises:
         InputError: for a name that is not declared or is missing, or a value of a wrong type.
     """
     if not isinstance(values, dict):
         raise InputError("it is no table of settings")
-    lacking = sorted(declared(cls).keys() - values.keys())
-    if lacking:
-        raise InputError(f"{', '.join(lacking)}: missing")
+    lacking = declared(cls).keys() - values.keys()
+    if lacking and lacking not in _added(cls):
+        raise InputError(f"{', '.join(sorted(lacking))}: missing")
     found = {}
     for name, value in values.items():
         option = options(cls).get(name)
@@ -77,6 +79,16 @@ def read(cls: type[S], values: Any) -> S:
             raise InputError(f"{name} = {_short(value)} has the wrong type")
         found[name] = tuple(value) if isinstance(value, list) else value
     return made(cls, found)
+
+
+def _added(cls: type[Settings]) -> list[set[str]]:
+    """Return the settings that were added after each of the earlier versions."""
+    since = {name: option.setting.since for name, option in declared(cls).items()}
+    versions = {v: tuple(map(int, v.split("."))) for v in since.values() if v}
+    return [
+        {name for name, v in since.items() if v and versions[v] >= first}
+        for first in versions.values()
+    ]
 
 
 def changed(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

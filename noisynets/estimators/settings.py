@@ -86,6 +86,7 @@ class PerturbationSettings(TrialSettings):
         group=HOW,
         at_least=1,
         used_by=("rules that learn feedback",),
+        since="0.5",
     )
     correction: float = setting(
         0.0,
@@ -146,6 +147,7 @@ class PerturbationSettings(TrialSettings):
         at_least=0,
         at_most=1,
         used_by=("rules that tell positions apart",),
+        since="0.5",
     )
     injection_seed: int = derived(0)
 

@@ -124,6 +124,7 @@ class NetworkSettings(NeuronSettings, BoxSettings):
         metavar="INT",
         group=WHAT,
         at_least=0,
+        since="0.5",
     )
     width: int = setting(
         128,
@@ -131,6 +132,7 @@ class NetworkSettings(NeuronSettings, BoxSettings):
         metavar="INT",
         group=WHAT,
         at_least=1,
+        since="0.5",
     )
     heads: int = setting(
         4,
@@ -138,6 +140,7 @@ class NetworkSettings(NeuronSettings, BoxSettings):
         metavar="INT",
         group=WHAT,
         at_least=1,
+        since="0.5",
     )
     slope: float = setting(
         0.2, "Slope of the LeakyReLU for negative activities.", group=WHAT, at_least=0
@@ -202,6 +205,7 @@ class NetworkSettings(NeuronSettings, BoxSettings):
         kind="pulsed device",
         choices=PULSED,
         common=True,
+        since="0.5",
     )
     noise_during: str = setting(
         "both",

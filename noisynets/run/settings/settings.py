@@ -104,6 +104,7 @@ class TaskSettings(Settings):
         at_least=1,
         at_most=100_000,
         used_by=("texts",),
+        since="0.5",
     )
     standardise: bool = setting(
         False,
@@ -130,6 +131,7 @@ class TaskSettings(Settings):
         at_least=0,
         at_most=4096,
         used_by=("folders of pictures",),
+        since="0.5",
     )
     encoder: str | None = setting(
         None,
@@ -191,6 +193,7 @@ class TrainingSettings(Settings):
         metavar="INT",
         group=HOW,
         at_least=0,
+        since="0.5",
     )
     lr: float | None = setting(
         None,
@@ -213,6 +216,7 @@ class TrainingSettings(Settings):
         ),
         group=HOW,
         choices=UPDATES,
+        since="0.5",
     )
     write_threshold: float = setting(
         1.0,
@@ -221,6 +225,7 @@ class TrainingSettings(Settings):
         group=HOW,
         at_least=1,
         at_most=31,
+        since="0.5",
     )
     adam_beta2: float | None = setting(
         None,
@@ -237,6 +242,7 @@ class TrainingSettings(Settings):
         at_least=0,
         below=1,
         used_by=("optimisers with momentum",),
+        since="0.5",
     )
     weight_decay: float | None = setting(
         None,
@@ -245,6 +251,7 @@ class TrainingSettings(Settings):
         group=HOW,
         at_least=0,
         used_by=("optimisers that decay weights",),
+        since="0.5",
     )
     lr_warm_up: float = setting(
         0.0,
@@ -252,6 +259,7 @@ class TrainingSettings(Settings):
         group=HOW,
         at_least=0,
         below=1,
+        since="0.5",
     )
     schedule: str = setting(
         "cosine",
@@ -336,6 +344,7 @@ class CourseSettings(Settings):
         "of a plain network, as `export` writes it. Unset: drawn by --seed.",
         metavar="PATH",
         group=HOW,
+        since="0.5",
     )
     patience: int = setting(
         0,
@@ -344,6 +353,7 @@ class CourseSettings(Settings):
         group=HOW,
         at_least=0,
         changeable=True,
+        since="0.5",
     )
     keep: str = setting(
         "last",
@@ -352,6 +362,7 @@ class CourseSettings(Settings):
         group=HOW,
         kind="kind of checkpoints",
         choices=("best", "last", "all"),
+        since="0.5",
     )
     log: str | None = setting(
         None,
@@ -360,6 +371,7 @@ class CourseSettings(Settings):
         kind="log",
         choices=LOGS,
         changeable=True,
+        since="0.5",
     )
 
 
