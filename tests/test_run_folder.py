@@ -120,6 +120,23 @@ def test_a_config_that_cannot_be_used_is_refused(change, tmp_path: Path) -> None
             folder.config()
 
 
+OF_0_4 = """
+adam_beta2 augment batch_size beta bits box box_timeout correction credit_over data_dir
+decor_lr decor_rows decor_schedule decor_variant demean device device_preset device_seed
+discount dtype encoder env epochs final_fit firing firing_noise freeze_hidden hidden init
+intrinsic_noise loss_gradient lr membrane_noise neuron noise noise_during noise_over
+optimiser output_scale physical product_dtype random_numbers readout resamples rule scaling
+schedule seed sigma slope spread standardise steps system task temperature test threads
+threshold train_examples verify
+"""
+"""Settings that config.json had in version 0.4."""
+
+
+def test_settings_that_were_added_say_since_when() -> None:
+    """Else runs of earlier versions could not be read: declare `since` for a new setting."""
+    assert sorted(n for n, o in declared(Config).items() if not o.setting.since) == OF_0_4.split()
+
+
 def test_a_config_of_an_earlier_version_has_the_defaults_of_what_was_added(tmp_path: Path) -> None:
     folder = create(tmp_path / "run", config())
     file = folder.path / "config.json"
