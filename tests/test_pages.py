@@ -68,6 +68,11 @@ def test_the_command_line_names_the_page(capsys: pytest.CaptureFixture[str]) -> 
         (["train", "--system", "nosy-mlp"], Page.SYSTEMS),
         (["resume", "no-such-folder"], Page.RUNS),
         (["bench", "no-such-suite"], Page.BENCHMARKS),
+        (["train", "--epochs", "-1"], Page.SYSTEMS),
+        (["train", "--update", "sgd"], Page.PULSES),
+        (["train", "yinyang", "--standardise", "--encoder", "rate"], Page.SYSTEMS),
+        (["train", "yinyang", "--augment", "flip"], Page.DATA),
+        (["train", "--final-fit", "--keep", "best"], Page.CHECKPOINTS),
     ):
         with pytest.raises(SystemExit) as end:
             cli.main(words)

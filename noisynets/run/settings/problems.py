@@ -9,6 +9,7 @@ import torch
 
 from noisynets.core.errors import InputError
 from noisynets.core.noise import check_sigma
+from noisynets.core.pages import Page
 from noisynets.core.settings import DTYPES
 from noisynets.core.values import options, out_of_range, value
 from noisynets.estimators.methods import METHODS
@@ -22,20 +23,28 @@ from noisynets.systems.spiking import ENCODERS, NEURONS
 from noisynets.tasks.data import Task
 
 
-def problems(c: Config, task: Task) -> list[str]:
-    """Name everything that is wrong with settings whose gaps are filled, a line each."""
+def check_config(c: Config, task: Task) -> None:
+    """Raise an InputError that names everything that is wrong, and the page for the first of it.
+
+    Args:
+        c: settings whose gaps are filled.
+        task: of the settings.
+    """
     parts = (
-        _training(c),
-        _noise(c),
-        _pulses(c),
-        _rule_and_system(c, task),
-        _box(c),
-        _inputs(c, task),
+        (Page.SYSTEMS, out_of_range(c)),
+        (Page.SYSTEMS, _training(c)),
+        (Page.CHECKPOINTS, _course(c)),
+        (Page.DEVICES, _noise(c)),
+        (Page.PULSES, _pulses(c)),
+        (Page.WHICH_RULE, _rule_and_system(c, task)),
+        (Page.BOXES, _box(c)),
+        (Page.DATA, _inputs(c, task)),
+        (Page.NEURONS, _trial(c, task) if SYSTEMS[c.system].spiking else ()),
+        (Page.SYSTEMS, _without_effect(c)),
     )
-    found = [*out_of_range(c), *(line for part in parts for line in part)]
-    if SYSTEMS[c.system].spiking:
-        found += _trial(c, task)
-    return [*found, *_without_effect(c)]
+    found = [(line, page) for page, lines in parts for line in lines]
+    if found:
+        raise InputError("; ".join(line for line, _ in found), page=found[0][1])
 
 
 def _training(c: Config) -> Iterator[str]:
@@ -46,12 +55,16 @@ def _training(c: Config) -> Iterator[str]:
         yield f"--correction {c.correction:g}: the credit is made of the same loss differences"
     if c.correction and c.credit_over == "steps":
         yield f"--correction {c.correction:g}: needs --credit-over trial"
-    if c.final_fit and (c.patience or c.keep == "best"):
-        option = f"--patience {c.patience}" if c.patience else "--keep best"
-        yield f"{option}: with --final-fit there is no validation set to judge by"
     cores = os.cpu_count() or 1
     if c.threads > cores:
         yield f"--threads {c.threads}: this machine has {cores}"
+
+
+def _course(c: Config) -> Iterator[str]:
+    """Name what cannot be done at the end of epochs."""
+    if c.final_fit and (c.patience or c.keep == "best"):
+        option = f"--patience {c.patience}" if c.patience else "--keep best"
+        yield f"{option}: with --final-fit there is no validation set to judge by"
 
 
 def _noise(c: Config) -> Iterator[str]:

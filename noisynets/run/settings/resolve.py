@@ -12,7 +12,7 @@ from noisynets.core.errors import InputError
 from noisynets.core.values import check_names
 from noisynets.estimators.methods import BEST, BEST_ACTING, METHODS
 from noisynets.run.settings.optimisers import OPTIMISERS
-from noisynets.run.settings.problems import problems
+from noisynets.run.settings.problems import check_config
 from noisynets.run.settings.settings import UPDATE, Config
 from noisynets.systems.catalogue import SYSTEMS
 from noisynets.systems.pulses import UPDATES
@@ -75,9 +75,7 @@ def resolve(config: Config) -> Config:
         data_dir=_absolute(config.data_dir),
         init_from=_absolute(config.init_from),
     )
-    wrong = problems(filled, task)
-    if wrong:
-        raise InputError("; ".join(wrong))
+    check_config(filled, task)
     return filled
 
 
