@@ -51,6 +51,20 @@ def in_full(name: str) -> set[str]:
     return found
 
 
+def test_all_can_be_installed_where_a_package_of_an_extra_cannot() -> None:
+    """Neither tonic nor neurobench has packages for Python 3.14."""
+    left_out = {
+        found.name
+        for name in USERS
+        for found in map(Requirement, EXTRAS[name])
+        if found.marker is not None and not found.marker.evaluate({"python_version": "3.14"})
+    }
+    assert left_out == {"tonic", "neurobench"}
+    for name in ("tonic", "neurobench"):
+        (found,) = map(Requirement, EXTRAS[name])
+        assert found.marker is not None and found.marker.evaluate({"python_version": "3.13"})
+
+
 def test_bounds_of_python_torch_and_numpy() -> None:
     assert PROJECT["requires-python"] == ">=3.11"
     assert str(BASE["torch"].specifier) == "<2.14,>=2.8"

@@ -25,6 +25,20 @@ def test_functions_and_classes_are_short(room: str) -> None:
     assert not long, "\n".join(long)
 
 
+def test_no_function_refers_to_itself_from_inside_another() -> None:
+    """Such a cycle keeps what the function has seen, tensors too, until Python looks for cycles."""
+    found = []
+    for path in Path(noisynets.__file__).parent.rglob("*.py"):
+        for outer in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(outer, ast.FunctionDef):
+                continue
+            for inner in (n for n in ast.walk(outer) if isinstance(n, ast.FunctionDef)):
+                names = {n.id for n in ast.walk(inner) if isinstance(n, ast.Name)}
+                if inner is not outer and inner.name in names:
+                    found.append(f"{path.name}: {inner.name}")
+    assert not found
+
+
 @pytest.mark.parametrize("case", walk.CASES)
 def test_the_walk_is_shorter_than_before(case: str) -> None:
     """Every count is below that of version 0.1, and switches with mirrors are a third fewer."""

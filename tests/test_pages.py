@@ -72,6 +72,11 @@ def test_the_command_line_names_the_page(capsys: pytest.CaptureFixture[str]) -> 
         (["train", "--update", "sgd"], Page.PULSES),
         (["train", "yinyang", "--standardise", "--encoder", "rate"], Page.SYSTEMS),
         (["train", "yinyang", "--augment", "flip"], Page.DATA),
+        (["train", "--system", "mlp", "--noise-during", "training"], Page.DEVICES),
+        (["train", "--system", "lif", "--encoder", "frames"], Page.NEURONS),
+        (["train", "text", "--system", "mlp"], Page.SYSTEMS),
+        (["train", "--system", "mlp", "--rule", "aware"], Page.WHICH_RULE),
+        (["train", "--system", "process-box", "--rule", "bp"], Page.BOXES),
         (["train", "--final-fit", "--keep", "best"], Page.CHECKPOINTS),
     ):
         with pytest.raises(SystemExit) as end:

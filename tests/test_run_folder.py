@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from tiny import config, metrics, run
 
 from noisynets import cli
 from noisynets.core.errors import InputError
-from noisynets.core.values import declared
+from noisynets.core.settings import Settings, setting
+from noisynets.core.values import declared, read
 from noisynets.run.checkpoint import load_state, save_state, write_atomically
 from noisynets.run.folder import create
 from noisynets.run.settings import Config
@@ -150,6 +152,22 @@ def test_a_config_of_an_earlier_version_has_the_defaults_of_what_was_added(tmp_p
         file.write_text(json.dumps({name: values[name] for name in lost}))
         with pytest.raises(InputError, match="config.json: .*: missing"):
             folder.config()
+
+
+@dataclass(frozen=True)
+class Grown(Settings):
+    old: int = setting(1, "Of the first version.")
+    later: int = setting(2, "Added.", since="0.9")
+    latest: int = setting(3, "Added last.", since="0.10")
+
+
+def test_a_file_lacks_what_was_added_after_one_version() -> None:
+    assert read(Grown, {"old": 5}) == Grown(old=5)
+    assert read(Grown, {"old": 5, "later": 6}) == Grown(old=5, later=6)
+    assert read(Grown, {"old": 5, "later": 6, "latest": 7}) == Grown(old=5, later=6, latest=7)
+    for values in ({"old": 5, "latest": 7}, {"later": 6}, {}):  # of no version
+        with pytest.raises(InputError, match="missing"):
+            read(Grown, values)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from noisynets.cli import main
 from noisynets.core.decorrelation import DecorrelatedLinear
 from noisynets.diagnose.images import coloured, first_filters, has_pictures, picture
 from noisynets.diagnose.predictions import Predictions, judged_part, predictions
+from noisynets.diagnose.vision_picture import draw_confusion, draw_mistakes
 from noisynets.run.data import load_data
 from noisynets.run.evaluate import evaluate
 from noisynets.run.train import open_session, open_trained
@@ -119,8 +120,8 @@ def test_show_uses_the_best_weights_and_the_names_of_classes(
 ) -> None:
     named = tuple(f"kind {i}" for i in range(TASK.classes))
     monkeypatch.setitem(TASKS, "tiny", replace(TASK, labels=named))
-    noisy = {"lr": 0.05, "epochs": 6, "rule": "bp"}
-    folder = run(tmp_path / "run", keep="best", **noisy)
+    up_and_down = {"lr": 0.05, "epochs": 6, "rule": "bp"}  # the validation score
+    folder = run(tmp_path / "run", keep="best", **up_and_down)
     summary = folder.summary()
     assert summary is not None and summary["epoch"] < 6  # else nothing is tested here
     main(["show", str(folder.path)])
@@ -130,8 +131,16 @@ def test_show_uses_the_best_weights_and_the_names_of_classes(
     found = predictions(session, *judged_part(session.config))
     assert found.names == named
     (index,) = found.worst(1)
-    true, taken = named[int(found.labels[index])], named[int(found.predicted[index])]
-    assert found.mistake(index) == f"is {true}, taken for {taken}"
+    assert found.mistake(index) == (named[found.labels[index]], named[found.predicted[index]])
+
+
+@pytest.mark.pictures
+def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
+    """Matplotlib has no formula for the first, and refuses to draw it as one."""
+    found = replace(made_up(classes=3), names=(r"$\bad$", "$0 to $1", "c_d, e"))
+    examples = Examples(torch.rand(40, 1, 4, 4), found.labels)
+    draw_confusion(tmp_path / "confusion.png", "folder:$a$", found)
+    draw_mistakes(tmp_path / "mistakes.png", r"folder:$\bad$", found, examples)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_run_that_has_ended_says_how_to_go_on(tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     main(["resume", str(folder.path)])
     found = capsys.readouterr()
-    assert found.err == f"{folder.path}: has ended after epoch 2: --epochs N goes on with it\n"
+    assert found.err == f"{folder.path}: has ended after epoch 2: a higher --epochs continues it\n"
     assert "test accuracy" in found.out
 
 
@@ -121,7 +121,9 @@ def test_results_with_other_settings_say_so(monkeypatch, tmp_path) -> None:
     main(["bench", "smoke", "--out", str(tmp_path), "--epochs", "1", "--set", "lr=0.01"])
     plain = read_suite("smoke").summary
     assert seen[0].summary == plain
-    assert seen[1].summary.startswith(f"{plain} But here with epochs=1 lr=0.01")
+    assert seen[1].summary.startswith(
+        f"{plain} With other settings than the suite: epochs=1 lr=0.01;"
+    )
 
 
 def test_the_noise_of_a_box_is_not_given_a_sigma(tmp_path: Path, capsys) -> None:

@@ -264,6 +264,9 @@ def test_the_scaling_of_channels_is_exported_and_none_without_one(tmp_path: Path
         main(["train", f"arrays:{file}", "--system", "mlp", *FAST, "--out", out, *more])
         main(["export", out, str(weights)])
         assert scaled.exists() == there
+    plain = str(tmp_path / "plain")
+    with pytest.raises(SystemExit, match="2"):  # it would be taken for that of these weights
+        main(["export", plain, str(weights)])
     found = np.load(scaled)
     main(["predict", out, str(file), "--out", str(tmp_path / "found.npz")])
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.LeakyReLU(0.2), nn.Linear(8, 2))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisynets.bench.results import Group, of_part
 from noisynets.bench.run import judged_by
+from noisynets.core.captions import literal
 from noisynets.core.errors import InputError
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.folder import RunFolder
@@ -50,10 +51,15 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
                 x = [row[column] for row in runs[0][:epochs]]
                 text = label if axes is left else None
                 style = {"color": _colour(labels.index(label)), "marker": "." if epochs < 3 else ""}
-                axes.plot(x, [mean(values) for values in by_epoch], label=text, **style)
+                axes.plot(
+                    x,
+                    [mean(values) for values in by_epoch],
+                    label=literal(text) if text else None,
+                    **style,
+                )
                 low, high = [min(v) for v in by_epoch], [max(v) for v in by_epoch]
                 axes.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0)
-        left.set(xlabel="epoch", ylabel=f"validation {name}", title=case)
+        left.set(xlabel="epoch", ylabel=f"validation {name}", title=literal(case))
         left.xaxis.get_major_locator().set_params(integer=True)
         _label_costs(right)
         left.set_yscale(_yscale(name))
@@ -114,7 +120,9 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
                 axes.plot(x, y, ".-", color=colour, label=group.rule)
             if dots:
                 axes.plot(*zip(*dots, strict=True), "x", color=colour, ms=4, alpha=0.6)
-        axes.set(xlabel="learning rate", xscale="log", ylabel=f"validation {name}", title=case)
+        axes.set(
+            xlabel="learning rate", xscale="log", ylabel=f"validation {name}", title=literal(case)
+        )
         axes.set_yscale(_yscale(name))
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:

@@ -174,8 +174,7 @@ def read_suite(name: str, changes: dict[str, Any] | None = None, trust: Trust = 
     path = SUITES.get(name, Path(name))
     if path.suffix != ".toml":
         raise unknown("suite", name, [*SUITES, "a path that ends in .toml"], page=Page.BENCHMARKS)
-    advice = "correct it" if path.exists() else "name a suite, or a TOML file of yours"
-    values = read_toml(path, advice=advice)
+    values = read_toml(path, absent="name a suite, or a TOML file of yours")
     try:
         trust = Trust(everything=True) if name in SUITES else trust
         return _suite(path.stem, values, changes or {}, trust)

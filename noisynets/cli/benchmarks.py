@@ -147,15 +147,15 @@ def _chosen(a: BenchArguments) -> Suite:
 
 
 def _changed(summary: str, epochs: int | None, changes: tuple[str, ...]) -> str:
-    """Return the line about a suite, with the settings that are not those that it describes.
+    """Return the line about a suite, with the settings that were changed on the command line.
 
     >>> _changed("MNIST.", 1, ("width=8",))
-    'MNIST. But here with epochs=1 width=8, also where a case is named after another value.'
+    'MNIST. With other settings than the suite: epochs=1 width=8; cases keep their names.'
     """
     found = [f"epochs={epochs}"] * (epochs is not None) + list(changes)
     if not found:
         return summary
-    here = f"But here with {' '.join(found)}, also where a case is named after another value."
+    here = f"With other settings than the suite: {' '.join(found)}; cases keep their names."
     return f"{summary} {here}".strip()
 
 

@@ -197,9 +197,9 @@ def resume(arguments: ResumeArguments) -> None:
         return
     for name in redraw(folder, summary, arguments.device):
         print(f"{folder.path / name}: was missing, and is drawn again", file=sys.stderr)
-    if not changed and not summary["diverged"]:
-        ended = f"has ended after epoch {done}"
-        print(f"{folder.path}: {ended}: --epochs N goes on with it", file=sys.stderr)
+    option = "--epochs" if done == config.epochs else "--patience"
+    ended = f"has ended after epoch {done}: a higher {option} continues it"
+    print(f"{folder.path}: {ended}", file=sys.stderr)
     _report(folder, summary)
 
 
@@ -269,8 +269,10 @@ def _report(folder: RunFolder, summary: dict[str, Any]) -> None:
     task = task_of(config)
     score = task.measure.name
     found = summary[f"test_{score}"]
-    noises = [f"sigma {config.intrinsic_noise:g}"] if config.intrinsic_noise else []
-    noises = ["that of its box"] if config.box is not None else noises  # nothing here knows it
+    if config.box is not None:  # --intrinsic-noise is that of simulated chips
+        noises = ["that of its box"]
+    else:
+        noises = [f"sigma {config.intrinsic_noise:g}"] if config.intrinsic_noise else []
     noises += [f"device {config.device_preset}"] if config.device_preset != "none" else []
     active = noises and config.noise_during != "training"
     noise = f" in its own noise ({', '.join(noises)})" if active else ""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noisynets.cli.runs import RunArguments
+from noisynets.core.arrays import npz
+from noisynets.core.errors import InputError
 from noisynets.core.settings import REQUIRED, setting
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.compare import draw, markdown, read_runs
@@ -13,7 +15,7 @@ from noisynets.run.evaluate import threads
 from noisynets.run.folder import RunFolder
 from noisynets.run.predict import predict as predicted
 from noisynets.run.predict import read_inputs, written
-from noisynets.run.scaling import as_npz, scaling
+from noisynets.run.scaling import scaling
 from noisynets.run.train import open_trained
 from noisynets.run.transfer import plain_state, serialised
 from noisynets.run.trust import Trust, TrustSettings
@@ -42,14 +44,15 @@ class ExportArguments(RunArguments):
 def export(arguments: ExportArguments) -> None:
     """Write the weights of a run for other programs, and how its examples are standardised."""
     session = open_trained(arguments.folder, "cpu", arguments.epoch)
-    state = plain_state(session.system)
+    state, found = plain_state(session.system), scaling(session)
+    beside = arguments.file.with_suffix(".scaling.npz")
+    if not found and beside.exists():
+        raise InputError(f"{beside}: is of an earlier export, and this run standardises nothing: remove it")
     write_atomically(arguments.file, serialised(state, arguments.file))
     numbers = sum(tensor.numel() for tensor in state.values())
     print(f"{arguments.file}: {len(state)} tensors, {numbers:,} numbers: {', '.join(state)}")
-    found = scaling(session)
     if found:
-        beside = arguments.file.with_suffix(".scaling.npz")
-        write_atomically(beside, as_npz(found))
+        write_atomically(beside, npz(found))
         print(f"{beside}: {', '.join(found)}, by which examples were standardised")
 
 

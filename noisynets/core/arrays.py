@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -72,6 +72,20 @@ def read_npz(
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise errors of many kinds
         raise InputError(f"{what}: not a readable .npz file ({reason(error)}): {advice}") from error
+
+
+def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return arrays as the bytes of an .npz file.
+
+    >>> import numpy as np
+    >>> read_npz(npz({"x": np.zeros(2)}), limit=200, what="the answer")
+    {'x': array([0., 0.])}
+    """
+    import numpy as np
+
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 def _read(stream: BinaryIO, limit: int, names: Collection[str] | None) -> dict[str, NDArray[Any]]:

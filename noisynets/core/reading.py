@@ -109,12 +109,18 @@ def parse_json(text: str, what: str, advice: str = "restore it") -> Any:
     return _parsed(lambda: json.loads(text, object_pairs_hook=_once), what, advice)
 
 
-def read_toml(path: Path, *, limit: int = TEXT, advice: str = "correct it") -> dict[str, Any]:
+def read_toml(path: Path, *, limit: int = TEXT, absent: str = "correct it") -> dict[str, Any]:
     """Read a TOML file.
+
+    Args:
+        path: of the file.
+        limit: its length, at most.
+        absent: what to do where there is no such file, for the error message.
 
     Raises:
         InputError: if it is too long, cannot be read, is no TOML, or is nested too deeply.
     """
+    advice = "correct it" if path.exists() else absent
     text = read_text(path, limit=limit, advice=advice)
     if any(line.count(".") > DOTS for line in text.splitlines()):
         raise InputError(f"{path}: a line has more than {DOTS} dots: {advice}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from noisynets.core.captions import literal
 from noisynets.diagnose.bias import COUNTS, Bias
 from noisynets.run.checkpoint import write_atomically
 
@@ -38,7 +39,7 @@ def draw_bias(path: Path, title: str, found: Sequence[Bias]) -> None:
         axes.set(xlabel="N, estimates of one batch in the mean")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
     write_atomically(path, image.getvalue())

@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from noisynets.core.captions import literal
 from noisynets.diagnose.advice import Finding, summary
 from noisynets.diagnose.ladder import best
 from noisynets.diagnose.measures import Measures
@@ -59,7 +60,7 @@ def draw(path: Path, m: Measures, findings: Sequence[Finding]) -> None:
         place.grid(alpha=0.3)
     for place in axes[len(panels) :]:
         place.set_axis_off()
-    figure.suptitle(title(m))
+    figure.suptitle(literal(title(m)))
     advice = "\n".join(fill(line, 40 * columns) for line in summary(findings).splitlines())
     figure.supxlabel(advice, fontsize=10, fontweight="bold" if findings else "normal")
     image = io.BytesIO()

@@ -62,10 +62,9 @@ class Predictions:
         counts = zip(found.diagonal().tolist(), found.sum(1).tolist(), strict=True)
         return [right / n if n else None for right, n in counts]
 
-    def mistake(self, index: int) -> str:
-        """Say which class an example has, and which was predicted."""
-        true, taken = self.names[int(self.labels[index])], self.names[int(self.predicted[index])]
-        return f"is {true}, taken for {taken}"
+    def mistake(self, index: int) -> tuple[str, str]:
+        """Return the names of an example's class and of the predicted one."""
+        return self.names[int(self.labels[index])], self.names[int(self.predicted[index])]
 
     def worst(self, n: int) -> list[int]:
         """Return the positions of at most n mistakes, the highest loss first."""

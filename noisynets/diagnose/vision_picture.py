@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from noisynets.core.captions import literal
 from noisynets.diagnose.images import Filters, coloured, picture
 from noisynets.diagnose.predictions import Predictions
 from noisynets.run.checkpoint import write_atomically
@@ -50,8 +51,9 @@ def draw_confusion(path: Path, title: str, found: Predictions) -> None:
             if found.by_class[row] is not None:
                 bars.text(place, row, f"{values[row]:.1f}", va="center", color=colour, fontsize=9)
         turned = {"rotation": 45, "ha": "right"} if max(map(len, found.names)) > SHORT else {}
-        matrix.set_xticks(range(n), found.names, **turned)
-        matrix.set_yticks(range(n), found.names)
+        names = [literal(name) for name in found.names]
+        matrix.set_xticks(range(n), names, **turned)
+        matrix.set_yticks(range(n), names)
     else:
         figure.colorbar(image, ax=matrix, label="fraction of the true class", pad=0.01)
     matrix.set(xlabel="predicted class", ylabel="true class")
@@ -60,7 +62,7 @@ def draw_confusion(path: Path, title: str, found: Predictions) -> None:
     bars.set_title(f"all: {100 * found.accuracy:.2f} %", color="C1", fontsize=10)
     bars.tick_params(left=False)
     bars.grid(axis="x", alpha=0.3)
-    figure.suptitle(f"{title}\n{len(found.labels):,} {found.part} examples", fontsize=11)
+    figure.suptitle(f"{literal(title)}\n{len(found.labels):,} {found.part} examples", fontsize=11)
     _save(figure, path)
 
 
@@ -83,13 +85,15 @@ def draw_mistakes(path: Path, title: str, found: Predictions, examples: Examples
     for axes, index in zip(places, worst, strict=False):
         pixels = picture(examples, index).permute(1, 2, 0).squeeze(-1).numpy()
         axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        words = found.mistake(index).replace(", ", "\n")
-        axes.set_title(f"{words}\nloss {found.losses[index]:.2f}", size=9)
+        true, taken = map(literal, found.mistake(index))
+        axes.set_title(f"is {true}\ntaken for {taken}\nloss {found.losses[index]:.2f}", size=9)
     for axes in places:
         axes.set_axis_off()
     wrong = int((found.labels != found.predicted).sum())
     shown = f"{len(worst)} of {wrong:,} mistakes" if wrong else "no mistakes"
-    figure.suptitle(f"{title}\n{shown} on {len(found.labels):,} {found.part} examples", size=11)
+    figure.suptitle(
+        f"{literal(title)}\n{shown} on {len(found.labels):,} {found.part} examples", size=11
+    )
     _save(figure, path)
 
 
@@ -112,7 +116,7 @@ def draw_filters(path: Path, title: str, found: Filters) -> None:
         axes.imshow(coloured(weights).numpy(), interpolation="nearest")
     for axes in places:
         axes.set_axis_off()
-    figure.suptitle(f"{title}\n{caption(found)}", size=11)
+    figure.suptitle(f"{literal(title)}\n{caption(found)}", size=11)
     _save(figure, path)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noisynets.core.captions import literal
 from noisynets.core.errors import InputError
 from noisynets.core.values import options, value
 from noisynets.run.checkpoint import write_atomically
@@ -139,7 +140,7 @@ def draw(path: Path, runs: Sequence[Compared]) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
     for i, run in enumerate(drawn):
-        axes[0].plot([], [], color=f"C{i % 10}", label=run.name)
+        axes[0].plot([], [], color=f"C{i % 10}", label=literal(run.name))
         for kind, place in (("loss", axes[0]), (score, axes[1])):
             for part, style in (("train", ":"), ("val", "-")):
                 values = [row[f"{part}_{kind}"] for row in run.rows]

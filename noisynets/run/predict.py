@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noisynets.core.arrays import read_npz
+from noisynets.core.arrays import npz, read_npz
 from noisynets.core.errors import InputError
 from noisynets.core.noise import Stream
 from noisynets.core.reading import memory
@@ -115,9 +115,7 @@ def written(found: Predictions, path: Path) -> bytes:
     arrays = {"input": np.array(found.names), "output": found.output.numpy()}
     if found.labels:
         arrays |= {"prediction": np.array(found.chosen), "labels": np.array(found.labels)}
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+    return npz(arrays)
 
 
 def _columns(found: Predictions) -> list[str]:

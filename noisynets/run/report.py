@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from noisynets.core.captions import literal
 from noisynets.run.checkpoint import write_atomically
 from noisynets.systems.spiking import Recording
 from noisynets.tasks.data import ACCURACY, Measure
@@ -52,7 +53,7 @@ def draw_curves(
         axes.grid(alpha=0.3)
         axes.legend()
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle("{task}, {system}, rule {rule}, seed {seed}".format(**summary))
+    figure.suptitle(literal("{task}, {system}, rule {rule}, seed {seed}".format(**summary)))
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
     write_atomically(path, image.getvalue())
@@ -97,7 +98,7 @@ def draw_spikes(path: Path, title: str, recordings: Sequence[Recording]) -> None
             panel.set_xlabel("step")
             panel.xaxis.get_major_locator().set_params(integer=True)
         traces.grid(alpha=0.3)
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     write_atomically(path, image.getvalue())

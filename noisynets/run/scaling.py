@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from noisynets.run.data import load_data
@@ -40,17 +39,3 @@ def scaling(session: Session) -> dict[str, NDArray[float64]]:
         if pair is not None
         for name, tensor in zip(("mean", "std"), pair, strict=True)
     }
-
-
-def as_npz(arrays: dict[str, NDArray[float64]]) -> bytes:
-    """Return arrays as the bytes of an .npz file.
-
-    >>> import numpy as np
-    >>> as_npz({"mean": np.zeros(2)})[:2]
-    b'PK'
-    """
-    import numpy as np
-
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import Unpack
+from collections.abc import Iterable, Mapping
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -27,24 +27,32 @@ def decorrelate(system: nn.Module, **settings: Unpack[Settings]) -> nn.Module:
     >>> [name for name, _ in decorrelations(net)]
     ['0', '2']
     """
-    wrapped: dict[nn.Module, nn.Module] = {}
-
-    def replace(module: nn.Module) -> nn.Module:
-        core = module.core[1] if isinstance(module, Wrapper) else module
-        plain = isinstance(core, nn.Linear | nn.Conv2d) and getattr(core, "groups", 1) == 1
-        if plain and any(p.requires_grad for p in core.parameters()):
-            if any(isinstance(m, Decorrelated) for m in module.modules()):
-                return module
-            return wrapped.setdefault(module, decorrelated(module, **settings))
-        for name, child in list(module._modules.items()):  # named_children() skips repetitions
-            if child is not None:
-                module.add_module(name, replace(child))
-        return module
-
-    decorrelated_system = replace(copy.deepcopy(system))
+    decorrelated_system = _replaced(copy.deepcopy(system), {}, settings)
     if not decorrelations(decorrelated_system):
         raise SystemRefused("nothing to decorrelate: no trained Linear or Conv2d with groups=1")
     return decorrelated_system
+
+
+def _replaced(
+    module: nn.Module, wrapped: dict[nn.Module, nn.Module], settings: Mapping[str, Any]
+) -> nn.Module:
+    """Return the decorrelated form of a layer, or a module whose layers were replaced in place.
+
+    Args:
+        module: layer or system.
+        wrapped: decorrelated form of every layer that was met before.
+        settings: of `Decorrelated`.
+    """
+    core = module.core[1] if isinstance(module, Wrapper) else module
+    plain = isinstance(core, nn.Linear | nn.Conv2d) and getattr(core, "groups", 1) == 1
+    if plain and any(p.requires_grad for p in core.parameters()):
+        if any(isinstance(m, Decorrelated) for m in module.modules()):
+            return module
+        return wrapped.setdefault(module, decorrelated(module, **settings))
+    for name, child in list(module._modules.items()):  # named_children() skips repetitions
+        if child is not None:
+            module.add_module(name, _replaced(child, wrapped, settings))
+    return module
 
 
 def decorrelations(system: nn.Module) -> list[tuple[str, Decorrelated]]:

@@ -99,7 +99,8 @@ def _by_class(seen: Predictions) -> Block:
 
 
 def _mistake(seen: Predictions, examples: Examples, index: int) -> Picture:
-    words = seen.mistake(index)
+    true, taken = seen.mistake(index)
+    words = f"is {true}, taken for {taken}"
     pixels = picture(examples, index).permute(1, 2, 0)
     return Picture(png(pixels), f"example that {words}", f"{words}, loss {seen.losses[index]:.2f}")
 

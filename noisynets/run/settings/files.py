@@ -46,8 +46,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     known = options(Config)
-    advice = "name a TOML file, as --save-config writes it" if not path.exists() else "correct it"
-    for key, given in read_toml(path, advice=advice).items():
+    absent = "name a TOML file, as --save-config writes it"
+    for key, given in read_toml(path, absent=absent).items():
         name = key.replace("-", "_")
         if name not in known:
             raise InputError(f"{path}: {unknown('setting', key, known)}")

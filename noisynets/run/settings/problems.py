@@ -36,7 +36,8 @@ def check_config(c: Config, task: Task) -> None:
         (Page.CHECKPOINTS, _course(c)),
         (Page.DEVICES, _noise(c)),
         (Page.PULSES, _pulses(c)),
-        (Page.WHICH_RULE, _rule_and_system(c, task)),
+        (Page.WHICH_RULE, _rule(c, task)),
+        (Page.SYSTEMS, _system(c, task)),
         (Page.BOXES, _box(c)),
         (Page.DATA, _inputs(c, task)),
         (Page.NEURONS, _trial(c, task) if SYSTEMS[c.system].spiking else ()),
@@ -112,13 +113,24 @@ def _pulses(c: Config) -> Iterator[str]:
         yield f"--write-threshold {c.write_threshold:g}: --update {c.update} has none"
 
 
-def _rule_and_system(c: Config, task: Task) -> Iterator[str]:
+def _rule(c: Config, task: Task) -> Iterator[str]:
     """Name a rule that cannot train the system on the task."""
     system, method = SYSTEMS[c.system], METHODS[c.rule]
-    acting = task.world is not None
-    if acting and not method.acts:
+    if task.world is not None and not method.acts:
         known = ", ".join(m.name for m in METHODS.values() if m.acts)
         yield f"--rule {c.rule}: an environment has no derivative: use {known}"
+    devices = (c.own_noise > 0 or c.preset is not None) and not method.needs_box
+    if method.needs_model and not (system.boxed or devices):
+        yield f"--rule {c.rule}: {c.system} has no model apart from it: use bp"
+    if method.plain is not None and c.decor_lr == 0:
+        yield f"--decor-lr 0: without decorrelation {c.rule!r} is {method.plain!r}"
+    if method.perturbs != "nothing" and c.sigma is None and c.noise is not None:
+        yield "--noise: nothing is injected into a system with noise of its own, without --sigma"
+
+
+def _system(c: Config, task: Task) -> Iterator[str]:
+    """Name a system that does not fit the task, or its own sizes."""
+    system = SYSTEMS[c.system]
     if system.text and not task.vocabulary:
         yield f"--system {c.system}: reads the characters of a text: {c.task} is none"
     if task.vocabulary and not system.text:
@@ -128,17 +140,10 @@ def _rule_and_system(c: Config, task: Task) -> Iterator[str]:
         yield f"{options(Config)['hidden'].spelled(c.hidden)}: {c.system} has --layers and --width"
     if "heads" in system.settings and c.heads > 0 and c.width % c.heads:
         yield f"--heads {c.heads}: does not divide --width {c.width}"
-    if system.acts and not acting:
+    if system.acts and task.world is None:
         yield (
             f"--system {c.system}: acts in an environment: for {c.task} use {system.counterpart}"
         )
-    devices = (c.own_noise > 0 or c.preset is not None) and not method.needs_box
-    if method.needs_model and not (system.boxed or devices):
-        yield f"--rule {c.rule}: {c.system} has no model apart from it: use bp"
-    if method.plain is not None and c.decor_lr == 0:
-        yield f"--decor-lr 0: without decorrelation {c.rule!r} is {method.plain!r}"
-    if method.perturbs != "nothing" and c.sigma is None and c.noise is not None:
-        yield "--noise: nothing is injected into a system with noise of its own, without --sigma"
 
 
 def _box(c: Config) -> Iterator[str]:
