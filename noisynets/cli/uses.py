@@ -47,7 +47,8 @@ def export(arguments: ExportArguments) -> None:
     state, found = plain_state(session.system), scaling(session)
     beside = arguments.file.with_suffix(".scaling.npz")
     if not found and beside.exists():
-        raise InputError(f"{beside}: is of an earlier export, and this run standardises nothing: remove it")
+        what = "is of an earlier export, and this run standardises nothing: remove it"
+        raise InputError(f"{beside}: {what}")
     write_atomically(arguments.file, serialised(state, arguments.file))
     numbers = sum(tensor.numel() for tensor in state.values())
     print(f"{arguments.file}: {len(state)} tensors, {numbers:,} numbers: {', '.join(state)}")
