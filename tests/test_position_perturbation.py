@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from noisynets import (
     InputError,
@@ -16,6 +17,8 @@ from noisynets import (
 from noisynets.core.losses import sequence_cross_entropy
 from noisynets.core.record import NodeRecord
 from noisynets.estimators.position_perturbation import credit, to_go
+from noisynets.systems.models.transformer import gpt
+from noisynets.systems.settings import NetworkSettings
 
 
 class Mixing(nn.Module):
@@ -54,6 +57,10 @@ def estimated(estimator: PositionPerturbation, x: Tensor, y: Tensor) -> Tensor:
     estimator.system.zero_grad()
     estimator(x, y)
     return of(estimator.system)
+
+
+def squares(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().sum(1)
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -152,12 +159,9 @@ def test_one_loss_per_row_is_node_perturbation_of_one_node_at_a_time() -> None:
     system = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     x, y = torch.randn(5, 3).double(), torch.randn(5, 2).double()
 
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs - targets).square().sum(1)
-
-    estimator = PositionPerturbation(system, loss, sigma=1e-4, resamples=20_000)
+    estimator = PositionPerturbation(system, squares, sigma=1e-4, resamples=20_000)
     found = estimated(estimator, x, y)
-    grads = torch.autograd.grad(loss(system(x), y).mean(), list(system.parameters()))
+    grads = torch.autograd.grad(squares(system(x), y).mean(), list(system.parameters()))
     assert cosine(found, torch.cat([g.flatten() for g in grads])) > 0.995
 
 
@@ -202,3 +206,39 @@ def test_later_losses_are_weighted() -> None:
     changes = torch.tensor([[1.0, 2.0, 4.0]])
     assert to_go(changes, 0).tolist() == [[1, 2, 4]]
     assert to_go(changes, 1).tolist() == [[7, 6, 4]]
+
+
+def small_gpt() -> nn.Sequential:
+    torch.manual_seed(0)
+    net = gpt((6,), 5, NetworkSettings(layers=2, width=8, heads=2)).double()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+def watched(system: nn.Module) -> nn.Module:
+    """A hook may do anything, so that a system with one is run as a whole."""
+    system.register_forward_hook(lambda *_: None)
+    return system
+
+
+def test_beginning_with_the_link_of_a_node_changes_nothing() -> None:
+    x, y = torch.randint(5, (4, 6)), torch.randint(5, (4, 6))
+    whole = PositionPerturbation(watched(small_gpt()), sequence_cross_entropy, resamples=3)
+    tails = PositionPerturbation(small_gpt(), sequence_cross_entropy, resamples=3)
+    expected, found = (estimated(estimator, x, y) for estimator in (whole, tails))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert tails(x, y).sample_forwards == whole(x, y).sample_forwards + 4
+
+
+def test_a_node_costs_what_lies_behind_it() -> None:
+    layers = [nn.Linear(10, 10, bias=False) for _ in range(4)]
+    system = nn.Sequential(nn.Sequential(*layers[:2]), *layers[2:])
+    estimator = PositionPerturbation(system, squares, resamples=2, verify=False)
+    batch = torch.randn(5, 10), torch.randn(5, 10)
+    estimator(*batch)
+    with FlopCounterMode(display=False) as counter:
+        estimator(*batch)
+    product = 2 * 5 * 10 * 10
+    before, behind, weights = 3, 4 * 1 + 3 * (3 + 2 + 1), 4
+    assert counter.get_total_flops() == product * (before + behind + weights)

@@ -152,8 +152,7 @@ def needs_pairing(system: nn.Module, strangers: bool) -> bool:
     (True, False)
     """
     return any(
-        is_stochastic(module) or (strangers and not _is_known(module))
-        for module in system.modules()
+        is_stochastic(module) or (strangers and not is_known(module)) for module in system.modules()
     )
 
 
@@ -173,7 +172,8 @@ def is_stochastic(module: nn.Module) -> bool:
     return norm or isinstance(module, nn.RReLU)
 
 
-def _is_known(module: nn.Module) -> bool:
+def is_known(module: nn.Module) -> bool:
+    """Return True for a module of PyTorch or of this package, and for a declared effect."""
     if isinstance(module, Effect):  # what it draws is declared
         return True
     return type(module).__module__.startswith(("torch.nn.modules.", "noisynets."))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisynets.core.errors import InputError, SystemRefused
+from noisynets.core.links import entering, holders, links
 from noisynets.core.losses import losses_at
 from noisynets.core.nodes import Survey, split_point
 from noisynets.core.noise import Injection
@@ -59,14 +60,16 @@ class PositionPerturbation:
         InputError: for an impossible setting.
         SystemRefused: if parameters between the nodes would not be trained.
 
-    Cost: (1 + K) B sample-forwards per node, and those of `known`.
+    Cost: (1 + K) B sample-forwards per node, and those of `known`. In a chain of deterministic
+    modules they begin with the link that holds the node, behind one pass of B rows; they are counted
+    as whole ones.
 
     Source: Dust (Q Labs, 2026), node perturbation with one population per token.
 
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> estimator = PositionPerturbation(net, nn.CrossEntropyLoss(reduction="none"), resamples=4)
-    >>> estimator(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])).sample_forwards  # 2 (1 + 4) 5
-    50
+    >>> estimator(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])).sample_forwards  # 5 + 2 (1 + 4) 5
+    55
     """
 
     def __init__(
@@ -107,8 +110,11 @@ class PositionPerturbation:
         _check_parameters(current, between)
         given = _by_node(known) if known else {}
         calls, credits, loss, outputs = [], [], torch.empty(0), None
-        for node in current.nodes:
-            probe, outputs, loss = self._passes(current, node, inputs, targets, batch)
+        linked = links(current) if isinstance(inputs, Tensor) else [current.system]
+        starts = entering(linked, inputs)
+        for node, at in zip(current.nodes, holders(linked, current.nodes), strict=True):
+            alone = _alone(current, node, linked[at:])
+            probe, outputs, loss = self._passes(alone, starts[at], targets, batch)
             of_node = chain(given.get(node.name, ()), repeat(None))
             for call, before in zip(probe.calls, of_node, strict=False):
                 calls.append(call)
@@ -119,7 +125,7 @@ class PositionPerturbation:
         if self._obstacles.steps in LOOKS:
             sigma = self.injection.sigma
             self._obstacles.look(Batch(inputs, batch, outputs, loss, sigma, reads_dloss=True))
-        forwards = len(current.nodes) * loss.numel()
+        forwards = len(current.nodes) * loss.numel() + batch * (len(linked) > 1)
         forwards += known.estimate.sample_forwards if known else 0
         reference = reference_rows(outputs, batch, 1 + self.resamples)
         estimate = Estimate(loss[0], reference, forwards)
@@ -127,11 +133,11 @@ class PositionPerturbation:
         return estimate
 
     def _passes(
-        self, current: Survey, node: Node, inputs: Any, targets: Any, batch: int
+        self, alone: Survey, inputs: Any, targets: Any, batch: int
     ) -> tuple[Probe, Any, Tensor]:
         """Return the closed probe of one node, outputs, and losses (1 + K, B) or (1 + K, B, T)."""
         probe = Probe(
-            _alone(current, node),
+            alone,
             batch=batch,
             resamples=self.resamples,
             injection=self.injection,
@@ -198,13 +204,21 @@ def to_go(changes: Tensor, discount: float) -> Tensor:
     return changes @ weights
 
 
-def _alone(survey: Survey, node: Node) -> Survey:
-    """Return the survey of a system in which one node alone is perturbed and recorded."""
+def _alone(survey: Survey, node: Node, rest: Sequence[nn.Module]) -> Survey:
+    """Return the survey of what is left of a system, of which one node is perturbed and recorded.
+
+    Args:
+        survey: of the whole system.
+        node: that is perturbed.
+        rest: links from that of the node on.
+    """
     at = list(survey.nodes).index(node)
+    system = nn.Sequential(*rest) if len(rest) > 1 else rest[0]
     return replace(
         survey,
+        system=system,
         nodes=[node],
-        split=split_point(survey.system, [node]),
+        split=split_point(system, [node]),
         builtin=survey.builtin[at : at + 1],
         normalises=survey.normalises[at : at + 1],
     )
