@@ -61,14 +61,14 @@ class PositionPerturbation:
         SystemRefused: if parameters between the nodes would not be trained.
 
     Cost: (1 + K) B sample-forwards per node, and those of `known`. In a chain of deterministic
-    modules they begin with the link that holds the node, behind one pass of B rows; they are counted
+    modules they begin with the link that holds the node, behind one pass of B rows, and are counted
     as whole ones.
 
     Source: Dust (Q Labs, 2026), node perturbation with one population per token.
 
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> estimator = PositionPerturbation(net, nn.CrossEntropyLoss(reduction="none"), resamples=4)
-    >>> estimator(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])).sample_forwards  # 5 + 2 (1 + 4) 5
+    >>> estimator(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])).sample_forwards
     55
     """
 
