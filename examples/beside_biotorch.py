@@ -3,9 +3,9 @@
     pip install --no-deps biotorch && python examples/beside_biotorch.py
 
 The same initial weights, batches, optimiser and learning rate: MNIST, 784-64-64-10, 1000 steps of
-100 examples, seeds 0, 1 and 2. Printed are the accuracy on 5,000 validation examples at the end, and
-the angle between estimate and gradient in the first layer, on one more batch, before training and
-after 100, 300 and 1,000 steps.
+100 examples, seeds 0, 1 and 2. Printed are the accuracy on 5,000 validation examples at the end,
+and the angle between estimate and gradient in the first layer, on one more batch, before training
+and after 100, 300 and 1,000 steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from noisynets import NodePerturbation, cross_entropy
 from noisynets.tasks import TASKS
-from noisynets.tasks.data import Examples
 
 Step = Callable[[Tensor, Tensor], object]
 STEPS = (0, 100, 300, 1000)
@@ -105,7 +104,9 @@ def result(
     return accuracy, angles
 
 
-def main(moments: tuple[int, ...] = STEPS, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, list[float]]:
+def main(
+    moments: tuple[int, ...] = STEPS, seeds: tuple[int, ...] = (0, 1, 2)
+) -> dict[str, list[float]]:
     """Print the table, and return accuracies by method."""
     methods: dict[str, Callable[[int], tuple[nn.Module, Step]]] = {
         "BioTorch, fa": biotorch,

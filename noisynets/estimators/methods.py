@@ -28,6 +28,7 @@ from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
 from noisynets.rules import RULES, Corrected, InTime, OverTrial, Rule, RuleEntry
 from noisynets.rules.credit.feedback import Feedback
+from noisynets.rules.credit.schedule import LagSchedule, UpdateSchedule
 from noisynets.systems.blackbox import BlackBox, HardwareAware, PhysicsAware, box_model
 from noisynets.systems.devices import model_based as devices
 from noisynets.systems.devices.model_based import nominal
@@ -108,7 +109,7 @@ def make_rule(entry: RuleEntry, p: PerturbationSettings, system: nn.Module, seed
         raise InputError(f"--scaling {p.scaling}: rule {entry.name!r} has none: leave it out")
     rule = entry.make(seed, **{name: getattr(p, name) for name in entry.options})
     if isinstance(rule, Feedback) and entry.sends_error and not entry.uses_dloss:
-        rule.schedule.every = p.pairs_every
+        rule.schedule = _schedule(entry, p.pairs_every)
     if p.correction:
         rule = Corrected(rule, p.correction)
     if p.credit_over == "trial":
@@ -116,6 +117,14 @@ def make_rule(entry: RuleEntry, p: PerturbationSettings, system: nn.Module, seed
     if p.credit_over == "steps" and isinstance(rule, Feedback) and has_state(system):
         return InTime(rule)
     return rule
+
+
+def _schedule(entry: RuleEntry, every: int | Literal["auto"]) -> UpdateSchedule:
+    if every != "auto":
+        return UpdateSchedule(every=every)
+    if not entry.traits.mirrors:
+        raise InputError(f"--pairs-every auto: rule {entry.name!r} has no mirrors: give a number")
+    return LagSchedule()
 
 
 def node_method(entry: RuleEntry) -> Method:

@@ -21,7 +21,7 @@ from noisynets.core.settings import (
 )
 from noisynets.estimators.methods import tuned
 from noisynets.rules import SCALINGS
-from noisynets.rules.credit.feedback import ALWAYS, EVERY
+from noisynets.rules.credit.schedule import ALWAYS, EVERY, LONGEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +79,13 @@ class PerturbationSettings(TrialSettings):
         choices=("known", "measured"),
         used_by=("feedback rules", "examples"),
     )
-    pairs_every: int = setting(
+    pairs_every: int | Literal["auto"] = setting(
         EVERY,
         f"Feedback rules learn from a pair in one step of so many, after the first {ALWAYS} steps. "
-        "A smaller number follows weights that change quickly.",
+        "A smaller number follows weights that change quickly. auto: rules with mirrors measure "
+        f"how far these lag behind, and pair as often as it takes, in one step of {LONGEST} at "
+        "least.",
+        metavar="INT|auto",
         group=HOW,
         at_least=1,
         used_by=("rules that learn feedback",),

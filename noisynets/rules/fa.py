@@ -29,6 +29,7 @@ class RandomLayerMap:
     """
 
     learns = False
+    lag: Tensor | None = None
 
     def __init__(self, layer: nn.Module, name: str, seed: int = 0) -> None:
         self.layer = layer
@@ -77,6 +78,7 @@ class UnitGain:
     """
 
     learns = False
+    lag: Tensor | None = None
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer

@@ -48,6 +48,11 @@ class FollowingMirror:
         return self.mirror.predict(x, shift)
 
     @property
+    def lag(self) -> Tensor | None:
+        """That of the mirror: what followed from no change of the weights; see `Map`."""
+        return self.mirror.lag
+
+    @property
     def map(self) -> Tensor | None:
         """That of the mirror; None before the first update."""
         return self.mirror.map

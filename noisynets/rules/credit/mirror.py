@@ -39,9 +39,13 @@ class Mirror:
     Args:
         layer: gives the geometry: no weight is read.
         rows: used in one update, at most.
+
+    Attributes:
+        lag: see `Map`.
     """
 
     learns = True
+    lag: Tensor | None = None
 
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
         self.layer, self.rows = layer, rows
@@ -66,7 +70,10 @@ class Mirror:
         small = x.dim() > 2 and x.shape[-1] < x.shape[-2]  # (X Xᵀ + λ)⁻¹ X = X (Xᵀ X + λ)⁻¹
         gram = x.mT @ x if small else x @ x.mT
         square = gram.diagonal(dim1=-2, dim2=-1)
-        known = self._measured(error, x @ self._step.mT, square.sum(-1) / x.shape[-2])
+        predicted = x @ self._step.mT
+        explained = self._explained(error, predicted)
+        self.lag = explained.sum() / a.square().sum()
+        known = self._measured(explained, predicted, square.sum(-1) / x.shape[-2])
         _, _, size, share = known
         ridge = RIDGE * (1 - MEMORY) * size + torch.finfo(x.dtype).tiny
         square.add_(ridge.unsqueeze(-1))
@@ -82,12 +89,17 @@ class Mirror:
         self._known = torch.where(sound, known, self._known)
         self._updates += 1
 
-    def _measured(self, error: Tensor, predicted: Tensor, square: Tensor) -> Tensor:
+    def _explained(self, error: Tensor, predicted: Tensor) -> Tensor:
+        """Return how much of the fresh rows' error before the last step D was D: ⟨E, δX Dᵀ⟩."""
+        assert self._known is not None
+        before = error + self._known[3][..., None, None] * predicted
+        return (before * predicted).sum((-2, -1))
+
+    def _measured(self, explained: Tensor, predicted: Tensor, square: Tensor) -> Tensor:
         """Return the running statistics of the step size, updated with fresh rows."""
         assert self._known is not None
         top, bottom, size, share = self._known
-        before = error + share[..., None, None] * predicted  # their error without the last step
-        top = MEMORY * top + (before * predicted).sum((-2, -1))
+        top = MEMORY * top + explained
         bottom = MEMORY * bottom + predicted.square().sum((-2, -1))
         share = torch.where(bottom > 0, top / bottom, share).clamp(0, 1)
         return torch.stack([top, bottom, MEMORY * size + square, share])
@@ -192,6 +204,14 @@ class Map(Protocol):
     def map(self) -> Tensor | None:
         """What was learnt, as one tensor; None before the first update."""
 
+    @property
+    def lag(self) -> Tensor | None:
+        """By how much the map was wrong before its last update; None: not known.
+
+        It is the share of the squared differences of the activity that this update was found to
+        explain, by the rows of the next one. Noise of its own adds nothing to its mean.
+        """
+
     def state(self) -> dict[str, Tensor]:
         """Return what must be saved to continue with the same bits."""
 
@@ -235,6 +255,12 @@ class Maps:
             made = step.delta if step.xi is None else step.delta - step.xi
             known.update_(step.raw, step.shift, made)
         self._updates += 1
+
+    @property
+    def lag(self) -> Tensor | None:
+        """Sum of what is known of the lag of all maps: of credit that has passed them all."""
+        known = [m.lag for m in self._maps.values() if m.lag is not None]
+        return torch.stack(known).sum() if known else None
 
     def get(self, node: Node) -> Map | None:
         """Return the map of a node; None if there is none yet."""

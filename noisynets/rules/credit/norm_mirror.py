@@ -38,6 +38,7 @@ class NormMirror:
     """
 
     learns = True
+    lag: Tensor | None = None
 
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
         self.layer, self.rows = layer, rows
