@@ -30,7 +30,7 @@ CORE = [
     {"graph"},
     {"own_values"},
     {"paired"},
-    {"replayed"},
+    {"replayed", "links"},
     {"record"},
     {"recorders"},
     {"probe"},

@@ -1,6 +1,7 @@
 """How far mirrors lag behind, and how often pairs are made for it."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,28 +10,32 @@ from torch import nn
 from noisynets import RULES, InputError, NodePerturbation, squared_error
 from noisynets.estimators.methods import METHODS
 from noisynets.estimators.settings import PerturbationSettings
-from noisynets.rules.credit.mirror import Mirror
-from noisynets.rules.credit.schedule import LONGEST, READ, LagSchedule
+from noisynets.rules.credit.lag import LONGEST, READ, LagSchedule
+from noisynets.rules.credit.mirror import Maps, Mirror, mirror_of
+
+
+def found(lag: float) -> SimpleNamespace:
+    return SimpleNamespace(lag=torch.tensor(lag))
 
 
 def lags(mirror: Mirror, wrong: float, noise: float, updates: int) -> torch.Tensor:
     """Update a mirror with rows of a layer whose weights have moved since each update before."""
     torch.manual_seed(0)
-    layer, found = mirror.layer.weight.detach().clone(), []
+    layer, measured = mirror.layer.weight.detach().clone(), []
     for _ in range(updates):
         x = torch.randn(1, 64, layer.shape[1])
         a = x @ layer.T
         mirror.update_(x[0], x, a + noise * torch.randn_like(a))
-        found.append(mirror.lag)
+        measured.append(mirror.lag)
         layer += wrong * torch.randn_like(layer) * layer.norm() / layer.numel() ** 0.5
-    return torch.stack(found[1:])
+    return torch.stack(measured[1:])
 
 
 @pytest.mark.parametrize("wrong", [0.03, 0.1, 0.3])
 def test_the_lag_is_the_squared_error_of_the_map(wrong: float) -> None:
     """More rows than inputs: an update sees the whole error, that of one random change."""
-    found = lags(Mirror(nn.Linear(16, 32)), wrong, noise=0.0, updates=40)
-    assert float(found[5:].mean()) == pytest.approx(wrong**2, rel=0.2)
+    measured = lags(Mirror(nn.Linear(16, 32)), wrong, noise=0.0, updates=40)
+    assert float(measured[5:].mean()) == pytest.approx(wrong**2, rel=0.2)
 
 
 def test_noise_of_its_own_is_no_lag() -> None:
@@ -47,7 +52,7 @@ def test_an_error_that_grows_with_the_squared_distance_is_held_at_the_tolerance(
     for _ in range(4000):
         since += 1
         if schedule.advance():
-            schedule.measured(torch.tensor((speed * since) ** 2))
+            schedule.observe(found((speed * since) ** 2))
             distances.append(since)
             since = 0
     assert distances[-10:] == [20] * 10  # (0.005 · 20)² = 0.01
@@ -57,9 +62,9 @@ def test_the_distance_stays_within_its_limits() -> None:
     schedule = LagSchedule()
     for lag, limit in ((1e3, 1.0), (-1e-9, LONGEST), (float("nan"), LONGEST)):
         for _ in range(20 * READ):
-            schedule.measured(torch.tensor(lag))
+            schedule.observe(found(lag))
         assert schedule.distance == limit
-    schedule.measured(None)  # no map has learnt yet
+    schedule.observe(Maps(mirror_of))  # none has learnt yet
 
 
 @pytest.mark.parametrize("rule", ["mirrored", "kolen-pollack"])

@@ -13,8 +13,7 @@ from noisynets.core.graph import Graph, LinearOp
 from noisynets.core.record import Record
 from noisynets.core.types import physical
 from noisynets.estimators.node_perturbation import pairs
-from noisynets.rules.credit.feedback import LayerwiseFeedback, Sent
-from noisynets.rules.credit.schedule import UpdateSchedule
+from noisynets.rules.credit.feedback import LayerwiseFeedback, Sent, UpdateSchedule
 
 F64 = torch.float64
 

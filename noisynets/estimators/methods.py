@@ -27,8 +27,8 @@ from noisynets.estimators.roll_out import RollOutPerturbation
 from noisynets.estimators.roll_out_feedback import RollOutFeedback
 from noisynets.estimators.weight_space import SPSA, WeightPerturbation
 from noisynets.rules import RULES, Corrected, InTime, OverTrial, Rule, RuleEntry
-from noisynets.rules.credit.feedback import Feedback
-from noisynets.rules.credit.schedule import LagSchedule, UpdateSchedule
+from noisynets.rules.credit.feedback import Feedback, UpdateSchedule
+from noisynets.rules.credit.lag import LagSchedule
 from noisynets.systems.blackbox import BlackBox, HardwareAware, PhysicsAware, box_model
 from noisynets.systems.devices import model_based as devices
 from noisynets.systems.devices.model_based import nominal

@@ -21,7 +21,8 @@ from noisynets.core.settings import (
 )
 from noisynets.estimators.methods import tuned
 from noisynets.rules import SCALINGS
-from noisynets.rules.credit.schedule import ALWAYS, EVERY, LONGEST
+from noisynets.rules.credit.feedback import ALWAYS, EVERY
+from noisynets.rules.credit.lag import LONGEST
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ from torch import Tensor
 from noisynets.core.graph import Graph
 from noisynets.core.record import Record
 from noisynets.rules.credit.delivery import Gates, from_output
-from noisynets.rules.credit.feedback import Feedback, Sent
-from noisynets.rules.credit.schedule import UpdateSchedule
+from noisynets.rules.credit.feedback import Feedback, Sent, UpdateSchedule
 from noisynets.rules.credit.state import nested, unnested
 from noisynets.rules.rule import RuleEntry, Traits
 

@@ -9,9 +9,8 @@ from noisynets.core.record import Record
 from noisynets.rules.credit.delivery import Gates, from_output, graph_of, is_intrinsic, known_calls
 from noisynets.rules.credit.direct_maps import DirectMaps
 from noisynets.rules.credit.explained import Explained
-from noisynets.rules.credit.feedback import Feedback, Sent
+from noisynets.rules.credit.feedback import Feedback, Sent, UpdateSchedule
 from noisynets.rules.credit.mirror import Maps, mirror_of
-from noisynets.rules.credit.schedule import UpdateSchedule
 from noisynets.rules.credit.state import nested, unnested
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,53 @@ from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
 from noisynets.rules.credit.explained import unexplained_maps
 from noisynets.rules.credit.mirror import Map, Maps, has_mirror, sent_through
 from noisynets.rules.credit.saturation import SaturationMask
-from noisynets.rules.credit.schedule import UpdateSchedule
 from noisynets.rules.credit.state import nested, unnested
 from noisynets.rules.rule import Assigned, Rule
+
+ALWAYS, EVERY = 200, 4
+"""First steps in each of which a rule learns; after them it learns in one step of so many."""
+
+
+class Lagging(Protocol):
+    """Maps that may lag behind what they are maps of."""
+
+    @property
+    def lag(self) -> Tensor | None:
+        """Squared relative error that an update has found; None: not known."""
+
+
+class UpdateSchedule:
+    """When a rule learns from pairs: in each of the first steps, then in one of several.
+
+    Args:
+        always: number of first steps in each of which it learns.
+        every: after them it learns in one step of so many.
+    """
+
+    def __init__(self, always: int = ALWAYS, every: int = EVERY) -> None:
+        self.always, self.every = always, every
+        self.step = 0
+
+    @property
+    def due(self) -> bool:
+        """True if the rule learns in this step."""
+        return self.step < self.always or self.step % self.every == 0
+
+    def advance(self) -> bool:
+        """Go on to the next step; return True if the rule learns in this one."""
+        due, self.step = self.due, self.step + 1
+        return due
+
+    def observe(self, maps: Lagging) -> None:
+        """Take notice of the maps that have just learnt."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must be saved to continue with the same bits."""
+        return {"step": torch.tensor(self.step)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        self.step = int(state["step"])
 
 
 @dataclass
@@ -122,7 +166,7 @@ class LayerwiseFeedback(Feedback):
         if learns:
             self._gates.update_(record)
             self.maps.update_(record)
-            self.schedule.measured(self.maps.lag)
+            self.schedule.observe(self.maps)
             if self._saturation is not None:
                 self._saturation.update_(record, self.maps)
         blocked, taught = self._blocked_calls(graph, record), dict[int, Tensor]()

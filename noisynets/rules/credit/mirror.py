@@ -70,10 +70,7 @@ class Mirror:
         small = x.dim() > 2 and x.shape[-1] < x.shape[-2]  # (X Xᵀ + λ)⁻¹ X = X (Xᵀ X + λ)⁻¹
         gram = x.mT @ x if small else x @ x.mT
         square = gram.diagonal(dim1=-2, dim2=-1)
-        predicted = x @ self._step.mT
-        explained = self._explained(error, predicted)
-        self.lag = explained.sum() / a.square().sum()
-        known = self._measured(explained, predicted, square.sum(-1) / x.shape[-2])
+        known = self._measured(error, x @ self._step.mT, square.sum(-1) / x.shape[-2], a)
         _, _, size, share = known
         ridge = RIDGE * (1 - MEMORY) * size + torch.finfo(x.dtype).tiny
         square.add_(ridge.unsqueeze(-1))
@@ -89,16 +86,13 @@ class Mirror:
         self._known = torch.where(sound, known, self._known)
         self._updates += 1
 
-    def _explained(self, error: Tensor, predicted: Tensor) -> Tensor:
-        """Return how much of the fresh rows' error before the last step D was D: ⟨E, δX Dᵀ⟩."""
-        assert self._known is not None
-        before = error + self._known[3][..., None, None] * predicted
-        return (before * predicted).sum((-2, -1))
-
-    def _measured(self, explained: Tensor, predicted: Tensor, square: Tensor) -> Tensor:
-        """Return the running statistics of the step size, updated with fresh rows."""
+    def _measured(self, error: Tensor, predicted: Tensor, square: Tensor, a: Tensor) -> Tensor:
+        """Return the running statistics of the step size, updated with fresh rows; note the lag."""
         assert self._known is not None
         top, bottom, size, share = self._known
+        before = error + share[..., None, None] * predicted  # their error without the last step
+        explained = (before * predicted).sum((-2, -1))
+        self.lag = explained.sum() / a.square().sum()
         top = MEMORY * top + explained
         bottom = MEMORY * bottom + predicted.square().sum((-2, -1))
         share = torch.where(bottom > 0, top / bottom, share).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Schedules: in which steps a rule learns from pairs. In between, one pass is enough."""
+"""Pairs as often as the mirrors lag: a schedule that follows what it measures."""
 
 from __future__ import annotations
 
@@ -7,48 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-ALWAYS, EVERY = 200, 4
-"""First steps in each of which a rule learns; after them it learns in one step of so many."""
+from noisynets.rules.credit.feedback import Lagging, UpdateSchedule
+
 TOLERANCE = 5e-3
 """Lag of all maps together that a measured schedule allows."""
 LONGEST = 32
 """Steps from one pair to the next in a measured schedule, at most."""
 READ = 4
 """Pairs after which the lag is read; each reading synchronises the device."""
-
-
-class UpdateSchedule:
-    """When a rule learns from pairs: in each of the first steps, then in one of several.
-
-    Args:
-        always: number of first steps in each of which it learns.
-        every: after them it learns in one step of so many.
-    """
-
-    def __init__(self, always: int = ALWAYS, every: int = EVERY) -> None:
-        self.always, self.every = always, every
-        self.step = 0
-
-    @property
-    def due(self) -> bool:
-        """True if the rule learns in this step."""
-        return self.step < self.always or self.step % self.every == 0
-
-    def advance(self) -> bool:
-        """Go on to the next step; return True if the rule learns in this one."""
-        due, self.step = self.due, self.step + 1
-        return due
-
-    def measured(self, lag: Tensor | None) -> None:
-        """Take notice of the lag of all maps, as the last pair has shown it."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what must be saved to continue with the same bits."""
-        return {"step": torch.tensor(self.step)}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `state`."""
-        self.step = int(state["step"])
 
 
 class LagSchedule(UpdateSchedule):
@@ -62,10 +28,11 @@ class LagSchedule(UpdateSchedule):
         tolerance: of the lag of all maps together; see `Maps.lag`.
         longest: distance from one pair to the next, in steps.
 
+    >>> from types import SimpleNamespace
     >>> schedule, distances = LagSchedule(tolerance=0.01), []
     >>> for lag in [0.04, 0.0, 0.0, 0.01]:
     ...     for _ in range(READ):
-    ...         schedule.measured(torch.tensor(lag))
+    ...         schedule.observe(SimpleNamespace(lag=torch.tensor(lag)))
     ...     distances.append(round(schedule.distance, 3))
     >>> distances
     [1.0, 2.0, 4.0, 4.0]
@@ -89,9 +56,9 @@ class LagSchedule(UpdateSchedule):
             self._next = self.step - 1 + round(self.distance)
         return due
 
-    def measured(self, lag: Tensor | None) -> None:
-        """Take notice of the lag of all maps; in one of several pairs, adapt the distance."""
-        if lag is not None:
+    def observe(self, maps: Lagging) -> None:
+        """Take notice of the maps that have just learnt; after several pairs, adapt."""
+        if (lag := maps.lag) is not None:
             self._lags.append(lag)
         if len(self._lags) < READ:
             return
