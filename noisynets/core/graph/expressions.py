@@ -289,13 +289,17 @@ class Graph:
 
     @cached_property
     def behind(self) -> dict[int, Unit]:
-        """The unit right behind a call's activity, or a sum with it, if it is the only one."""
+        """The unit right behind a call's activity, or a sum with it, if it is the only one.
+
+        A unit of which nothing was measured has no gate, and is left out.
+        """
         found: dict[int, list[Unit]] = {}
         for part in self.parts:
             for term in summands(part.of) if isinstance(part, Unit) else ():
                 if isinstance(part, Unit) and isinstance(term, Activity):
                     found.setdefault(term.call, []).append(part)
-        return {call: units[0] for call, units in found.items() if len(units) == 1}
+        alone = {call: units[0] for call, units in found.items() if len(units) == 1}
+        return {call: unit for call, unit in alone.items() if unit not in self.unmeasured}
 
     @cached_property
     def readers(self) -> dict[Unit, tuple[int, list[LinearOp]]]:
