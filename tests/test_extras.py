@@ -25,6 +25,7 @@ USERS = {
     "nengo": {"nengo"},
     "tonic": {"tonic"},
     "neurobench": {"neurobench"},
+    "nir": {"nir"},
     "loggers": {"tensorboard", "wandb", "mlflow"},
     "report": {"plotly", "jinja2"},
     "lightning": {"lightning"},

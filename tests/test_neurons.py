@@ -309,7 +309,13 @@ def test_shared_modules_stay_shared_and_surrogates_are_kept() -> None:
         (lambda: snntorch.Leaky(beta=0.9), "init_hidden=True"),
         (lambda: snntorch.Leaky(beta=0.9, init_hidden=True, output=True), "output=False"),
         (lambda: snntorch.Leaky(beta=0.9, init_hidden=True, learn_beta=True), "learns beta"),
-        (lambda: snntorch.SLSTM(4, 4, init_hidden=True), "no counterpart"),
+        (lambda: snntorch.SLSTM(4, 4, init_hidden=True), "no counterpart here .is an LSTM"),
+        (lambda: snntorch.SConv2dLSTM(1, 1, 3, init_hidden=True), "is an LSTM"),
+        (lambda: snntorch.LeakyParallel(4, 4), "takes all steps of a trial in one call"),
+        (lambda: snntorch.StateLeaky(beta=0.9, channels=4), "takes all steps"),
+        (lambda: snntorch.LinearLeaky(beta=0.9, in_features=4, out_features=4), "takes all steps"),
+        (lambda: snntorch.DeltaLeaky(beta=0.9, init_hidden=True), "spikes where its potential"),
+        (lambda: snntorch.GradedSpikes(4, 1.0), "'1' .GradedSpikes.: .* use OneToOne"),
     ],
 )
 def test_neurons_without_a_counterpart_are_refused(make, words: str) -> None:

@@ -372,6 +372,14 @@ def test_operations_without_a_record_over_trials_fall_back_to_learned_credit() -
         estimator(*task(20, torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.parametrize("unit", [nn.Tanh(), nn.ReLU()], ids=["tanh", "relu"])
+def test_a_unit_between_a_layer_and_neurons_is_no_obstacle(unit: nn.Module) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 40), unit, Leaky(0.9), nn.Linear(40, 4))
+    with pytest.warns(UserWarning, match="'network.0': what lies behind cannot be mirrored"):
+        assert learn(Spiking(network, 8), "mirrored") > 0.8
+
+
 @pytest.mark.parametrize("rule", [name for name, entry in RULES.items() if entry.sends_error])
 @pytest.mark.parametrize("credit", ["trial", "steps"])
 def test_states_of_feedback_are_restored_with_the_same_bits(rule: str, credit: str) -> None:

@@ -12,15 +12,13 @@ from noisynets.core.settings import REQUIRED, setting
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.compare import draw, markdown, read_runs
 from noisynets.run.evaluate import threads
+from noisynets.run.exports import FORMATS, NirSettings, nir_file
 from noisynets.run.folder import RunFolder
 from noisynets.run.predict import predict as predicted
 from noisynets.run.predict import read_inputs, written
 from noisynets.run.scaling import scaling
 from noisynets.run.train import open_trained
-from noisynets.run.transfer import plain_state, serialised
 from noisynets.run.trust import Trust, TrustSettings
-
-FORMATS = ("torch",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,29 +27,40 @@ class ExportArguments(RunArguments):
 
     file: Path = setting(
         REQUIRED,
-        "File to write: .safetensors, or .pt with tensors alone.",
+        "File to write: .safetensors, or .pt with tensors alone; or .nir.",
         metavar="FILE",
         positional=True,
     )
     to: str = setting(
         "torch",
-        "torch: the state dict of the plain network, without noise, device and decorrelation.",
+        "torch: the state dict of the plain network, without noise, device and decorrelation; nir: "
+        "its graph of layers and spiking neurons.",
         choices=FORMATS,
+    )
+    dt: float | None = setting(
+        None, "With --to nir, time of a step. Unset: 0.0001.", unit="seconds", above=0
+    )
+    approximate: bool = setting(
+        False,
+        "With --to nir, write neurons that subtract the threshold as one node each, which most "
+        "other programs read, though it is reset to zero. Unset: as several, which are exact.",
     )
     epoch: int | None = setting(None, "As for eval.", at_least=1)
 
 
 def export(arguments: ExportArguments) -> None:
-    """Write the weights of a run for other programs, and how its examples are standardised."""
+    """Write the network of a run for other programs, and how its examples are standardised."""
+    nir = NirSettings(arguments.dt, arguments.approximate)
+    if nir != NirSettings() and FORMATS[arguments.to] is not nir_file:
+        raise InputError("--dt and --approximate: belong to --to nir")
     session = open_trained(arguments.folder, "cpu", arguments.epoch)
-    state, found = plain_state(session.system), scaling(session)
+    file, found = FORMATS[arguments.to](session, arguments.file, nir), scaling(session)
     beside = arguments.file.with_suffix(".scaling.npz")
     if not found and beside.exists():
         what = "is of an earlier export, and this run standardises nothing: remove it"
         raise InputError(f"{beside}: {what}")
-    write_atomically(arguments.file, serialised(state, arguments.file))
-    numbers = sum(tensor.numel() for tensor in state.values())
-    print(f"{arguments.file}: {len(state)} tensors, {numbers:,} numbers: {', '.join(state)}")
+    write_atomically(arguments.file, file.data)
+    print(f"{arguments.file}: {file.summary}")
     if found:
         write_atomically(beside, npz(found))
         print(f"{beside}: {', '.join(found)}, by which examples were standardised")

@@ -23,6 +23,7 @@ class Page(StrEnum):
     LOSSES = "how-to/own-systems.md#inputs-targets-and-outputs"
     MEASURED_ERROR = "how-to/credit.md#two-options"
     NEURONS = "how-to/spiking.md#neurons"
+    NIR = "how-to/spiking.md#nir-graphs"
     OWN_NOISE = "how-to/rules.md#systems-with-noise-of-their-own"
     PARAMETERS = "how-to/own-systems.md#what-credit-passes-and-how"
     POLICIES = "how-to/policies.md"

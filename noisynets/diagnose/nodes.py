@@ -218,7 +218,7 @@ def _reliability(record: Record, index: int) -> Tensor:
     """Return `repeated` of the outputs of the units after a call, or of its activity if none."""
     call, graph = record.calls[index], graph_of(record)
     unit = graph.behind.get(index)
-    if unit is None or unit in graph.unmeasured:
+    if unit is None:
         first, change = activity(record, index), call.delta
     else:
         first, change = result(record, unit), response(record, unit)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisynets.core.decorrelation import Decorrelated
+from noisynets.core.decorrelation import Decorrelated, folded
 from noisynets.core.errors import InputError
 from noisynets.core.reading import memory, read_bytes, reason
 from noisynets.core.types import Physical, Wrapper
@@ -97,20 +97,9 @@ def plain_state(system: nn.Module) -> dict[str, Tensor]:
     for name, wrapper, layer in plain_layers(system):
         own = {n: t.detach().cpu().clone() for n, t in _tensors(layer).items()}
         if isinstance(wrapper, Decorrelated):
-            own |= _folded(name, wrapper, own)
+            own |= folded(name, wrapper, own)
         found |= {f"{name}.{n}" if name else n: t for n, t in own.items()}
     return found
-
-
-def _folded(name: str, module: Decorrelated, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return W R, and b − W R m, which a plain layer needs to compute the same."""
-    kernel = own["weight"].flatten(1) @ module.matrix.cpu()
-    folded = {"weight": kernel.view_as(own["weight"])}
-    if not module.demean:
-        return folded
-    if "bias" not in own:
-        raise InputError(f"layer {name!r} has no bias, which centred inputs need: train it anew")
-    return folded | {"bias": own["bias"] - kernel @ module.mean.cpu()}
 
 
 @torch.no_grad()

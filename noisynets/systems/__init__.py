@@ -8,6 +8,7 @@ part       contents
 devices    noise and other device effects on layers, and the presets of `Chip`
 units      activation functions without a useful derivative
 spiking    spiking neurons, encoders, read-outs, conversion of snnTorch networks
+nir        NIR graphs into systems, and systems into NIR graphs
 blackbox   hardware and external simulators behind a contract of inputs and measurements
 unfused    recurrent networks, attention and transformers of PyTorch as single layers
 models     reference networks built from settings

@@ -26,7 +26,10 @@ from noisynets.systems.models import (
 )
 from noisynets.systems.parts import Architecture, Family, System
 
-_LIF = ("neuron", "beta", "threshold", "firing", "firing_noise", "membrane_noise", "readout")
+_LIF = (
+    *("neuron", "beta", "threshold", "reset", "firing", "firing_noise", "membrane_noise"),
+    "readout",
+)
 _WIDE = (256, 256)
 _BLOCKS = ("layers", "width", "heads")
 

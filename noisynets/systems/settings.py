@@ -54,6 +54,14 @@ class NeuronSettings(TrialSettings):
         at_most=1,
     )
     threshold: float = setting(1.0, "Potential at which a neuron fires.", group=SPIKING, above=0)
+    reset: str | None = setting(
+        None,
+        "After a spike, subtract the threshold from the potential in the next step, or set it to "
+        "zero in the same step, as neurons of NIR are. Unset: subtract; of alpha, zero.",
+        group=SPIKING,
+        choices=("subtract", "zero"),
+        since="0.6",
+    )
     firing: str = setting(
         "threshold",
         lambda: f"When neurons fire: {', '.join(FIRINGS)} (noisy threshold, escape rate).",

@@ -6,6 +6,7 @@ as batch normalisation updates its running statistics. Training rules are unaffe
 input of the wrapped layer is already decorrelated.
 """
 
+from noisynets.core.decorrelation.folding import folded
 from noisynets.core.decorrelation.layers import (
     Decorrelated,
     DecorrelatedConv2d,
@@ -23,6 +24,7 @@ __all__ = [
     "decorrelate",
     "decorrelated",
     "decorrelations",
+    "folded",
     "learn_",
     "unstable",
 ]

@@ -289,13 +289,13 @@ class Graph:
 
     @cached_property
     def behind(self) -> dict[int, Unit]:
-        """The unit right behind a call's activity, or a sum with it, if it is the only one."""
+        """The measured unit right behind a call's activity, or a sum with it, if it is alone."""
         found: dict[int, list[Unit]] = {}
         for part in self.parts:
             for term in summands(part.of) if isinstance(part, Unit) else ():
                 if isinstance(part, Unit) and isinstance(term, Activity):
                     found.setdefault(term.call, []).append(part)
-        return {call: units[0] for call, units in found.items() if len(units) == 1}
+        return {c: u[0] for c, u in found.items() if len(u) == 1 and u[0] not in self.unmeasured}
 
     @cached_property
     def readers(self) -> dict[Unit, tuple[int, list[LinearOp]]]:

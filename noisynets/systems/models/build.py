@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,12 +80,17 @@ UNITS: Registry[Unit] = Registry(
 
 def neurons(build: NetworkSettings, seed: int) -> Neuron:
     """Spiking neurons."""
-    return NEURONS[build.neuron].make(
+    model = NEURONS[build.neuron]
+    reset: dict[str, Any] = {} if build.reset is None else {"reset": build.reset}
+    if build.reset == "zero" and model.at_once:
+        reset["reset_delay"] = False
+    return model.make(
         build.beta,
         threshold=build.threshold,
         firing=FIRINGS[build.firing](build.firing_noise, seed),
         membrane_noise=build.membrane_noise,
         seed=seed,
+        **reset,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import copy
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,6 +26,17 @@ from noisynets.systems.spiking.neurons import (
 )
 
 SUPPORTED = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic")
+WHOLE = "takes all steps of a trial in one call"
+LSTM = "is an LSTM with a threshold on its output, and multiplies with several weights at once"
+REASONS = MappingProxyType(
+    {
+        **dict.fromkeys(("LeakyParallel", "StateLeaky", "LinearLeaky", "AssociativeLeaky"), WHOLE),
+        **dict.fromkeys(("SLSTM", "SConv2dLSTM"), LSTM),
+        "DeltaLeaky": "spikes where its potential changes; the encoder `delta` does so with inputs",
+        "GradedSpikes": "multiplies spikes with weights: use OneToOne of this package",
+    }
+)
+"""Why other modules of snnTorch have no counterpart."""
 
 
 def adapt(network: nn.Module, firing: Callable[[], nn.Module] | None = None) -> nn.Module:
@@ -139,10 +151,12 @@ def _number(value: Any) -> float | Tensor:
 
 
 def _unsupported(network: nn.Module) -> list[str]:
+    found = [(name, module) for name, module in network.named_modules() if is_snntorch(module)]
+    inside = {inner for _, module in found for inner in module.modules() if inner is not module}
     return [
         f"{name or 'the network itself'!r} ({type(module).__name__}): {problem}"
-        for name, module in network.named_modules()
-        if is_snntorch(module) and hasattr(module, "spike_grad")
+        for name, module in found
+        if module not in inside
         for problem in _problems(module)
     ]
 
@@ -150,7 +164,8 @@ def _unsupported(network: nn.Module) -> list[str]:
 def _problems(given: Any) -> list[str]:
     kind = type(given).__name__
     if kind not in SUPPORTED:
-        return [f"has no counterpart here; use one of {', '.join(SUPPORTED)}"]
+        reason = f" ({REASONS[kind]})" if kind in REASONS else ""
+        return [f"has no counterpart here{reason}; use one of {', '.join(SUPPORTED)}"]
     problems = []
     if not given.init_hidden:
         problems.append("does not store its state: build it with init_hidden=True")

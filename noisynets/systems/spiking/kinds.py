@@ -23,13 +23,16 @@ class NeuronModel:
 
     Attributes:
         name: as on the command line.
-        make: (β, threshold=…, firing=…, membrane_noise=…, seed=…) → the neurons.
+        make: (β, threshold=…, firing=…, membrane_noise=…, seed=…) → the neurons; with --reset also
+            reset=…, and reset_delay=False if they are set to zero at once.
         decays: β must lie above 0 and below 1.
+        at_once: can be set to zero in the step of a spike.
     """
 
     name: str
     make: Callable[..., Neuron]
     decays: bool = False
+    at_once: bool = True
 
 
 def _alpha(beta: float, **settings: Any) -> Neuron:
@@ -42,7 +45,7 @@ NEURONS: Registry[NeuronModel] = Registry(
         NeuronModel("leaky", Leaky),
         NeuronModel("lapicque", Lapicque, decays=True),
         NeuronModel("synaptic", partial(Synaptic, ALPHA)),
-        NeuronModel("alpha", _alpha, decays=True),
+        NeuronModel("alpha", _alpha, decays=True, at_once=False),
     ),
 )
 FIRINGS: Registry[Callable[[float, int], nn.Module]] = Registry(
