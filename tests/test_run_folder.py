@@ -143,11 +143,14 @@ def test_a_config_of_an_earlier_version_has_the_defaults_of_what_was_added(tmp_p
     folder = create(tmp_path / "run", config())
     file = folder.path / "config.json"
     values = json.loads(file.read_text())
-    added = [name for name, o in declared(Config).items() if o.setting.since == "0.5"]
-    assert {"keep", "writes", "momentum"} <= set(added) and "lr" not in added
-    old = {name: value for name, value in values.items() if name not in added}
-    file.write_text(json.dumps(old))
-    assert folder.config() == config()
+    since = {name: o.setting.since for name, o in declared(Config).items()}
+    assert {"keep", "writes", "momentum"} <= {n for n, s in since.items() if s == "0.5"}
+    assert since["lr"] == "" and since["write_states"] == "0.6"
+    for version in ("0.4", "0.5"):
+        old = {name: value for name, value in values.items() if since[name] <= version}
+        file.write_text(json.dumps(old))
+        assert folder.config() == config()
+    old = {name: value for name, value in values.items() if since[name] <= "0.4"}
     for lost in (old.keys() - {"lr"}, values.keys() - {"keep"}):  # of both it is damaged
         file.write_text(json.dumps({name: values[name] for name in lost}))
         with pytest.raises(InputError, match="config.json: .*: missing"):
