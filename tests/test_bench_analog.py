@@ -20,7 +20,7 @@ from noisynets.bench.written import draw_writes
 from noisynets.systems.pulses import PULSED
 from noisynets.tasks.data import TASKS
 
-RULES = {"mirrored", "kolen-pollack", "dfa", "bp", "pat"}
+RULES = {"mirrored", "kolen-pollack", "kalman", "dfa", "bp", "pat"}
 UPDATES = ("sgd", "threshold", "ttv2", "agad")
 SMALL = {"task": "tiny", "hidden": (8,), "epochs": 1, "batch_size": 60, "device": "cpu"}
 
@@ -31,7 +31,7 @@ PART = {
     "reram-sb, threshold": "kolen-pollack",
     "pcm-mixed, ttv2": "dfa",
     "ecram, 30 states, agad": "pat",
-    "ecram, asymmetry 0.4, sgd": "bp",
+    "ecram, asymmetry 0.4, sgd": "kalman",
 }
 """Every rule, update and device of the suite, and its sweeps."""
 
