@@ -377,6 +377,7 @@ def test_a_device_from_outside_can_be_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(REGISTRIES["pulsed device"], "register", lambda entry, name: added(entry))
     added = lambda entry: monkeypatch.setitem(PULSED, entry.name, entry)  # noqa: E731
     register("pulsed device", PulsedDevice(name="mine", step=0.01, endurance=3, energy=2e-12))
-    summary = run(tmp_path / "run", writes="mine", epochs=2, update="sgd", lr=1.0).summary()
+    with pytest.warns(UserWarning, match="worn out"):
+        summary = run(tmp_path / "run", writes="mine", epochs=2, update="sgd", lr=1.0).summary()
     assert summary["most_writes_of_a_device"] == 3 and summary["worn_devices"] > 0
     assert summary["write_energy_joules"] == pytest.approx(2e-12 * summary["pulses"])

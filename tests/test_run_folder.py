@@ -145,7 +145,7 @@ def test_a_config_of_an_earlier_version_has_the_defaults_of_what_was_added(tmp_p
     values = json.loads(file.read_text())
     since = {name: o.setting.since for name, o in declared(Config).items()}
     assert {"keep", "writes", "momentum"} <= {n for n, s in since.items() if s == "0.5"}
-    assert since["lr"] == "" and since["reset"] == "0.6"
+    assert since["lr"] == "" and since["reset"] == since["write_states"] == "0.6"
     for version in ("0.4", "0.5"):
         old = {name: value for name, value in values.items() if since[name] <= version}
         file.write_text(json.dumps(old))

@@ -13,6 +13,7 @@ from noisynets.bench.pictures import draw_axes, draw_curves, draw_rates
 from noisynets.bench.results import Group, as_csv, groups, markdown, spread
 from noisynets.bench.run import Result, carry_out, ended
 from noisynets.bench.suite import SUITES, Entry, Suite, read_suite, summaries
+from noisynets.bench.written import draw_writes
 from noisynets.core.errors import InputError
 from noisynets.run.checkpoint import write_atomically
 from noisynets.run.folder import RunFolder
@@ -81,7 +82,7 @@ def _names(suite: Suite) -> set[tuple[str, str]]:
 
 
 def _draw(out: Path, found: list[Group]) -> None:
-    """Draw curves.png, rates.png and axes.png from the groups that have runs."""
+    """Draw curves.png, rates.png, axes.png and writes.png from the groups that have runs."""
     found = [group for group in found if group.compared]
     cases: dict[str, dict[str, list[RunFolder]]] = {}
     for group in found:
@@ -96,6 +97,7 @@ def _draw(out: Path, found: list[Group]) -> None:
         draw_curves(out / "curves.png", cases)
     draw_rates(out / "rates.png", found)
     draw_axes(out / "axes.png", found)
+    draw_writes(out / "writes.png", found)
 
 
 __all__ = [

@@ -69,6 +69,7 @@ def _head(path: Path) -> tuple[str, tuple[Block, ...], tuple[Block, ...]]:
 def _results(groups: Groups) -> Table:
     """Return the table of results, a row per case and rule."""
     heads = ("case", "rule", "test", "validation", "training", "lr", "σ", "decor-lr")
+    pulsed = any(row.writes is not None for own in groups.values() for row in own)
     rows = []
     for (case, rule), own in groups.items():
         first, done = own[0], [row for row in own if not row.diverged]
@@ -80,10 +81,13 @@ def _results(groups: Groups) -> Table:
             _mean([row.seconds for row in done]),
         ]
         cells = [scores[0] + lost, *scores[1:], *map(_short, first.point)]
+        written = [row.writes for row in done]
+        costs += [_mean(written)] if pulsed else []
         rows.append((case, rule, *cells, *costs, str(len(own))))
     score = ", ".join(dict.fromkeys(own[0].score for own in groups.values())).replace("_", " ")
     what = f"Mean ± standard deviation over seeds of {score or 'the score'}; accuracies in percent"
-    return Table(what, (*heads, "forward passes × samples", "seconds", "seeds"), tuple(rows))
+    costs_of = ["forward passes × samples", "seconds", *(["writes per weight"] if pulsed else [])]
+    return Table(what, (*heads, *costs_of, "seeds"), tuple(rows))
 
 
 def _candidates(groups: Groups, rules: Sequence[str]) -> tuple[Block, ...]:

@@ -42,7 +42,7 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
         name = ""
         for label, folders in curves.items():
             config = folders[0].config("cpu")
-            name, factor = _scale(task_of(config).measure.name)
+            name, factor = scale(task_of(config).measure.name)
             score = task_of(config).measure.name
             runs = [_metrics(folder, score) for folder in folders]
             epochs = min(map(len, runs))
@@ -50,7 +50,7 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
             for axes, column in ((left, "epoch"), (right, "sample_forwards")):
                 x = [row[column] for row in runs[0][:epochs]]
                 text = label if axes is left else None
-                style = {"color": _colour(labels.index(label)), "marker": "." if epochs < 3 else ""}
+                style = {"color": colour(labels.index(label)), "marker": "." if epochs < 3 else ""}
                 axes.plot(
                     x,
                     [mean(values) for values in by_epoch],
@@ -62,13 +62,13 @@ def draw_curves(path: Path, cases: dict[str, Curves]) -> None:
         left.set(xlabel="epoch", ylabel=f"validation {name}", title=literal(case))
         left.xaxis.get_major_locator().set_params(integer=True)
         _label_costs(right)
-        left.set_yscale(_yscale(name))
+        left.set_yscale(scale_of_axis(name))
         for axes in (left, right):
             axes.grid(alpha=0.3)
         right.legend(
             *left.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.01, 0.5)
         )
-    _save(figure, path)
+    save(figure, path)
 
 
 def _label_costs(axes: Any) -> None:
@@ -104,9 +104,9 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
     ):
         name = ""
         for group in own:
-            colour = _colour(rules.index(group.rule))
+            shade = colour(rules.index(group.rule))
             best = group.candidates[0][0].run.config
-            name, factor = _scale(judged_by(best)[0])
+            name, factor = scale(judged_by(best)[0])
             line: list[tuple[float, float]] = []
             dots: list[tuple[float, float]] = []
             for results in group.candidates:
@@ -117,17 +117,17 @@ def draw_rates(path: Path, groups: Sequence[Group]) -> None:
                     (line if alike else dots).append((config.lr or 0.0, factor * mean(values)))
             if line:
                 x, y = zip(*sorted(line), strict=True)
-                axes.plot(x, y, ".-", color=colour, label=group.rule)
+                axes.plot(x, y, ".-", color=shade, label=group.rule)
             if dots:
-                axes.plot(*zip(*dots, strict=True), "x", color=colour, ms=4, alpha=0.6)
+                axes.plot(*zip(*dots, strict=True), "x", color=shade, ms=4, alpha=0.6)
         axes.set(
             xlabel="learning rate", xscale="log", ylabel=f"validation {name}", title=literal(case)
         )
-        axes.set_yscale(_yscale(name))
+        axes.set_yscale(scale_of_axis(name))
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_axes(path: Path, groups: Sequence[Group]) -> None:
@@ -166,12 +166,14 @@ def draw_axes(path: Path, groups: Sequence[Group]) -> None:
                 [stdev(v) if len(v) > 1 else 0.0 for v in values],
                 marker=".",
                 capsize=2,
-                color=_colour(i),
+                color=colour(i),
                 label=rule,
             )
         error = "error (%)" if name == "accuracy" else name
         axes.set(
-            xlabel=axis, ylabel=f"test {error}", yscale=_yscale("" if name == "accuracy" else name)
+            xlabel=axis,
+            ylabel=f"test {error}",
+            yscale=scale_of_axis("" if name == "accuracy" else name),
         )
         if axes.get_yscale() == "log":
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -183,7 +185,7 @@ def draw_axes(path: Path, groups: Sequence[Group]) -> None:
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _save(figure, path)
+    save(figure, path)
 
 
 def _error(score: float, name: str) -> float:
@@ -191,17 +193,17 @@ def _error(score: float, name: str) -> float:
     return 100 * (1 - score) if name == "accuracy" else score
 
 
-def _scale(name: str) -> tuple[str, float]:
+def scale(name: str) -> tuple[str, float]:
     """Return the label of a score and the factor by which it is multiplied in a picture."""
     return ("accuracy (%)", 100.0) if name == "accuracy" else (name, 1.0)
 
 
-def _yscale(name: str) -> str:
+def scale_of_axis(name: str) -> str:
     """Return 'log' for errors, which fall over decades, and 'linear' for accuracies and returns."""
     return "linear" if "%" in name or name == "return" else "log"
 
 
-def _colour(i: int) -> Any:
+def colour(i: int) -> Any:
     """Return colour number i of twenty distinct ones."""
     from matplotlib import colormaps
 
@@ -214,14 +216,16 @@ def _metrics(folder: RunFolder, score: str) -> list[dict[str, float]]:
     found = [{k: v for k, v in row.items() if v is not None} for row in rows]
     if not all({"epoch", "sample_forwards", f"val_{score}"} <= row.keys() for row in found):
         raise InputError(f"{folder.path}: metrics.csv has no {score} of validation: restore it")
-    if _yscale(_scale(score)[0]) == "log" and not all(row[f"val_{score}"] > 0 for row in found):
+    if scale_of_axis(scale(score)[0]) == "log" and not all(
+        row[f"val_{score}"] > 0 for row in found
+    ):
         raise InputError(
             f"{folder.path}: metrics.csv has a {score} that is not positive: restore it"
         )
     return found
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120, bbox_inches="tight")

@@ -17,11 +17,19 @@ from noisynets.bench.run import Result, judged_by, score
 from noisynets.bench.search import Point, start
 from noisynets.bench.suite import Suite
 from noisynets.run.settings import Config
+from noisynets.run.summary import WRITES
 
 COLUMNS = (
     *("case", "rule", "phase", "seed", "epochs", "lr", "sigma", "decor_lr", "diverged"),
     *("score", "val", "test", "train", "sample_forwards", "seconds", "folder"),
 )
+COSTS = ("sample_forwards", "seconds", WRITES)
+"""Columns that summary.json has under the same name; `WRITES` is that of suites with pulses."""
+
+
+def columns(suite: Suite) -> tuple[str, ...]:
+    """Return the columns of a suite's results.csv."""
+    return (*COLUMNS, WRITES) if any(entry.pulsed for entry in suite.entries) else COLUMNS
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,12 @@ class Group:
     def config(self) -> Config:
         """The settings that were compared (of the first seed)."""
         return self.compared[0].run.config
+
+    @property
+    def writes(self) -> list[float]:
+        """Writes per weight, one per seed that did not diverge; none where pulses are not used."""
+        found = [(result.summary or {}).get(WRITES) for result in self.compared]
+        return [value for value in found if value is not None]
 
     def values(self, part: str) -> list[float]:
         """Return a part's scores, one per seed that did not diverge."""
@@ -77,13 +91,13 @@ def groups(suite: Suite, results: Sequence[Result]) -> list[Group]:
 
 
 def rows(suite: Suite, results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return a row per run, of `COLUMNS`."""
+    """Return a row per run, of `columns`."""
     found = []
     for group in groups(suite, results):
         for result in [*chain(*group.candidates), *group.compared]:
             config, summary = result.run.config, result.summary or {}
-            values = {name: getattr(config, name, None) for name in COLUMNS}
-            values |= {name: summary.get(name) for name in ("sample_forwards", "seconds")}
+            values = {name: getattr(config, name, None) for name in columns(suite)}
+            values |= {name: summary.get(name) for name in COSTS if name in values}
             values |= {part: of_part(result, part) for part in ("val", "test", "train")}
             values |= {"case": group.case, "rule": group.rule}
             values |= {"phase": result.run.phase, "diverged": result.summary is None}
@@ -95,7 +109,7 @@ def rows(suite: Suite, results: Sequence[Result]) -> list[dict[str, Any]]:
 def as_csv(suite: Suite, results: Sequence[Result]) -> str:
     """Return the contents of results.csv."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns(suite), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows(suite, results))
     return text.getvalue()
@@ -112,6 +126,7 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
     candidates = " or ".join(map(str, tried or [suite.candidates]))
     plural = "" if candidates == "1" else "s"
     chosen_on = ("the mean of seeds " if several else "seed ") + _listed(suite.search_seeds)
+    writes = " writes per weight |" if WRITES in columns(suite) else ""
     lines = [
         f"{suite.summary} Mean ± standard deviation over seeds {seeds}; test sets were read once "
         "per run.",
@@ -123,8 +138,8 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
         f"case{epochs}"
         + ("; those marked ° before." if any(e.tuned for e in suite.entries) else "."),
         "",
-        "| case | rule | lr | σ | decor-lr | test | train | sample-forwards | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| case | rule | lr | σ | decor-lr | test | train |{writes} sample-forwards | seconds |",
+        "|---" * (9 + bool(writes)) + "|",
     ]
     tuned = {(e.case, e.rule) for e in suite.entries if e.tuned}
     former = ""
@@ -143,6 +158,7 @@ def markdown(suite: Suite, results: Sequence[Result], command: str) -> str:
             sigma,
             decor_lr,
             *(spread(group.values(part), name) + _lost(group) for part in ("test", "train")),
+            *([_writes(group)] if writes else []),
             *_cost(group),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -181,6 +197,14 @@ def _cost(group: Group) -> list[str]:
         return ["–", "–"]
     forwards = mean(summary["sample_forwards"] for summary in done)
     return [f"{forwards / 1e6:.3g} M", f"{mean(summary['seconds'] for summary in done):.0f}"]
+
+
+def _writes(group: Group) -> str:
+    """Return mean ± standard deviation of the writes per weight, to three digits of the mean."""
+    if not group.writes:
+        return "–"
+    several = len(group.writes) > 1
+    return f"{mean(group.writes):.3g}" + (f" ± {stdev(group.writes):.2g}" if several else "")
 
 
 def _by_output(suite: Suite, results: Sequence[Result]) -> list[str]:

@@ -76,6 +76,11 @@ class Entry:
     rates: tuple[float, ...] = ()
 
     @property
+    def pulsed(self) -> bool:
+        """True if weights are written by pulses, which are counted."""
+        return self.config.writes is not None
+
+    @property
     def folder(self) -> str:
         """Name of the case, as that of a folder."""
         return folder_of(self.case)
@@ -116,8 +121,9 @@ class Suite:
 
     def seeded(self, config: Config, seed: int) -> Config:
         """Return settings with one of the seeds."""
-        preset = config.preset
+        preset, written = config.preset, config.pulsed_device
         differ = SYSTEMS[config.system].boxed or (preset is not None and PRESETS[preset].spread)
+        differ = differ or (written is not None and written.differs)
         device_seed = seed if self.own_device and differ else config.device_seed
         return replace(config, seed=seed, device_seed=device_seed)
 

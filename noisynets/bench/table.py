@@ -11,6 +11,7 @@ from noisynets.bench.results import COLUMNS
 from noisynets.bench.suite import folder_of
 from noisynets.core.reading import read_text, unreadable
 from noisynets.run.folder import LONGEST
+from noisynets.run.summary import WRITES
 
 RESULTS = "results.csv"
 ADVICE = "restore it, or run the benchmark again"
@@ -35,6 +36,7 @@ class Row:
         train: training score.
         sample_forwards: forward passes × samples.
         seconds: of training.
+        writes: per weight, of pulsed devices.
         path: of its folder, relative to that of the benchmark.
     """
 
@@ -52,6 +54,7 @@ class Row:
     train: float | None
     sample_forwards: float | None
     seconds: float | None
+    writes: float | None
     path: Path
 
     @property
@@ -73,7 +76,7 @@ def read_results(folder: Path) -> list[Row]:
     text = read_text(file, limit=LONGEST, advice=ADVICE)
     try:
         head, *rows = list(csv.reader(text.splitlines(), strict=True)) or [[]]
-        if tuple(head) != COLUMNS:
+        if tuple(head) not in (COLUMNS, (*COLUMNS, WRITES)):
             raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
         return [_row(dict(zip(head, row, strict=True))) for row in rows]
     except (ValueError, csv.Error) as error:
@@ -107,6 +110,7 @@ def _row(cells: dict[str, str]) -> Row:
         train=train,
         sample_forwards=forwards,
         seconds=seconds,
+        writes=_number(cells.get(WRITES, "")),
         path=Path("runs") / folder_of(cells["case"]) / name,
     )
 

@@ -17,6 +17,8 @@ PAGES = {
     "unfrozen statistics": Page.BATCH_STATISTICS,
     "learned credit": Page.CREDIT,
     "weight perturbation": Page.PARAMETERS,
+    "wear": Page.WEAR,
+    "worn devices": Page.WEAR,
 }
 """Pages of kinds that have a section of their own."""
 
@@ -28,7 +30,8 @@ class Note:
     Attributes:
         kind: what it is about: 'flat loss', 'loss does not move', 'equal losses', 'equal outputs',
             'shared noise', 'left-over state', 'quiet nodes', 'unexplained map', 'learned credit',
-            'weight perturbation', 'fixed statistics' or 'unfrozen statistics'.
+            'weight perturbation', 'fixed statistics', 'unfrozen statistics', 'wear' or 'worn
+            devices'.
         message: one line that says what was found, where, and what to do.
     """
 
@@ -61,14 +64,19 @@ class Notes:
     def warn(self, kind: str, message: str) -> None:
         """Warn at the line that called the package, unless this kind was warned of before."""
         if kind not in self._notes:
-            note = self._notes[kind] = Note(kind, message)
-            warnings.warn(str(note), stacklevel=users_level())
+            self._notes[kind] = Note(kind, message)
+            warn(self._notes[kind])
 
     def __contains__(self, kind: str) -> bool:
         return kind in self._notes
 
     def __iter__(self) -> Iterator[Note]:
         return iter(self._notes.values())
+
+
+def warn(note: Note) -> None:
+    """Warn at the line that called the package."""
+    warnings.warn(str(note), stacklevel=users_level())
 
 
 def users_level() -> int:

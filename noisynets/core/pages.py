@@ -34,6 +34,7 @@ class Page(StrEnum):
     SIGMA = "how-to/rules.md#scalings-and-distributions"
     SYSTEMS = "getting-started.md#train-on-the-command-line"
     WARNINGS = "how-to/warnings.md"
+    WEAR = "how-to/pulses.md#wear"
     WHICH_RULE = "which-rule.md"
 
 

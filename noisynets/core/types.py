@@ -63,6 +63,11 @@ class Wrapper(nn.Module):
         return False
 
     @property
+    def commanded(self) -> Tensor | None:
+        """Weights as training has commanded them; None: those of the innermost layer are that."""
+        return self.layer.commanded if isinstance(self.layer, Wrapper) else None
+
+    @property
     def core(self) -> tuple[str, nn.Module]:
         """The prefix of the innermost layer's parameters within `layer`, and that layer."""
         prefix, module = "", self.layer

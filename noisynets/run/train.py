@@ -29,6 +29,7 @@ from noisynets.run.signals import Deferral, shielded
 from noisynets.run.summary import WRITES
 from noisynets.run.transfer import begun
 from noisynets.run.trust import Trust, resuming
+from noisynets.run.wear import warn_of_wear
 from noisynets.systems.pulses import writes_per_weight
 from noisynets.tasks.data import Examples
 
@@ -246,7 +247,9 @@ class _Run:
     def check(self, loss: float) -> None:
         """Log the mean loss of the last steps, and raise `Diverged` if training has failed."""
         session = self.session
-        session.log(_steps_done(session, self.train_set), step_values(session, loss))
+        done = _steps_done(session, self.train_set)
+        session.log(done, step_values(session, loss))
+        warn_of_wear(session.system, session.progress.notes, done, self.epochs * self.steps)
         _check_divergence(session, loss)
 
     def save(self) -> None:

@@ -16,7 +16,7 @@ from noisynets.core.settings import (
 )
 from noisynets.systems.devices import PRESETS
 from noisynets.systems.initialisation import INITIALISATIONS
-from noisynets.systems.pulses import PULSED
+from noisynets.systems.pulses.settings import PulseSettings
 from noisynets.systems.spiking import FIRINGS, NEURONS, READOUTS
 
 NO_DEVICE = "none"
@@ -109,7 +109,7 @@ class BoxSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings(NeuronSettings, BoxSettings):
+class NetworkSettings(NeuronSettings, BoxSettings, PulseSettings):
     """Settings of a reference network.
 
     Attributes:
@@ -202,18 +202,6 @@ class NetworkSettings(NeuronSettings, BoxSettings):
         "made.",
         group=NOISE,
         at_least=0,
-    )
-    writes: str | None = setting(
-        None,
-        lambda: (
-            f"Pulsed device that holds the weights of every layer: {', '.join(PULSED)}; --update "
-            "says how they are written. Unset: weights are written exactly."
-        ),
-        group=NOISE,
-        kind="pulsed device",
-        choices=PULSED,
-        common=True,
-        since="0.5",
     )
     noise_during: str = setting(
         "both",

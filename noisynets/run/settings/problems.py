@@ -96,9 +96,11 @@ def _pulses(c: Config) -> Iterator[str]:
     if c.writes is None:
         if c.update is not None:
             yield f"--update {c.update}: nothing is written by pulses: name devices with --writes"
-        if c.write_threshold != default.write_threshold:
-            yield f"--write-threshold {c.write_threshold:g}: nothing is written by pulses"
+        for name, option in options(Config).items():
+            if name.startswith("write_") and value(c, name) != option.default:
+                yield f"{option.spelled(value(c, name))}: nothing is written by pulses"
         return
+    yield from _impossible(c)
     if SYSTEMS[c.system].boxed:
         yield f"--writes {c.writes}: a box is a device by itself"
     if METHODS[c.rule].perturbs == "weights":
@@ -111,6 +113,14 @@ def _pulses(c: Config) -> Iterator[str]:
         yield f"--adam-beta2 {c.adam_beta2:g}: --update {c.update} has no second moments"
     if c.write_threshold != default.write_threshold and not UPDATES[c.update or UPDATE].threshold:
         yield f"--write-threshold {c.write_threshold:g}: --update {c.update} has none"
+
+
+def _impossible(c: Config) -> Iterator[str]:
+    """Name what the pulsed device of the settings cannot be."""
+    try:
+        assert c.pulsed_device is not None
+    except InputError as error:
+        yield f"--writes {c.writes}: {error}"
 
 
 def _rule(c: Config, task: Task) -> Iterator[str]:

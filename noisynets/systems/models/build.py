@@ -176,12 +176,13 @@ def _on_device(layer: nn.Module, build: NetworkSettings, chip: Chip | None, seed
 
 def _pulsed(node: nn.Module, layer: nn.Module, build: NetworkSettings, place: str) -> nn.Module:
     """Put the weights of a layer on pulsed devices; a table of symbols is read beside them."""
-    if build.writes is None or isinstance(layer, nn.Embedding):
+    device = build.pulsed_device
+    if device is None or isinstance(layer, nn.Embedding):
         return node
     purpose = f"pulsed devices of {place}"
     return Pulsed(
         node,
-        build.writes,
+        device,
         device_seed=salted(build.device_seed, purpose),
         seed=salted(build.noise_seed, purpose),
     )

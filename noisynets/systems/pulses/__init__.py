@@ -5,6 +5,7 @@ from noisynets.systems.pulses.array import Array, PulsedArray
 from noisynets.systems.pulses.counts import Writes, writes, writes_per_weight
 from noisynets.systems.pulses.device import Device, PulsedDevice
 from noisynets.systems.pulses.layer import Pulsed, pulsed_layers
+from noisynets.systems.pulses.lifetime import Wear, wear
 from noisynets.systems.pulses.made import array_of
 from noisynets.systems.pulses.optimiser import PulseOptimiser
 from noisynets.systems.pulses.pair import OneSidedPair, PairArray
@@ -12,6 +13,7 @@ from noisynets.systems.pulses.presets import PULSED
 from noisynets.systems.pulses.sgd import PulsedSGD
 from noisynets.systems.pulses.transfer import AGAD, ChoppedTTv2, TikiTaka, TTv2
 from noisynets.systems.pulses.updates import UPDATES, Update, UpdateRates
+from noisynets.systems.pulses.varied import varied
 
 __all__ = [
     "AGAD",
@@ -33,9 +35,12 @@ __all__ = [
     "TikiTaka",
     "Update",
     "UpdateRates",
+    "Wear",
     "Writes",
     "array_of",
     "pulsed_layers",
+    "varied",
+    "wear",
     "writes",
     "writes_per_weight",
 ]

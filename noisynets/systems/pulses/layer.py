@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -36,6 +38,7 @@ class Pulsed(Wrapper):
         array: devices that hold the weights.
         fast: second devices of all weights, for optimisers that accumulate gradients on devices.
         scale: α.
+        target: W as it was commanded: what was programmed, and α Δw for every pulse.
 
     Raises:
         InputError: for an unknown device, or a scale that is not positive.
@@ -65,7 +68,9 @@ class Pulsed(Wrapper):
         found = (largest / LARGEST or 1.0) if scale is None else scale
         positive(scale=found)
         self.scale: Tensor
+        self.target: Tensor
         self.register_buffer("scale", self.weight.new_tensor(found))
+        self.register_buffer("target", self.weight.detach().clone())
         device_seed, seed = (
             int(torch.randint(2**48, ())) if s is None else s for s in (device_seed, seed)
         )
@@ -84,6 +89,11 @@ class Pulsed(Wrapper):
         return self.core[1].get_parameter("weight")
 
     @property
+    def commanded(self) -> Tensor:
+        """W as it was commanded; no device is read for that."""
+        return self.target
+
+    @property
     def step(self) -> Tensor:
         """α Δw, the mean step in units of W."""
         return self.scale * self.array.device.step
@@ -100,6 +110,7 @@ class Pulsed(Wrapper):
         Args:
             target: W, (*weight); clipped to each device's bounds.
         """
+        self.target = target.detach().to(self.weight).clone()
         self.array.make_(target / self.scale)
         self.weight.copy_(self.scale * self.array.read)
 
@@ -129,7 +140,15 @@ class Pulsed(Wrapper):
         """
         self.check_held()
         self.array.pulse_(counts)
+        self.target = self.target + counts * self.step
         self.weight.copy_(self.scale * self.array.read)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take the weights for what was commanded, in a state of version 0.5."""
+        name, _ = self.core
+        if f"{prefix}target" not in state_dict and f"{prefix}layer.{name}weight" in state_dict:
+            state_dict[f"{prefix}target"] = state_dict[f"{prefix}layer.{name}weight"]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def pulsed_layers(system: nn.Module) -> dict[str, Pulsed]:
