@@ -29,10 +29,16 @@ USERS = {
     "loggers": {"tensorboard", "wandb", "mlflow"},
     "report": {"plotly", "jinja2"},
     "lightning": {"lightning"},
+    "distributed": {"dask", "distributed", "dask-jobqueue"},
     "docs": {"mkdocs-material", "mkdocstrings"},
 }
 BASE = {Requirement(text).name: Requirement(text) for text in PROJECT["dependencies"]}
-IMPORTED = {"PIL": "pillow", "mkdocs": "mkdocs-material", "tensorboardX": "tensorboard"}
+IMPORTED = {
+    "PIL": "pillow",
+    "dask_jobqueue": "dask-jobqueue",
+    "mkdocs": "mkdocs-material",
+    "tensorboardX": "tensorboard",
+}
 """Names of distributions, where they differ from those that are imported."""
 
 

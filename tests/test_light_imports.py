@@ -13,6 +13,8 @@ import noisynets
 
 HEAVY = (
     "PIL",
+    "dask",
+    "distributed",
     "gymnasium",
     "matplotlib",
     "nengo",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from noisynets.bench.engines import engine, place
 from noisynets.bench.pictures import draw_axes, draw_curves, draw_rates
 from noisynets.bench.results import Group, as_csv, groups, markdown, spread
 from noisynets.bench.run import Result, carry_out, ended
@@ -28,8 +29,10 @@ def bench(
     *,
     part: Suite | None = None,
     jobs: int = 1,
+    on: str = "local",
     command: str = "",
     each: Callable[[Result], None] = lambda result: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Group]:
     """Make the missing runs of a suite; write results.csv, results.md and the pictures.
 
@@ -38,17 +41,21 @@ def bench(
         out: folder of the results; run folders are in out/runs.
         part: the part of the suite to run now; tables and pictures also contain earlier runs of
             the rest. None: the whole suite.
-        jobs: number of runs at a time.
+        jobs: number of runs at a time; 0: as many as there are cores, of a cluster all that can be
+            made.
+        on: where: 'local', 'dask:ADDRESS', or 'slurm' (docs/how-to/benchmarks.md).
         command: command line that reproduces the results, printed in results.md.
         each: called with every result as soon as it is there.
+        say: called with a line about the cluster: its dashboard.
 
     Returns:
         The groups of runs in `part`.
 
     Raises:
         InputError: if a run cannot be built, data cannot be read, the folder contains runs with
-            other settings, or another process is using it.
+            other settings, another process is using it, or a cluster cannot be used.
     """
+    place(on)
     part = part or suite
     for entry in part.entries:  # errors in settings are raised before the first run
         try:
@@ -70,7 +77,8 @@ def bench(
             write_atomically(out / "results.md", markdown(suite, made, command).encode())
             each(result)
 
-        carry_out(part, out, jobs, write)
+        with engine(on, jobs, out, say) as made_by:
+            carry_out(part, out, made_by, write)
         found = groups(suite, list(results.values()))
         _draw(out, found)
     return [group for group in found if (group.case, group.rule) in _names(part)]

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from tqdm import tqdm
-
+from noisynets.bench.engines import Engine
 from noisynets.bench.search import Scores, compass, grid, searched, start
 from noisynets.bench.suite import Entry, Suite
 from noisynets.core.errors import Diverged, InputError
-from noisynets.run.allocator import keep_freed
 from noisynets.run.folder import RunFolder
-from noisynets.run.plugins import load_plugins
 from noisynets.run.settings import Config, task_of
-from noisynets.run.signals import PATIENCE
 from noisynets.run.train import finished
 from noisynets.run.trust import Trust
 
@@ -113,13 +102,13 @@ def _next(search: Generator[Any, Scores, None], found: Scores) -> list[Any]:
         return []
 
 
-def carry_out(suite: Suite, out: Path, jobs: int, each: Callable[[Result], None]) -> None:
+def carry_out(suite: Suite, out: Path, engine: Engine, each: Callable[[Result], None]) -> None:
     """Make, continue or read every run of a suite; earlier cases have priority.
 
     Args:
         suite: the suite.
         out: folder of the results; runs that are finished there are read, not repeated.
-        jobs: number of runs at a time, each in its own process; 1: in this process.
+        engine: makes the runs.
         each: called with the result of every run.
 
     Raises:
@@ -128,27 +117,21 @@ def carry_out(suite: Suite, out: Path, jobs: int, each: Callable[[Result], None]
     """
     schedules = [schedule(suite, entry, out) for entry in suite.entries]
     batches = [_Batch(next(s)) for s in schedules]
-    try:
-        with _executor(jobs) as pool, _stopped(pool):
-            going: dict[Future[Result], tuple[int, int]] = {}
-            while True:
-                for i, batch in enumerate(batches):
-                    while batch.left and len(going) < jobs:
-                        place = batch.left.pop(0)
-                        going[pool.submit(make, batch.runs[place])] = (i, place)
-                if not going:
-                    return
-                for future in wait(going, return_when=FIRST_COMPLETED).done:
-                    i, place = going.pop(future)
-                    batches[i].results[place] = future.result()
-                    each(future.result())
-                    if len(batches[i].results) == len(batches[i].runs):
-                        batches[i] = _Batch(_following(schedules[i], batches[i].in_order()))
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"{out}: the process of a run was killed, possibly for lack of memory: repeat the "
-            "command with --jobs 1 to continue"
-        ) from error
+    going: dict[Future[Result], tuple[int, int]] = {}
+    while True:
+        for i, batch in enumerate(batches):
+            while batch.left and len(going) < engine.jobs:
+                place = batch.left.pop(0)
+                run = batch.runs[place]
+                going[engine.submit(make, run, run.path.name, i)] = (i, place)
+        if not going:
+            return
+        for future in wait(going, return_when=FIRST_COMPLETED).done:
+            i, place = going.pop(future)
+            batches[i].results[place] = future.result()
+            each(future.result())
+            if len(batches[i].results) == len(batches[i].runs):
+                batches[i] = _Batch(_following(schedules[i], batches[i].in_order()))
 
 
 def ended(suite: Suite, out: Path) -> list[Result]:
@@ -176,76 +159,12 @@ def _read(run: Run) -> Result | None:
     return Result(run, None if summary["diverged"] else summary)
 
 
-@contextmanager
-def _stopped(pool: Executor) -> Iterator[None]:
-    """Stop the pool's runs when this process is interrupted; they save their states first."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        processes = list((getattr(pool, "_processes", None) or {}).values())
-        for process in processes:
-            process.terminate()
-        end = time.monotonic() + PATIENCE - 1
-        for process in processes:
-            process.join(max(0.0, end - time.monotonic()))
-            process.kill()
-        raise
-
-
-def _worker() -> None:
-    """Set up a process of the pool; it ends when its parent process has ended."""
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
-    tqdm.set_lock(threading.RLock())  # the default is a semaphore, which such an end would leak
-    keep_freed()
-    load_plugins()
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def make(run: Run) -> Result:
     """Make one run; continue it if it was interrupted, read it if it is finished."""
     try:
         return Result(run, finished(run.path, run.config))
     except Diverged:
         return Result(run, None)
-
-
-class _SameProcess(Executor):
-    """An executor that runs every call at once in this process."""
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-class _Processes(ProcessPoolExecutor):
-    """An executor whose processes take no SIGINT: a terminal sends it to all, and one is enough.
-
-    They would print a traceback each, while they import modules.
-    """
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if not hasattr(signal, "pthread_sigmask"):  # on Windows
-            return super().submit(fn, *args, **kwargs)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return super().submit(fn, *args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _executor(jobs: int) -> Executor:
-    """Return an executor for this number of parallel runs."""
-    if jobs == 1:
-        return _SameProcess()
-    return _Processes(jobs, get_context("spawn"), initializer=_worker)
 
 
 class _Batch:

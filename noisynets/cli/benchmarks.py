@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from noisynets.bench import Result, Suite, read_suite
 from noisynets.bench import bench as compare
+from noisynets.bench.engines import LOCAL, place
 from noisynets.bench.growth import draw_growth, growth
 from noisynets.bench.networks import NETWORKS, NOISES, line, missing, results
 from noisynets.bench.networks import markdown as network_table
@@ -68,7 +69,15 @@ class BenchArguments(TrustSettings):
     )
     data_dir: Path | None = setting(None, "Folder (or file) with the tasks' files.")
     jobs: int = setting(
-        0, "Runs at a time, each on one thread. 0: as many as there are cores.", at_least=0
+        0,
+        "Runs at a time, each on one thread. 0: as many as there are cores; slurm needs a number.",
+        at_least=0,
+    )
+    on: str = setting(
+        "local",
+        "Where runs are made: local; dask:ADDRESS, on the workers of a dask scheduler; or slurm, "
+        "in jobs with the settings of dask-jobqueue. Clusters need the extra distributed.",
+        metavar="WHERE",
     )
     quick: bool = setting(False, "speed: small sizes, that only show that everything runs.")
     threads: int = setting(1, "speed: CPU threads.", at_least=1)
@@ -111,7 +120,7 @@ def bench(arguments: BenchArguments) -> None:
     where = None if a.data_dir is None else "DIR"
     command = _spelled("bench", a.suite, **given, data_dir=where)
     try:
-        _compare(chosen, part, path, a.jobs or os.cpu_count() or 1, command)
+        _compare(chosen, part, path, a, command)
     except (KeyboardInterrupt, OSError) as error:
         error.add_note("the same command goes on from there")
         raise
@@ -122,6 +131,8 @@ def bench(arguments: BenchArguments) -> None:
 
 def _check(a: BenchArguments) -> None:
     """Refuse options of another benchmark."""
+    if place(a.on)[0] != LOCAL and a.suite in OWN:
+        raise InputError(f"--on {a.on}: {a.suite} is measured on this machine alone")
     defaults = {field.name: field.default for field in fields(BenchArguments)}
     for suite, names in OWN.items():
         if a.suite != suite and any(getattr(a, name) != defaults[name] for name in names):
@@ -177,7 +188,7 @@ def _fetch(part: Suite) -> None:
             fetch(files, say=lambda line: print(line, file=sys.stderr))
 
 
-def _compare(chosen: Suite, part: Suite, path: Path, jobs: int, command: str) -> None:
+def _compare(chosen: Suite, part: Suite, path: Path, a: BenchArguments, command: str) -> None:
     """Carry the comparison out, with a progress bar."""
     candidates = sum(part.tried(entry) for entry in part.entries)
     total = len(part.entries) * len(part.seeds) + candidates * len(part.search_seeds)
@@ -187,7 +198,10 @@ def _compare(chosen: Suite, part: Suite, path: Path, jobs: int, command: str) ->
             bar.set_postfix_str(result.run.path.name, refresh=False)
             bar.update()
 
-        compare(chosen, path, part=part, jobs=jobs, command=command, each=each)
+        def say(line: str) -> None:
+            bar.write(line, file=sys.stderr)
+
+        compare(chosen, path, part=part, jobs=a.jobs, on=a.on, command=command, each=each, say=say)
 
 
 def _speed(quick: bool, threads: int, out: Path) -> None:

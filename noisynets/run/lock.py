@@ -18,6 +18,10 @@ LOCK = ".lock"
 _PROCESS = "process "
 
 
+class InUse(InputError):
+    """Another process holds the lock of a folder (exit code 2)."""
+
+
 @contextmanager
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Hold the lock of a folder; the operating system frees it when a process ends, however.
@@ -27,7 +31,7 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         name: of the lock file in it.
 
     Raises:
-        InputError: if another process holds it.
+        InUse: if another process holds it.
     """
     path = folder / name
     before = _holder(path)  # read first: earlier versions of filelock empty the file
@@ -36,9 +40,7 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         holder = before or _holder(path) or "another process"
-        raise InputError(
-            f"{folder}: in use by {holder}: wait until it has ended, or stop it"
-        ) from error
+        raise InUse(f"{folder}: in use by {holder}: wait until it has ended, or stop it") from error
     try:
         _name_holder(path)
         yield
