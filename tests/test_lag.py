@@ -67,7 +67,7 @@ def test_the_distance_stays_within_its_limits() -> None:
     schedule.observe(Maps(mirror_of))  # none has learnt yet
 
 
-@pytest.mark.parametrize("rule", ["mirrored", "kolen-pollack"])
+@pytest.mark.parametrize("rule", [name for name, entry in RULES.items() if entry.traits.mirrors])
 def test_weights_at_rest_need_few_pairs(rule: str) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))

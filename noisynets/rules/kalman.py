@@ -48,6 +48,11 @@ class CommandedMirror:
         return self.mirror.predict(x, shift)
 
     @property
+    def lag(self) -> Tensor | None:
+        """That of the mirror: what followed from no command; see `Map`."""
+        return self.mirror.lag
+
+    @property
     def map(self) -> Tensor | None:
         """That of the mirror; None before the first update."""
         return self.mirror.map

@@ -46,9 +46,13 @@ class KalmanMirror:
     Args:
         layer: gives the geometry: no weight is read.
         rows: used in one update, at most.
+
+    Attributes:
+        lag: see `Map`.
     """
 
     learns = True
+    lag: Tensor | None = None
 
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
         self.layer, self.rows = layer, rows
@@ -77,7 +81,7 @@ class KalmanMirror:
             self._begin(x, a)
         kept = self._kept
         error = a - x @ kept["map"].mT
-        known = self._measured(error, x @ kept["step"].mT)
+        known = self._measured(error, x @ kept["step"].mT, a)
         p = kept["p"] + torch.diag_embed(known[4].unsqueeze(-1) * kept["q"])
         xp = x @ p
         expected = (xp * x).sum((-2, -1)) / x.shape[-2]
@@ -111,11 +115,13 @@ class KalmanMirror:
         self._kept = {"map": empty, "p": p, "q": x.new_zeros(*groups, n)}
         self._kept |= {"step": torch.zeros_like(empty), "known": known}
 
-    def _measured(self, error: Tensor, predicted: Tensor) -> Tensor:
+    def _measured(self, error: Tensor, predicted: Tensor, a: Tensor) -> Tensor:
         """Return the running statistics, with the step size and κ as fresh rows show them."""
         known = self._kept["known"].clone()
         before = error + predicted  # the error of these rows without the last step
-        top = MEMORY * known[0] + (before * predicted).sum((-2, -1))
+        explained = (before * predicted).sum((-2, -1))
+        self.lag = explained.sum() / a.square().sum()
+        top = MEMORY * known[0] + explained
         bottom = MEMORY * known[1] + predicted.square().sum((-2, -1))
         size = torch.where(bottom > 0, top / bottom, 1).clamp(SHORTEST, LONGEST)
         known[0], known[1] = top, bottom
