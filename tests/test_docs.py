@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def prose(page: Path) -> str:
 def test_every_relative_link_exists(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", prose(page)):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_tables_have_as_many_columns_as_their_heads(page: Path) -> None:
+    """Other tables are shown as lines of text."""
+    lines = [re.sub(r"`[^`]*`", "", line) for line in prose(page).splitlines()]
+    for head, line in pairwise(lines):
+        if re.fullmatch(r"(\|:?-+:?)+\|", line):
+            assert head.count("|") == line.count("|"), head
 
 
 def test_every_page_and_picture_is_linked() -> None:

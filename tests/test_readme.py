@@ -43,6 +43,8 @@ def test_python_blocks_run_and_learn(block: str, tmp_path, monkeypatch, capsys) 
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     exec(compile(block, "block", "exec"), {"__name__": "readme"})
+    if "accuracy" not in block:
+        return  # it asserts what it shows
     (accuracy,) = re.findall(r"accuracy (0\.\d+)", capsys.readouterr().out)
     assert float(accuracy) > 0.7  # one epoch; chance is 0.1
 
@@ -105,7 +107,7 @@ def test_the_promised_lines_are_there() -> None:
     prefix = "python3 -m venv .venv && . .venv/bin/activate && python -m pip install -e "
     assert f"{prefix}. && noisynets train\n" in README
     assert f'{prefix}".[test]" && python -m pytest\n' in README
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 @pytest.mark.parametrize(("example", "least"), [(own_effect, 0.75), (own_unit, 0.45)])
