@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
 
 import pytest
+import snntorch
 import tiny
 import torch
 
@@ -32,6 +33,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.fixture(autouse=True)
 def _tiny_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "tiny", tiny.TASK)
+
+
+@pytest.fixture(autouse=True)
+def _own_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """snnTorch resets all neurons of the process together: those of other tests, too."""
+    monkeypatch.setattr(snntorch.SpikingNeuron, "instances", [])
 
 
 @pytest.fixture(autouse=True)

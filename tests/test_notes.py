@@ -233,8 +233,7 @@ class Steps(nn.Module):
         return torch.stack([self.two(self.lif(self.one(x))) for _ in range(3)]).sum(0)
 
 
-def test_state_left_over_from_the_batch_before_is_noted(monkeypatch) -> None:
-    monkeypatch.setattr(snntorch.SpikingNeuron, "instances", [])  # which one reset sets to zero
+def test_state_left_over_from_the_batch_before_is_noted() -> None:
     for resets, found in ((True, []), (False, ["left-over state"])):
         net = Steps(resets)
         net(X).sum()  # of an earlier batch, with its graph

@@ -35,6 +35,7 @@ class ExportArguments(RunArguments):
         "torch",
         "torch: the state dict of the plain network, without noise, device and decorrelation; nir: "
         "its graph of layers and spiking neurons.",
+        kind="format",
         choices=FORMATS,
     )
     dt: float | None = setting(
