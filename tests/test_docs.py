@@ -60,6 +60,12 @@ def test_the_index_names_every_page() -> None:
     assert sorted(named) == sorted(found)
 
 
+def test_the_site_shows_every_page() -> None:
+    site = (ROOT / ".ci" / "site" / "mkdocs.yml").read_text()
+    pages = [page.relative_to(ROOT / "docs") for page in PAGES[1:]]
+    assert not [page for page in pages if page.name != "README.md" and str(page) not in site]
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 150
 
