@@ -63,7 +63,7 @@ def test_updates_are_those_of_a_plain_loop(noise, moves) -> None:
     xs, made, changes = drawn(40, noise, moves)
     mirror = KalmanMirror(nn.Linear(7, 4))
     for x, a, change in zip(*map(torch.tensor, map(np.array, (xs, made, changes))), strict=True):
-        mirror.command_(change)
+        mirror.follow_(change)
         mirror.update_(x, x[None], a[None])
     M, P, kappa = loop(xs, made, changes)
     np.testing.assert_allclose(mirror.map, M, rtol=1e-7, atol=1e-9)

@@ -35,7 +35,7 @@ from noisynets.core.outer import is_norm
 from noisynets.core.trial import Population
 from noisynets.core.types import Node
 from noisynets.rules.credit.feedback import LayerwiseFeedback
-from noisynets.rules.credit.mirror import Map
+from noisynets.rules.credit.map import Map
 from noisynets.rules.credit.norm_mirror import NormMirror
 from noisynets.run.settings import Config, resolve
 from noisynets.systems.devices import AdditiveGaussian, Noisy, TrialGaussian

@@ -11,7 +11,7 @@ from noisynets.core.noise import generator
 from noisynets.core.outer import gain_shape, is_norm
 from noisynets.core.types import Node
 from noisynets.rules.credit.feedback import LayerwiseFeedback
-from noisynets.rules.credit.mirror import Map
+from noisynets.rules.credit.map import Map
 from noisynets.rules.credit.norm_mirror import credit_of
 from noisynets.rules.credit.products import adjoint, forward, shown
 from noisynets.rules.rule import RuleEntry, Traits

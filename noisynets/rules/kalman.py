@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from noisynets.core.outer import is_norm
@@ -14,8 +13,8 @@ from noisynets.rules.kolen_pollack import FollowingMirror
 from noisynets.rules.rule import RuleEntry, Traits
 
 
-class CommandedMirror:
-    """A Kalman mirror that is told of every change of its layer's weights.
+class CommandedMirror(FollowingMirror):
+    """A Kalman mirror that takes over every change that was commanded of its layer's weights.
 
     Where weights are written by pulses, ΔW is what the pulses were to write: no device is read.
     Elsewhere it is the change of the layer's weights, as of `kolen-pollack`.
@@ -26,65 +25,16 @@ class CommandedMirror:
         rows: used in one update, at most.
     """
 
-    learns = True
-
     def __init__(self, layer: nn.Module, inlet: nn.Module | None = None, rows: int = 128) -> None:
-        self.layer, self.inlet = layer, layer if inlet is None else inlet
-        self.mirror = KalmanMirror(layer, rows)
-        self._seen: Tensor | None = None
+        super().__init__(layer, rows, KalmanMirror(layer, rows))
+        self.inlet = layer if inlet is None else inlet
 
-    def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
-        """Follow the commands, then learn from differences."""
-        self._follow()
-        self.mirror.update_(x, shift, made)
-
-    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
-        """Follow the commands; then return the credit of the input, as a mirror does."""
-        self._follow()
-        return self.mirror(credit, x)
-
-    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
-        """Return what the mirror predicts, (K, B, *in) → (K, B, *out), after the first update."""
-        return self.mirror.predict(x, shift)
-
-    @property
-    def lag(self) -> Tensor | None:
-        """That of the mirror: what followed from no command; see `Map`."""
-        return self.mirror.lag
-
-    @property
-    def map(self) -> Tensor | None:
-        """That of the mirror; None before the first update."""
-        return self.mirror.map
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        now = self.mirror.as_map(self._commanded().detach())
-        seen = now if self._seen is None else self._seen
-        sound = now.isfinite().all()  # a diverged step is left out
-        self.mirror.command_(torch.where(sound, now - seen, 0))
-        self._seen = torch.where(sound, now, seen)
-
-    def _commanded(self) -> Tensor:
+    def _weight(self) -> Tensor:
         commanded = self.inlet.commanded if isinstance(self.inlet, Wrapper) else None
-        if commanded is not None:
-            return commanded
-        weight = self.layer.weight
-        assert isinstance(weight, Tensor), "layers with mirrors have one weight"
-        return weight
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what must be saved to continue with the same bits."""
-        kept = self.mirror.state()
-        return kept if self._seen is None else kept | {"seen": self._seen}
-
-    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
-        """Continue from a `state`."""
-        self.mirror.restore({k: v for k, v in state.items() if k != "seen"}, device)
-        self._seen = state["seen"].to(device) if "seen" in state else None
+        return super()._weight() if commanded is None else commanded
 
 
-def commanded_mirror(node: Node) -> CommandedMirror | FollowingMirror:
+def commanded_mirror(node: Node) -> FollowingMirror:
     """Return a new mirror of a node; of a normalisation, whose gains are written exactly."""
     if is_norm(node.product):
         return FollowingMirror(node.product)

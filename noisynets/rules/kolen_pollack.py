@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from noisynets.core.types import Node
 from noisynets.rules.credit.feedback import LayerwiseFeedback
+from noisynets.rules.credit.map import Map
 from noisynets.rules.credit.mirror import new_mirror
 from noisynets.rules.credit.saturation import SaturationMask
 from noisynets.rules.rule import RuleEntry, Traits
+
+
+class Following(Map, Protocol):
+    """A map that can take changes of its layer's weights over."""
+
+    def follow_(self, change: Tensor) -> None:
+        """Take over a change ΔW, of the shape of the map; nothing before the first update."""
+
+    def as_map(self, weight: Tensor) -> Tensor:
+        """Return the map of the layer without effects, if its `weight` had these values."""
 
 
 class FollowingMirror:
@@ -24,13 +37,14 @@ class FollowingMirror:
     Args:
         layer: gives the geometry, and the changes of its `weight`.
         rows: used in one update, at most.
+        mirror: that takes the changes over; None: the one of the layer.
     """
 
     learns = True
 
-    def __init__(self, layer: nn.Module, rows: int = 128) -> None:
+    def __init__(self, layer: nn.Module, rows: int = 128, mirror: Following | None = None) -> None:
         self.layer = layer
-        self.mirror = new_mirror(layer, rows)
+        self.mirror = new_mirror(layer, rows) if mirror is None else mirror
         self._seen: Tensor | None = None
 
     def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
@@ -57,15 +71,18 @@ class FollowingMirror:
         """That of the mirror; None before the first update."""
         return self.mirror.map
 
-    @torch.no_grad()
-    def _follow(self) -> None:
+    def _weight(self) -> Tensor:
+        """Return the weights whose changes are followed."""
         weight = self.layer.weight
         assert isinstance(weight, Tensor), "layers with mirrors have one weight"
-        now = self.mirror.as_map(weight.detach())
-        seen = torch.zeros_like(now) if self._seen is None else self._seen
+        return weight
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        now = self.mirror.as_map(self._weight().detach())
+        seen = now if self._seen is None else self._seen
         sound = now.isfinite().all()  # a diverged step is left out
-        if self.mirror.map is not None and self._seen is not None:
-            self.mirror.map = torch.where(sound, self.mirror.map + (now - seen), self.mirror.map)
+        self.mirror.follow_(torch.where(sound, now - seen, 0))
         self._seen = torch.where(sound, now, seen)
 
     def state(self) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from noisynets.core.record import NodeRecord, Record
 from noisynets.rules.credit.delivery import graph_of
-from noisynets.rules.credit.mirror import Map, Maps
+from noisynets.rules.credit.map import Map
+from noisynets.rules.credit.mirror import Maps
 
 NOTHING = 0.02
 """R² of a map below which it explains nothing. Where least squares find a map at all, mirrors of

@@ -22,7 +22,8 @@ from noisynets.core.types import Node
 from noisynets.rules.credit.delivery import Gates, activity, from_output, send_down
 from noisynets.rules.credit.direct_maps import DirectMaps, learned_map
 from noisynets.rules.credit.explained import unexplained_maps
-from noisynets.rules.credit.mirror import Map, Maps, has_mirror, sent_through
+from noisynets.rules.credit.map import Map
+from noisynets.rules.credit.mirror import Maps, has_mirror, sent_through
 from noisynets.rules.credit.saturation import SaturationMask
 from noisynets.rules.credit.state import nested, unnested
 from noisynets.rules.rule import Assigned, Rule

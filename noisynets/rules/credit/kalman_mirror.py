@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from noisynets.rules.credit.products import adjoint, as_map, forward, shown
+from noisynets.rules.credit.mirror import ProductMap
+from noisynets.rules.credit.products import shown
 
 MEMORY = 0.9
 """Share of the running statistics that is kept from one update to the next."""
@@ -20,7 +21,7 @@ SHORTEST, LONGEST = 0.1, 10.0
 NAMES = ("map", "p", "q", "step", "known")
 
 
-class KalmanMirror:
+class KalmanMirror(ProductMap):
     """M with δa ≈ M δx, that follows commanded changes and corrects what devices made of them.
 
     A commanded change of the weights is taken over, and makes M uncertain in proportion:
@@ -55,12 +56,13 @@ class KalmanMirror:
     lag: Tensor | None = None
 
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
-        self.layer, self.rows = layer, rows
+        super().__init__(layer)
+        self.rows = rows
         self._kept: dict[str, Tensor] = {}  # NAMES; known: ⟨E, δX Dᵀ⟩, ‖δX Dᵀ‖², R, weight, κ
         self._updates = 0
 
     @torch.no_grad()
-    def command_(self, change: Tensor) -> None:
+    def follow_(self, change: Tensor) -> None:
         """Take over a commanded change of the weights.
 
         Args:
@@ -127,21 +129,6 @@ class KalmanMirror:
         known[0], known[1] = top, bottom
         known[4] = (known[4] * size**RATE).clamp(LEAST, MOST)
         return known
-
-    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
-        """Mᵀ credit: of the activities (B, *out) → of the inputs, of the shape of x (B, *in)."""
-        if not self._kept:
-            return credit.new_zeros(x.shape)
-        return adjoint(self.layer, self._kept["map"].to(credit.dtype), credit, x.shape)
-
-    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
-        """M δx, (K, B, *in) → (K, B, *out), after the first update."""
-        made = forward(self.layer, self._kept["map"].to(shift.dtype), shift.flatten(0, 1))
-        return made.unflatten(0, shift.shape[:2])
-
-    def as_map(self, weight: Tensor) -> Tensor:
-        """Return the map of the layer without effects, if its `weight` had these values."""
-        return as_map(self.layer, weight)
 
     @property
     def map(self) -> Tensor | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from noisynets.core.outer import is_norm
 from noisynets.core.record import NodeRecord, Record
 from noisynets.core.types import Node
+from noisynets.rules.credit.map import Map
 from noisynets.rules.credit.norm_mirror import NormMirror
 from noisynets.rules.credit.products import adjoint, as_map, forward, has_product, shown
 from noisynets.rules.credit.state import nested, unnested
@@ -22,7 +23,39 @@ MEMORY = 0.9
 """Share of what is known about the best step that is kept from one update to the next."""
 
 
-class Mirror:
+class ProductMap(ABC):
+    """M with δa ≈ M δx, of a layer whose products `products` knows.
+
+    Args:
+        layer: gives the geometry: no weight is read.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    @property
+    @abstractmethod
+    def map(self) -> Tensor | None:
+        """M, (out, in of one product), with groups one per group; None before the first update."""
+
+    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
+        """Mᵀ credit: of the activities (B, *out) → of the inputs, of the shape of x (B, *in)."""
+        if self.map is None:
+            return credit.new_zeros(x.shape)
+        return adjoint(self.layer, self.map.to(credit.dtype), credit, x.shape)
+
+    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
+        """M δx, (K, B, *in) → (K, B, *out), after the first update."""
+        assert self.map is not None, "maps learn before they predict"
+        made = forward(self.layer, self.map.to(shift.dtype), shift.flatten(0, 1))
+        return made.unflatten(0, shift.shape[:2])
+
+    def as_map(self, weight: Tensor) -> Tensor:
+        """Return the map of the layer without effects, if its `weight` had these values."""
+        return as_map(self.layer, weight)
+
+
+class Mirror(ProductMap):
     """M with δa ≈ M δx, by affine projections whose step size is measured.
 
     M ← M + μ D, with D = Eᵀ (δX δXᵀ + λ)⁻¹ δX the smallest change that explains the rows δX
@@ -48,7 +81,8 @@ class Mirror:
     lag: Tensor | None = None
 
     def __init__(self, layer: nn.Module, rows: int = 128) -> None:
-        self.layer, self.rows = layer, rows
+        super().__init__(layer)
+        self.rows = rows
         self._map: Tensor | None = None
         self._step: Tensor | None = None  # D of the last update
         self._known: Tensor | None = None  # running ⟨E, δX Dᵀ⟩, ‖δX Dᵀ‖², ‖δx‖²; the last μ
@@ -98,30 +132,15 @@ class Mirror:
         share = torch.where(bottom > 0, top / bottom, share).clamp(0, 1)
         return torch.stack([top, bottom, MEMORY * size + square, share])
 
-    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
-        """Mᵀ credit: of the activities (B, *out) → of the inputs, of the shape of x (B, *in)."""
-        if self._map is None:
-            return credit.new_zeros(x.shape)
-        return adjoint(self.layer, self._map.to(credit.dtype), credit, x.shape)
-
-    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
-        """M δx, (K, B, *in) → (K, B, *out), after the first update."""
-        assert self._map is not None, "maps learn before they predict"
-        made = forward(self.layer, self._map.to(shift.dtype), shift.flatten(0, 1))
-        return made.unflatten(0, shift.shape[:2])
-
-    def as_map(self, weight: Tensor) -> Tensor:
-        """Return the map of the layer without effects, if its `weight` had these values."""
-        return as_map(self.layer, weight)
-
     @property
     def map(self) -> Tensor | None:
         """M, (out, in of one product), with groups one per group; None before the first update."""
         return self._map
 
-    @map.setter
-    def map(self, value: Tensor) -> None:
-        self._map = value
+    def follow_(self, change: Tensor) -> None:
+        """Take over a change of the weights, of the shape of M; nothing before the first update."""
+        if self._map is not None:
+            self._map = self._map + change
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
@@ -160,57 +179,6 @@ def new_mirror(layer: nn.Module, rows: int = 128) -> Mirror | NormMirror:
 def mirror_of(node: Node) -> Mirror | NormMirror:
     """Return a new mirror of a node."""
     return new_mirror(node.product)
-
-
-class Map(Protocol):
-    """A map in place of a node's own, for sending credit from its output to its input.
-
-    Attributes:
-        learns: it learns from differences; if not, it is fixed.
-    """
-
-    learns: bool
-
-    def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
-        """Learn from differences.
-
-        Args:
-            x: raw input of the reference pass, (B, *in).
-            shift: differences of the raw input, (K, B, *in).
-            made: those of the activity, less the injected noise, (K, B, *out).
-        """
-
-    def __call__(self, credit: Tensor, x: Tensor) -> Tensor:
-        """Return the credit of the raw input x (B, *in), from that of the activity (B, *out)."""
-
-    def predict(self, x: Tensor, shift: Tensor) -> Tensor:
-        """Return differences of the activity that follow from those of the raw input.
-
-        Args:
-            x: raw input of the reference pass, (B, *in).
-            shift: differences of its first rows, (K, b, *in).
-
-        Returns:
-            (K, b, *out).
-        """
-
-    @property
-    def map(self) -> Tensor | None:
-        """What was learnt, as one tensor; None before the first update."""
-
-    @property
-    def lag(self) -> Tensor | None:
-        """By how much the map was wrong before its last update; None: not known.
-
-        It is the share of the squared differences of the activity that this update was found to
-        explain, by the rows of the next one. Noise of its own adds nothing to its mean.
-        """
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what must be saved to continue with the same bits."""
-
-    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
-        """Continue from a `state`."""
 
 
 def sent_through(known: Map, credit: Tensor, call: NodeRecord) -> Tensor:

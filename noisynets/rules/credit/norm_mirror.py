@@ -89,11 +89,12 @@ class NormMirror:
         """γ̂, of the shape of the layer's `weight`; None before the first update."""
         return None if self._sums is None else self._gain.flatten().view(_shape(self.layer))
 
-    @map.setter
-    def map(self, value: Tensor) -> None:
-        assert self._sums is not None, "maps learn before they are changed"
-        bottom = self._sums[1]
-        self._sums = torch.stack([value.reshape(bottom.shape) * bottom, bottom])
+    def follow_(self, change: Tensor) -> None:
+        """Take over a change of γ, of the shape of `map`; nothing before the first update."""
+        if self._sums is not None:
+            bottom = self._sums[1]
+            moved = self._gain + change.reshape(bottom.shape)
+            self._sums = torch.stack([moved * bottom, bottom])
 
     def state(self) -> dict[str, Tensor]:
         """Return what must be kept to continue with the same bits."""
