@@ -84,8 +84,8 @@ class PerturbationSettings(TrialSettings):
         EVERY,
         f"Feedback rules learn from a pair in one step of so many, after the first {ALWAYS} steps. "
         "A smaller number follows weights that change quickly. auto: rules with mirrors measure "
-        f"how far these lag behind, and pair as often as it takes, in one step of {LONGEST} at "
-        "least.",
+        f"how far these lag behind, and make pairs as often as it takes, at least one in {LONGEST} "
+        "steps.",
         metavar="INT|auto",
         group=HOW,
         at_least=1,

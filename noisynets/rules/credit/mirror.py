@@ -24,7 +24,7 @@ MEMORY = 0.9
 
 
 class ProductMap(ABC):
-    """M with δa ≈ M δx, of a layer whose products `products` knows.
+    """M with δa ≈ M δx: what all maps of linear layers and convolutions have in common.
 
     Args:
         layer: gives the geometry: no weight is read.
