@@ -286,7 +286,7 @@ class TrueMap(Mirror):
     """A mirror whose map is the layer's weights."""
 
     def update_(self, x: Tensor, shift: Tensor, made: Tensor) -> None:
-        self._map = self.as_map(self.layer.weight.detach())
+        self.map = self.as_map(self.layer.weight.detach())
 
 
 def as_lists(net: nn.Module) -> list[tuple[list, list, list]]:

@@ -66,7 +66,7 @@ def test_the_map_of_a_layers_weights_is_its_adjoint(found) -> None:
     layer, shape = found
     x = torch.randn(3, *shape, dtype=torch.float64)
     mirror, (shift, made) = new_mirror(layer), _differences(layer, x)
-    mirror._map = mirror.as_map(layer.weight.detach())
+    mirror.map = mirror.as_map(layer.weight.detach())
     credit, true = _gradient(layer, x)
     torch.testing.assert_close(mirror(credit, x), true, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(mirror.predict(x, shift), made, rtol=1e-10, atol=1e-10)

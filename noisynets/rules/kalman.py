@@ -29,9 +29,10 @@ class CommandedMirror(FollowingMirror):
         super().__init__(layer, rows, KalmanMirror(layer, rows))
         self.inlet = layer if inlet is None else inlet
 
-    def _weight(self) -> Tensor:
+    def followed(self) -> Tensor:
+        """Return the weights as they were commanded."""
         commanded = self.inlet.commanded if isinstance(self.inlet, Wrapper) else None
-        return super()._weight() if commanded is None else commanded
+        return super().followed() if commanded is None else commanded
 
 
 def commanded_mirror(node: Node) -> FollowingMirror:

@@ -71,7 +71,7 @@ class FollowingMirror:
         """That of the mirror; None before the first update."""
         return self.mirror.map
 
-    def _weight(self) -> Tensor:
+    def followed(self) -> Tensor:
         """Return the weights whose changes are followed."""
         weight = self.layer.weight
         assert isinstance(weight, Tensor), "layers with mirrors have one weight"
@@ -79,7 +79,7 @@ class FollowingMirror:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        now = self.mirror.as_map(self._weight().detach())
+        now = self.mirror.as_map(self.followed().detach())
         seen = now if self._seen is None else self._seen
         sound = now.isfinite().all()  # a diverged step is left out
         self.mirror.follow_(torch.where(sound, now - seen, 0))

@@ -137,6 +137,10 @@ class Mirror(ProductMap):
         """M, (out, in of one product), with groups one per group; None before the first update."""
         return self._map
 
+    @map.setter
+    def map(self, value: Tensor) -> None:
+        self._map = value
+
     def follow_(self, change: Tensor) -> None:
         """Take over a change of the weights, of the shape of M; nothing before the first update."""
         if self._map is not None:
